@@ -1,0 +1,72 @@
+/**
+ * The cluster as the data plane sees it: one immutable value, replaced whole. The control plane
+ * makes it, workers only read it. `term` grows only when the verified primary or a fence changes;
+ * `serial` grows with every sample. It crosses process boundaries by structured clone.
+ */
+
+export type MemberRole = 'primary' | 'replica' | 'unknown'
+
+/** One answer of a member to the probe. Times are the monotonic clock of the machine. */
+export interface Sample {
+  readonly sentMs: number
+  readonly receivedMs: number
+  readonly inRecovery: boolean
+  readonly systemIdentifier: string
+  readonly timeline: number
+  /** `pg_current_wal_lsn()`, primary only. */
+  readonly writeLsn: bigint | null
+  /** `pg_current_wal_insert_lsn()`, primary only: the bound that read-your-writes needs. */
+  readonly insertLsn: bigint | null
+  readonly replayLsn: bigint | null
+  readonly receiveLsn: bigint | null
+}
+
+export interface Member {
+  readonly name: string
+  readonly host: string
+  readonly port: number
+  readonly role: MemberRole
+  /** Patroni's word for it: running, starting, creating replica, ... */
+  readonly state: string
+  /** The newest sample, kept when probes fail; its age is `now - sentMs`. */
+  readonly sample: Sample | null
+  /** Null when unknown: no answer is not lag 0. */
+  readonly lagBytes: number | null
+  readonly lagMs: number | null
+  /** May serve reads under the thresholds; `ineligibleReason` is a short stable word, else null. */
+  readonly eligible: boolean
+  readonly ineligibleReason: string | null
+  readonly weight: number
+  readonly zone: string | null
+  readonly tags: Readonly<Record<string, string | number | boolean>>
+}
+
+export interface Topology {
+  readonly term: number
+  readonly serial: number
+  /** Name of the verified primary; null means: hold writes. */
+  readonly primary: string | null
+  /** When `primary` is null: one sentence that says what is missing. */
+  readonly missing: string
+  readonly systemIdentifier: string | null
+  readonly timeline: number | null
+  readonly standbyCluster: boolean
+  readonly paused: boolean
+  readonly members: readonly Member[]
+}
+
+export const EMPTY_TOPOLOGY: Topology = {
+  term: 0,
+  serial: 0,
+  primary: null,
+  missing: 'the cluster has not been seen yet',
+  systemIdentifier: null,
+  timeline: null,
+  standbyCluster: false,
+  paused: false,
+  members: [],
+}
+
+export function memberOf(topology: Topology, name: string): Member | undefined {
+  return topology.members.find((member) => member.name === name)
+}
