@@ -1,7 +1,7 @@
 /**
  * The log: pino, one line per event, with the fields that hold secrets removed whatever is passed.
  */
-import { pino, type Logger } from 'pino'
+import { type Logger, pino } from 'pino'
 
 export type Log = Logger
 

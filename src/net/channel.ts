@@ -1,0 +1,223 @@
+/**
+ * A byte channel: one socket with backpressure, an end and an owner. It knows nothing of
+ * PostgreSQL. While somebody logs in, bytes are pulled (`read`); afterwards a receiver is attached
+ * and they are pushed to it.
+ *
+ * hot path: `#onData` to `Receiver.onBytes`, and `write`. No promise, timer or object per chunk.
+ */
+import type { Socket } from 'node:net'
+import { TLSSocket } from 'node:tls'
+import { invariant } from '../base/invariant.ts'
+
+/** Who gets what arrives once the log-in is over. */
+export interface Receiver {
+  /** `chunk` is only valid during the call: keep a copy of what must be kept. */
+  onBytes(chunk: Buffer): void
+  /** The write buffer is empty again after `write` had returned false. */
+  onDrain(): void
+  /** Called once. `error` is null at an orderly end. */
+  onClosed(error: Error | null): void
+}
+
+interface Pull {
+  readonly bytes: number
+  readonly resolve: (chunk: Buffer) => void
+  readonly reject: (error: Error) => void
+}
+
+/** Bytes that may arrive before anybody asked for them, per channel. */
+const PENDING_BYTES_MAX = 64 * 1024
+const EMPTY = Buffer.alloc(0)
+
+export class Channel {
+  bytesReceived = 0
+  bytesSent = 0
+  #socket: Socket
+  #receiver: Receiver | null = null
+  #pending: Buffer = EMPTY
+  #pull: Pull | null = null
+  #closed: { readonly error: Error | null } | null = null
+  #lastError: Error | null = null
+  #paused = false
+  /** The client's address as a PROXY header gave it, or the socket's own. */
+  #remote: { address: string; port: number }
+  readonly isUnix: boolean
+
+  constructor(socket: Socket) {
+    this.#socket = socket
+    this.isUnix = socket.remoteAddress === undefined
+    this.#remote = { address: socket.remoteAddress ?? 'unix', port: socket.remotePort ?? 0 }
+    this.#listen()
+  }
+
+  get remoteAddress(): string {
+    return this.#remote.address
+  }
+  get remotePort(): number {
+    return this.#remote.port
+  }
+  get localAddress(): string {
+    return this.#socket.localAddress ?? 'unix'
+  }
+  get localPort(): number {
+    return this.#socket.localPort ?? 0
+  }
+  get isClosed(): boolean {
+    return this.#closed !== null
+  }
+  /** Bytes written that the kernel has not taken yet. */
+  get unsentBytes(): number {
+    return this.#socket.writableLength
+  }
+  /** The TLS session, or null on a plain channel. */
+  get tls(): TLSSocket | null {
+    return this.#socket instanceof TLSSocket ? this.#socket : null
+  }
+
+  /** A PROXY header from a listed network said who the client really is. */
+  setRemote(address: string, port: number): void {
+    this.#remote = { address, port }
+  }
+
+  /**
+   * Takes exactly `bytes` bytes.
+   *
+   * Errors  rejects when the peer closes first, or the channel is destroyed.
+   */
+  read(bytes: number): Promise<Buffer> {
+    invariant(this.#receiver === null, 'bytes are pulled before a receiver is attached')
+    invariant(this.#pull === null, 'one read at a time')
+    if (this.#pending.length >= bytes) return Promise.resolve(this.#take(bytes))
+    if (this.#closed !== null) return Promise.reject(this.#closed.error ?? endOfStream())
+    return new Promise((resolve, reject) => {
+      this.#pull = { bytes, resolve, reject }
+      this.#socket.resume()
+    })
+  }
+
+  /** Puts back what was read too far; the next `read` begins with it. */
+  unread(bytes: Buffer): void {
+    this.#pending = this.#pending.length === 0 ? bytes : Buffer.concat([bytes, this.#pending])
+  }
+
+  /** Bytes that have arrived and nobody has read. */
+  get unreadBytes(): number {
+    return this.#pending.length
+  }
+
+  /** From here on bytes are pushed; those that already arrived come in this call. */
+  attach(receiver: Receiver): void {
+    invariant(this.#pull === null, 'no read is under way when a receiver is attached')
+    this.#receiver = receiver
+    const pending = this.#pending
+    this.#pending = EMPTY
+    if (pending.length > 0) receiver.onBytes(pending)
+    if (this.#closed !== null) receiver.onClosed(this.#closed.error)
+    else if (!this.#paused) this.#socket.resume()
+  }
+
+  /**
+   * Sends bytes in order. Returns false when the peer reads too slowly: stop the source until
+   * `onDrain`. The bytes belong to the channel from here on.
+   */
+  write(bytes: Buffer): boolean {
+    if (this.#closed !== null) return true
+    this.bytesSent += bytes.length
+    return this.#socket.write(bytes)
+  }
+
+  pause(): void {
+    if (this.#paused) return
+    this.#paused = true
+    this.#socket.pause()
+  }
+
+  resume(): void {
+    if (!this.#paused) return
+    this.#paused = false
+    this.#socket.resume()
+  }
+
+  /** Sends what is queued, then ends. Safe to call twice. */
+  close(): void {
+    if (this.#closed === null) this.#socket.end()
+  }
+
+  /** Ends at once; what is queued is lost. Safe to call twice. */
+  destroy(error?: Error): void {
+    if (error !== undefined) this.#lastError ??= error
+    this.#socket.destroy()
+  }
+
+  /**
+   * Hands the socket over to `wrap`, which returns the TLS socket that takes its place. Plain bytes
+   * that arrived and were not read go with it (the first bytes of a direct TLS handshake).
+   *
+   * Errors  rejects when the handshake fails or the peer goes away.
+   */
+  async upgrade(wrap: (plain: Socket) => TLSSocket, isServer: boolean): Promise<void> {
+    const plain = this.#socket
+    plain.removeAllListeners()
+    plain.pause()
+    if (this.#pending.length > 0) plain.unshift(this.#pending)
+    this.#pending = EMPTY
+    const secured = wrap(plain)
+    this.#socket = secured
+    await new Promise<void>((resolve, reject) => {
+      secured.once(isServer ? 'secure' : 'secureConnect', resolve)
+      secured.once('error', reject)
+      secured.once('close', () => reject(endOfStream()))
+    })
+    secured.removeAllListeners('close')
+    secured.removeAllListeners('error')
+    this.#listen()
+  }
+
+  #listen(): void {
+    const socket = this.#socket
+    socket.on('data', (chunk: Buffer) => this.#onData(chunk))
+    socket.on('drain', () => this.#receiver?.onDrain())
+    socket.on('end', () => socket.end())
+    socket.on('error', (error) => {
+      this.#lastError ??= error
+    })
+    socket.on('close', () => this.#onClosed())
+    if (this.#receiver === null) socket.pause()
+  }
+
+  #onData(chunk: Buffer): void {
+    this.bytesReceived += chunk.length
+    if (this.#receiver !== null) {
+      this.#receiver.onBytes(chunk)
+      return
+    }
+    this.#pending = this.#pending.length === 0 ? chunk : Buffer.concat([this.#pending, chunk])
+    const pull = this.#pull
+    if (pull !== null && this.#pending.length >= pull.bytes) {
+      this.#pull = null
+      this.#socket.pause()
+      pull.resolve(this.#take(pull.bytes))
+    } else if (this.#pending.length > PENDING_BYTES_MAX) {
+      this.#socket.pause()
+    }
+  }
+
+  #onClosed(): void {
+    this.#closed = { error: this.#lastError }
+    const pull = this.#pull
+    this.#pull = null
+    pull?.reject(this.#lastError ?? endOfStream())
+    this.#receiver?.onClosed(this.#lastError)
+  }
+
+  #take(bytes: number): Buffer {
+    const taken = this.#pending.subarray(0, bytes)
+    this.#pending = this.#pending.subarray(bytes)
+    return taken
+  }
+}
+
+/** The peer ended the connection in the middle of a log-in. */
+function endOfStream(): Error {
+  return new Error('connection closed by the peer')
+}

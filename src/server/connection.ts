@@ -1,0 +1,240 @@
+/**
+ * One connection of ours to PostgreSQL, after its log-in. It belongs to exactly one pool and is
+ * held by at most one holder, who gets its bytes. While nobody holds it, it may run a statement of
+ * our own (`run`) and otherwise nothing may arrive but notices and parameter reports.
+ *
+ * It does not decide what happens to it: the pool moves its state, the holder relays.
+ */
+import { ProxyError } from '../base/errors.ts'
+import { invariant } from '../base/invariant.ts'
+import type { Channel, Receiver } from '../net/channel.ts'
+import * as frame from '../wire/frame.ts'
+import { Ledger } from '../wire/ledger.ts'
+import { fixed, reportFields, TERMINATE_FRAME } from '../wire/messages.ts'
+import { ServerStatements } from './prepared.ts'
+import { NO_SETTINGS, type Settings } from './settings.ts'
+import type { ServerState } from './states.ts'
+
+/** Who a server works for. */
+export interface Holder {
+  /** `chunk` is only valid during the call. */
+  onServerBytes(chunk: Buffer): void
+  onServerDrain(): void
+  onServerClosed(error: ProxyError): void
+}
+
+export interface ServerIdentity {
+  /** The member's name, or host:port of an entry that is not routed. */
+  readonly member: string
+  readonly host: string
+  readonly port: number
+  readonly database: string
+  readonly user: string
+  /** 'plain': an entry with host=, no role is known. */
+  readonly role: 'primary' | 'replica' | 'plain'
+  /** The topology's term in which it was opened and verified; 0 for a plain one. */
+  readonly term: number
+}
+
+export interface ServerSeed {
+  readonly id: number
+  readonly identity: ServerIdentity
+  readonly channel: Channel
+  readonly parameters: Map<string, string>
+  readonly processId: number
+  readonly cancelSecret: Buffer
+  readonly openedMs: number
+}
+
+type RunDone = (error: ProxyError | null) => void
+
+/** Bytes that our own statements may be answered with before we call the server mad. */
+const RUN_ANSWER_BYTES_MAX = 1 << 20
+
+export class ServerConnection implements Receiver {
+  readonly id: number
+  readonly identity: ServerIdentity
+  readonly channel: Channel
+  /** What the server reported at log-in and since. */
+  readonly parameters: Map<string, string>
+  /** What it reported at log-in: the values that RESET brings back. */
+  readonly defaults: ReadonlyMap<string, string>
+  readonly processId: number
+  readonly cancelSecret: Buffer
+  readonly ledger = new Ledger()
+  readonly statements = new ServerStatements()
+  readonly openedMs: number
+  /** Moved by its pool only. */
+  state: ServerState = 'login'
+  stateSinceMs: number
+  /** The transaction status of the last ReadyForQuery. */
+  status: number = frame.STATUS_IDLE
+  settings: Settings = NO_SETTINGS
+  /** A session ran something with effects that cannot be seen (DO, CALL, an unproved function). */
+  isUnclean = false
+  /** Must not be used again: fenced, too old, reconfigured. */
+  isDoomed = false
+  cancelsUnderWay = 0
+  /** Queries answered and when it was last taken, for SHOW SERVERS. */
+  requestMs = 0
+  #holder: Holder | null = null
+  #run: { readonly done: RunDone; answer: Buffer; error: ProxyError | null } | null = null
+  readonly #onLost: (server: ServerConnection, error: ProxyError) => void
+
+  constructor(seed: ServerSeed, onLost: (server: ServerConnection, error: ProxyError) => void) {
+    this.id = seed.id
+    this.identity = seed.identity
+    this.channel = seed.channel
+    this.parameters = seed.parameters
+    this.defaults = new Map(seed.parameters)
+    this.processId = seed.processId
+    this.cancelSecret = seed.cancelSecret
+    this.openedMs = seed.openedMs
+    this.stateSinceMs = seed.openedMs
+    this.#onLost = onLost
+  }
+
+  /** Starts delivery of the channel's bytes. */
+  begin(): void {
+    this.channel.attach(this)
+  }
+
+  get holder(): Holder | null {
+    return this.#holder
+  }
+
+  /** Nothing is owed, no transaction is open and no statement of ours runs. */
+  get isIdle(): boolean {
+    return this.ledger.length === 0 && this.status === frame.STATUS_IDLE && this.#run === null
+  }
+
+  hold(holder: Holder): void {
+    invariant(this.#holder === null, 'a server has one holder')
+    invariant(this.isIdle, 'a server is idle when it is taken')
+    this.#holder = holder
+  }
+
+  unhold(holder: Holder): void {
+    invariant(this.#holder === holder, 'a server is given back by its holder')
+    this.#holder = null
+  }
+
+  write(bytes: Buffer): boolean {
+    return this.channel.write(bytes)
+  }
+
+  /**
+   * Runs statements of our own as one simple Query; their rows are dropped.
+   *
+   * `sql`   latin1 string of the bytes to send.
+   * `done`  called once: null, or the first error (`setting_refused` with the server's text).
+   */
+  run(sql: string, done: RunDone): void {
+    invariant(this.isIdle, 'our own statement runs on an idle server')
+    this.#run = { done, answer: Buffer.alloc(0), error: null }
+    this.write(fixed(frame.QUERY, Buffer.from(`${sql}\0`, 'latin1')))
+  }
+
+  onBytes(chunk: Buffer): void {
+    if (this.#run !== null) this.#onRunBytes(chunk)
+    else if (this.#holder !== null) this.#holder.onServerBytes(chunk)
+    else this.#onIdleBytes(chunk)
+  }
+
+  onDrain(): void {
+    this.#holder?.onServerDrain()
+  }
+
+  onClosed(error: Error | null): void {
+    const lost = error instanceof ProxyError ? error : new ProxyError('server_lost', {}, error)
+    const holder = this.#holder
+    const run = this.#run
+    this.#holder = null
+    this.#run = null
+    this.#onLost(this, lost)
+    run?.done(lost)
+    this.ledger.abandon()
+    holder?.onServerClosed(lost)
+  }
+
+  /** Ends in good order: nothing may be owed. */
+  close(): void {
+    this.channel.write(TERMINATE_FRAME)
+    this.channel.close()
+  }
+
+  destroy(error: ProxyError): void {
+    this.channel.destroy(error)
+  }
+
+  /** A report changed what the server says of itself. */
+  report(body: Buffer): { readonly name: string; readonly value: string } | null {
+    const split = body.indexOf(0)
+    const end = body.indexOf(0, split + 1)
+    if (split === -1 || end === -1) return null
+    const name = body.latin1Slice(0, split)
+    const value = body.latin1Slice(split + 1, end)
+    this.parameters.set(name, value)
+    return { name, value }
+  }
+
+  #onRunBytes(chunk: Buffer): void {
+    const run = this.#run
+    if (run === null) return
+    run.answer = run.answer.length === 0 ? Buffer.from(chunk) : Buffer.concat([run.answer, chunk])
+    let offset = 0
+    while (run.answer.length - offset >= frame.HEADER_BYTES) {
+      const bytes = frame.frameBytes(run.answer, offset)
+      if (bytes < frame.HEADER_BYTES || bytes > RUN_ANSWER_BYTES_MAX) {
+        this.destroy(new ProxyError('server_protocol', { reason: 'bad length word' }))
+        return
+      }
+      if (offset + bytes > run.answer.length) break
+      const body = run.answer.subarray(offset + frame.HEADER_BYTES, offset + bytes)
+      offset += bytes
+      if (this.#onRunFrame(run.answer[offset - bytes] as number, body)) return
+    }
+    run.answer = run.answer.subarray(offset)
+  }
+
+  /** Returns true when the statement is over. */
+  #onRunFrame(type: number, body: Buffer): boolean {
+    const run = this.#run
+    if (run === null) return true
+    if (type === frame.PARAMETER_STATUS) this.report(body)
+    if (type === frame.ERROR_RESPONSE) {
+      const fields = reportFields(body)
+      run.error ??= new ProxyError('server_refused', {
+        sqlstate: fields['C'] ?? 'XX000',
+        reason: fields['M'] ?? 'unknown error',
+      })
+    }
+    if (type !== frame.READY_FOR_QUERY) return false
+    this.status = body[0] ?? 0
+    this.#run = null
+    run.done(run.error)
+    return true
+  }
+
+  /** Reports and notices may come at any time; anything else from a free server is a breach. */
+  #onIdleBytes(chunk: Buffer): void {
+    let offset = 0
+    while (chunk.length - offset >= frame.HEADER_BYTES) {
+      const bytes = frame.frameBytes(chunk, offset)
+      const type = chunk[offset] as number
+      const isWhole = bytes >= frame.HEADER_BYTES && offset + bytes <= chunk.length
+      const body = chunk.subarray(offset + frame.HEADER_BYTES, offset + bytes)
+      if (isWhole && type === frame.PARAMETER_STATUS) this.report(body)
+      else if (!isWhole || type !== frame.NOTICE_RESPONSE) {
+        const reason = type === frame.ERROR_RESPONSE ? reportFields(body)['M'] : undefined
+        this.destroy(
+          new ProxyError('server_protocol', { reason: reason ?? 'message from an idle server' }),
+        )
+        return
+      }
+      offset += bytes
+    }
+    if (offset < chunk.length)
+      this.destroy(new ProxyError('server_protocol', { reason: 'split message while idle' }))
+  }
+}

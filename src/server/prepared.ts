@@ -1,0 +1,116 @@
+/**
+ * Protocol-level prepared statements. The registry holds each statement once per worker, keyed by
+ * what parse analysis depends on; each server remembers which of them it has parsed, least recently
+ * used first.
+ */
+import { parse } from '../wire/messages.ts'
+import type { Settings } from './settings.ts'
+
+/** The settings that decide what a text means when it is parsed. */
+const ANALYSIS_SETTINGS = [
+  'search_path',
+  'role',
+  'session_authorization',
+  'standard_conforming_strings',
+  'client_encoding',
+]
+
+export interface PreparedStatement {
+  /** Its name on every server. */
+  readonly name: string
+  /** Latin1 string of the bytes. */
+  readonly text: string
+  readonly key: string
+  /** The Parse frame under its server name. */
+  readonly parseFrame: Buffer
+  /** The Parse frame of the unnamed statement. */
+  readonly parseUnnamedFrame: Buffer
+  /** Sessions that hold a name for it. */
+  holders: number
+}
+
+export class PreparedRegistry {
+  readonly #statements = new Map<string, PreparedStatement>()
+  #serial = 0
+
+  get size(): number {
+    return this.#statements.size
+  }
+
+  /**
+   * The statement for a Parse; one more session holds it.
+   *
+   * `body`  what follows the name in the Parse message: text, zero byte, parameter types.
+   */
+  hold(text: string, body: Buffer, settings: Settings): PreparedStatement {
+    const key = keyOf(body, settings)
+    const known = this.#statements.get(key)
+    if (known !== undefined) {
+      known.holders += 1
+      return known
+    }
+    this.#serial += 1
+    const name = `PGSTEER_${this.#serial}`
+    const statement: PreparedStatement = {
+      name,
+      text,
+      key,
+      parseFrame: parse(name, body),
+      parseUnnamedFrame: parse('', body),
+      holders: 1,
+    }
+    this.#statements.set(key, statement)
+    return statement
+  }
+
+  /** A session gave its name up. The last one takes the statement out of the registry. */
+  drop(statement: PreparedStatement): void {
+    statement.holders -= 1
+    if (statement.holders === 0) this.#statements.delete(statement.key)
+  }
+}
+
+function keyOf(body: Buffer, settings: Settings): string {
+  let key = body.latin1Slice()
+  for (const name of ANALYSIS_SETTINGS) key += `\0${settings.entries.get(name) ?? ''}`
+  return key
+}
+
+/** What one server has parsed. */
+export class ServerStatements {
+  /** In order of use: the first is the one to give up. */
+  readonly #named = new Map<string, PreparedStatement>()
+  unnamed: PreparedStatement | null = null
+
+  get size(): number {
+    return this.#named.size
+  }
+
+  /** Whether the server has it; asking counts as use. */
+  has(statement: PreparedStatement): boolean {
+    if (this.#named.get(statement.key) !== statement) return false
+    this.#named.delete(statement.key)
+    this.#named.set(statement.key, statement)
+    return true
+  }
+
+  add(statement: PreparedStatement): void {
+    this.#named.set(statement.key, statement)
+  }
+
+  remove(statement: PreparedStatement): void {
+    if (this.#named.get(statement.key) === statement) this.#named.delete(statement.key)
+  }
+
+  /** The one to give up so that `statementsMax` holds, or undefined. */
+  leastUsed(statementsMax: number): PreparedStatement | undefined {
+    if (this.#named.size < statementsMax) return undefined
+    const [first] = this.#named.values()
+    return first
+  }
+
+  clear(): void {
+    this.#named.clear()
+    this.unnamed = null
+  }
+}

@@ -1,0 +1,145 @@
+/**
+ * The ledger of replies owed: what a server still has to answer, in order, and what becomes of each
+ * answer. A server that owes nothing and said ReadyForQuery 'I' is free.
+ *
+ *     head                                             tail
+ *     | Parse swallow | Bind forward | Execute forward | Sync forward |
+ *
+ * An entry is pushed when its message is sent and taken when its reply is whole. An entry of kind
+ * 'local' has no message: it is a reply of our own (ParseComplete for a Parse that this server has
+ * seen already) that must come out at its place in the order.
+ *
+ * hot path: entries are small objects made per message of the extended protocol and per Query,
+ * never per reply or row.
+ * Source  postgres.c, PostgresMain: `ignore_till_sync` and `doing_extended_query_message`.
+ */
+import { invariant } from '../base/invariant.ts'
+import * as frame from './frame.ts'
+
+export type EntryKind =
+  | 'query'
+  | 'function'
+  | 'parse'
+  | 'bind'
+  | 'describe_statement'
+  | 'describe'
+  | 'execute'
+  | 'close'
+  | 'sync'
+  | 'local'
+
+export interface Entry {
+  kind: EntryKind
+  /** False: the answer is ours, the client never sees it. */
+  readonly forward: boolean
+  /** What the owner of the entry wants back when it is answered or skipped. */
+  readonly subject: Subject | null
+  /** Kind 'local': the frame to send. */
+  readonly reply: Buffer | null
+}
+
+/** The owner's side of an entry; called by the owner, never by the ledger. */
+export interface Subject {
+  /** The reply came: `succeeded` is false when it was an error or was skipped because of one. */
+  settle(succeeded: boolean): void
+}
+
+export class Ledger {
+  readonly #entries: Entry[] = []
+  #head = 0
+  /** An error came in the extended protocol: the server ignores everything up to the next Sync. */
+  #skipping = false
+
+  get length(): number {
+    return this.#entries.length - this.#head
+  }
+
+  get head(): Entry | undefined {
+    return this.#entries[this.#head]
+  }
+
+  get isSkipping(): boolean {
+    return this.#skipping
+  }
+
+  /**
+   * Books a message that is being sent.
+   *
+   * While the server skips to a Sync, a message other than Sync will not be answered: it is settled
+   * as failed at once and not booked.
+   */
+  push(entry: Entry): void {
+    if (this.#skipping) {
+      if (entry.kind !== 'sync') {
+        entry.subject?.settle(false)
+        return
+      }
+      this.#skipping = false
+    }
+    this.#entries.push(entry)
+  }
+
+  /** Takes the head off; its reply is whole. */
+  take(): Entry {
+    const entry = this.#entries[this.#head]
+    invariant(entry !== undefined, 'a reply is owed when one comes')
+    this.#head += 1
+    if (this.#head === this.#entries.length) {
+      this.#entries.length = 0
+      this.#head = 0
+    }
+    return entry
+  }
+
+  /**
+   * An ErrorResponse came. A Query or FunctionCall still owes its ReadyForQuery and stays; in the
+   * extended protocol everything before the next Sync is dropped and settled as failed.
+   *
+   * Returns whether the error belongs to the client (false: to a message that we injected).
+   */
+  fail(): boolean {
+    const head = this.head
+    invariant(head !== undefined, 'an error answers something')
+    if (head.kind === 'query' || head.kind === 'function' || head.kind === 'sync')
+      return head.forward
+    while (this.head !== undefined && this.head.kind !== 'sync') this.take().subject?.settle(false)
+    if (this.head === undefined) this.#skipping = true
+    return true
+  }
+
+  /** Settles everything as failed: the server is gone. */
+  abandon(): void {
+    while (this.length > 0) this.take().subject?.settle(false)
+    this.#skipping = false
+  }
+
+  *[Symbol.iterator](): IterableIterator<Entry> {
+    for (let index = this.#head; index < this.#entries.length; index += 1) {
+      const entry = this.#entries[index]
+      if (entry !== undefined) yield entry
+    }
+  }
+}
+
+/** Whether a server message of `type` is the whole reply to an entry of `kind`. */
+export function completes(kind: EntryKind, type: number): boolean {
+  switch (type) {
+    case frame.READY_FOR_QUERY:
+      return kind === 'query' || kind === 'function' || kind === 'sync'
+    case frame.PARSE_COMPLETE:
+      return kind === 'parse'
+    case frame.BIND_COMPLETE:
+      return kind === 'bind'
+    case frame.CLOSE_COMPLETE:
+      return kind === 'close'
+    case frame.ROW_DESCRIPTION:
+    case frame.NO_DATA:
+      return kind === 'describe' || kind === 'describe_statement'
+    case frame.COMMAND_COMPLETE:
+    case frame.EMPTY_QUERY:
+    case frame.PORTAL_SUSPENDED:
+      return kind === 'execute'
+    default:
+      return false
+  }
+}

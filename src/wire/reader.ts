@@ -1,0 +1,56 @@
+/**
+ * Reads the fields of one frame's body without making objects for them. Positions are offsets in
+ * the buffer that holds the frame; texts are latin1 strings of the bytes, so that nothing is lost.
+ */
+
+export class FrameReader {
+  #bytes: Buffer = Buffer.alloc(0)
+  #end = 0
+  offset = 0
+  /** A field ran over the end of the frame: the message is broken, whatever was returned. */
+  isBroken = false
+
+  /** Begins with the body of the frame at `start`, which ends before `end`. */
+  begin(bytes: Buffer, start: number, end: number): void {
+    this.#bytes = bytes
+    this.offset = start
+    this.#end = end
+    this.isBroken = false
+  }
+
+  get isAtEnd(): boolean {
+    return this.offset === this.#end
+  }
+
+  /** The string up to its zero byte. */
+  cstring(): string {
+    const end = this.#bytes.indexOf(0, this.offset)
+    if (end === -1 || end >= this.#end) {
+      this.isBroken = true
+      return ''
+    }
+    const text = end === this.offset ? '' : this.#bytes.latin1Slice(this.offset, end)
+    this.offset = end + 1
+    return text
+  }
+
+  byte(): number {
+    if (this.offset >= this.#end) {
+      this.isBroken = true
+      return 0
+    }
+    const value = this.#bytes[this.offset] as number
+    this.offset += 1
+    return value
+  }
+
+  int16(): number {
+    if (this.offset + 2 > this.#end) {
+      this.isBroken = true
+      return 0
+    }
+    const value = this.#bytes.readInt16BE(this.offset)
+    this.offset += 2
+    return value
+  }
+}
