@@ -172,8 +172,8 @@ export class ServerConnection implements Receiver {
     const split = body.indexOf(0)
     const end = body.indexOf(0, split + 1)
     if (split === -1 || end === -1) return null
-    const name = body.latin1Slice(0, split)
-    const value = body.latin1Slice(split + 1, end)
+    const name = body.toString('latin1', 0, split)
+    const value = body.toString('latin1', split + 1, end)
     this.parameters.set(name, value)
     return { name, value }
   }

@@ -71,7 +71,7 @@ export class PreparedRegistry {
 }
 
 function keyOf(body: Buffer, settings: Settings): string {
-  let key = body.latin1Slice()
+  let key = body.toString('latin1')
   for (const name of ANALYSIS_SETTINGS) key += `\0${settings.entries.get(name) ?? ''}`
   return key
 }

@@ -29,7 +29,7 @@ export class FrameReader {
       this.isBroken = true
       return ''
     }
-    const text = end === this.offset ? '' : this.#bytes.latin1Slice(this.offset, end)
+    const text = end === this.offset ? '' : this.#bytes.toString('latin1', this.offset, end)
     this.offset = end + 1
     return text
   }

@@ -1,0 +1,44 @@
+/**
+ * What a session asks of the pools: one server for one batch, described without naming a member.
+ */
+import type { ProxyError } from '../base/errors.ts'
+import type { Holder, ServerConnection } from './connection.ts'
+import type { Settings } from './settings.ts'
+
+/** What a replica must have replayed before it may serve a session (ARCHITECTURE 5). */
+export interface Bound {
+  readonly timeline: number
+  readonly lsn: bigint
+}
+
+/**
+ * A session that wants a server. The object is the session's own and is used again for each batch;
+ * it is in at most one queue.
+ */
+export interface Waiter extends Holder {
+  readonly clientId: number
+  /** Which members may serve it. */
+  readonly wantsRole: 'primary' | 'replica' | 'any'
+  /** Set when replicas are asked for; null: any eligible replica. */
+  readonly bound: Bound | null
+  /**
+   * The session wrote at this monotonic time and no bound is known yet: a replica may serve it only
+   * after a primary sample sent later than this gives one. Null when the session is clean.
+   */
+  readonly dirtySinceMs: number | null
+  /** The replica that served it last: kept while it is eligible, so that reads never go back. */
+  readonly preferredMember: string | null
+  readonly settings: Settings
+  /** Bytes that wait with it, for `hold_bytes_max`. */
+  readonly waitingBytes: number
+  /** Set by the pools when it is queued. */
+  waitingSinceMs: number
+  /** Set by the pools: null, 'pool' (no free server) or 'primary' / 'replica' (none believed in). */
+  waitReason: 'pool' | 'primary' | 'replica' | 'paused' | null
+  /** The server is held by the waiter from here on; may be called inside `acquire`. */
+  granted(server: ServerConnection): void
+  /** Nothing was sent; the waiter is in no queue any more. */
+  refused(error: ProxyError): void
+  /** A NOTICE that the client is queued (`query_wait_notify`). */
+  notify(text: string): void
+}
