@@ -1,0 +1,147 @@
+/**
+ * Every key of [pgsteer]: routing, failover, HTTP, limits.
+ */
+import {
+  address,
+  bytes,
+  choice,
+  file,
+  int,
+  LATER,
+  ms,
+  networks,
+  port,
+  RESTART,
+  text,
+} from '../kinds.ts'
+
+export const ROUTES = ['split', 'primary', 'replica'] as const
+export const CONSISTENCIES = ['session', 'eventual', 'global', 'primary'] as const
+export const SESSION_STATES = ['pin', 'reject', 'warn'] as const
+export const SERVER_CLEANS = ['auto', 'always', 'never'] as const
+export const READ_TRANSACTIONS = ['primary', 'replica_until_write'] as const
+export const LOG_LEVELS = ['trace', 'debug', 'info', 'warn', 'error', 'silent'] as const
+
+export const PGSTEER_KEYS = {
+  http_addr: address('127.0.0.1', 'Address of the HTTP port.', RESTART),
+  http_port: port('9632', 'Port for health, metrics and the API.', RESTART),
+  http_token_file: file(
+    null,
+    'File with the bearer token that HTTP calls need which change something; unset: they are refused.',
+  ),
+  route: choice(
+    ROUTES,
+    'split',
+    'Where statements go: reads to replicas and the rest to the primary, or all to one of them.',
+  ),
+  consistency: choice(
+    CONSISTENCIES,
+    'session',
+    'What reads on replicas must see: the writes of their own session, of everybody (global), whatever is there (eventual), or no replicas (primary).',
+  ),
+  replica_lag_bytes_max: bytes('16777216', 'A replica further behind gets no reads.', {
+    max: 2 ** 48,
+  }),
+  replica_lag_ms_max: ms('10000', 'A replica further behind gets no reads.'),
+  no_replica: choice(
+    ['primary', 'wait', 'error'],
+    'primary',
+    'What happens to reads while no replica may serve them.',
+  ),
+  replica_wait_ms: ms('1000', 'Longest wait of a read for a replica that may serve it.'),
+  primary_reads_max: int(
+    '0',
+    'Reads that may run on the primary at once for want of a replica; 0 = no limit.',
+  ),
+  read_transactions: choice(
+    READ_TRANSACTIONS,
+    'primary',
+    'Where a transaction begins that is not declared READ ONLY.',
+  ),
+  session_state: choice(
+    SESSION_STATES,
+    'pin',
+    'What happens to state that cannot be carried from server to server.',
+  ),
+  server_clean: choice(
+    SERVER_CLEANS,
+    'auto',
+    'Whether a server connection is cleaned before another session gets it.',
+  ),
+  failover_hold_ms_max: ms(
+    null,
+    'How long writes wait for a primary; unset: 2 x ttl + 10 s, 70000 with the default ttl of Patroni.',
+  ),
+  hold_waiters_max: int('10000', 'Clients that may wait for a primary.', { min: 1 }),
+  hold_bytes_max: bytes('67108864', 'Bytes of statements that may wait for a primary.', {
+    min: 1024,
+  }),
+  switchover_grace_ms: ms(
+    '300',
+    'Hold new writes this long after a switchover was asked for, without the hook of Patroni.',
+    LATER,
+  ),
+  switchover_drain_ms_max: ms(
+    '5000',
+    'How long POST /api/drain waits for write transactions to end.',
+    LATER,
+  ),
+  waiters_max: int('10000', 'Clients that may wait for a server connection of one pool.', {
+    min: 1,
+  }),
+  batch_bytes_max: bytes('65536', 'A batch is routed at the latest when it has this size.', {
+    min: 1024,
+    max: 16_777_216,
+  }),
+  statement_cache_max: int('10000', 'Statements whose classification is kept.', { min: 1 }),
+  member_connections_max: int(
+    '0',
+    'Server connections to one member, of all pools together; 0 = no limit.',
+  ),
+  member_address: choice(
+    ['conn_url', 'proxy_url'],
+    'conn_url',
+    "Which of a member's addresses in Patroni gets the traffic: its own, or the pooler in front of it.",
+    RESTART,
+  ),
+  frame_bytes_before_login_max: bytes(
+    '10000',
+    'Largest message of a client that has not logged in.',
+    { min: 512, max: 1_048_576 },
+  ),
+  client_login_waiters_max: int(
+    '1000',
+    'Clients that may wait for a secret to be looked up at the same time.',
+    { min: 1 },
+  ),
+  proxy_protocol_networks: networks(
+    '',
+    'Networks whose connections begin with a PROXY protocol header.',
+    RESTART,
+  ),
+  zone: text('', 'Zone of this process: members of the same zone get its reads first.'),
+  multiplex_reads: choice(
+    ['auto', 'off'],
+    'off',
+    'Reads of several clients back to back on one server connection.',
+    LATER,
+  ),
+  workers: int('1', 'Processes that serve clients; limits are divided among them.', {
+    ...RESTART,
+    min: 1,
+    max: 64,
+  }),
+  error_codes: choice(
+    ['pgbouncer', 'postgres'],
+    'pgbouncer',
+    "SQLSTATEs of errors that PgBouncer has too: its 08P01, or PostgreSQL's own codes.",
+  ),
+  shutdown_timeout_ms: ms('30000', 'How long a drain may take after SIGTERM.'),
+  log_level: choice(LOG_LEVELS, 'info', 'What is logged.'),
+  log_format: choice(
+    ['json', 'pretty'],
+    'json',
+    'One JSON object per line, or text for people.',
+    RESTART,
+  ),
+} as const
