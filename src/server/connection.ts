@@ -18,9 +18,9 @@ import type { ServerState } from './states.ts'
 /** Who a server works for. */
 export interface Holder {
   /** `chunk` is only valid during the call. */
-  onServerBytes(chunk: Buffer): void
-  onServerDrain(): void
-  onServerClosed(error: ProxyError): void
+  onServerBytes(chunk: Buffer, server: ServerConnection): void
+  onServerDrain(server: ServerConnection): void
+  onServerClosed(error: ProxyError, server: ServerConnection): void
 }
 
 export interface ServerIdentity {
@@ -137,12 +137,12 @@ export class ServerConnection implements Receiver {
 
   onBytes(chunk: Buffer): void {
     if (this.#run !== null) this.#onRunBytes(chunk)
-    else if (this.#holder !== null) this.#holder.onServerBytes(chunk)
+    else if (this.#holder !== null) this.#holder.onServerBytes(chunk, this)
     else this.#onIdleBytes(chunk)
   }
 
   onDrain(): void {
-    this.#holder?.onServerDrain()
+    this.#holder?.onServerDrain(this)
   }
 
   onClosed(error: Error | null): void {
@@ -154,7 +154,7 @@ export class ServerConnection implements Receiver {
     this.#onLost(this, lost)
     run?.done(lost)
     this.ledger.abandon()
-    holder?.onServerClosed(lost)
+    holder?.onServerClosed(lost, this)
   }
 
   /** Ends in good order: nothing may be owed. */
