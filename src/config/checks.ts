@@ -68,9 +68,9 @@ function checkListen(check: Check): void {
     )
   }
   const isSamePort = pgsteer.httpPort !== 0 && pgsteer.httpPort === pgbouncer.listenPort
-  const everywhere = ['*', '0.0.0.0', '::', pgsteer.httpAddr]
+  const everywhere = new Set(['*', '0.0.0.0', '::', pgsteer.httpAddr])
   const overlaps =
-    pgbouncer.listenAddr.some((one) => everywhere.includes(one)) ||
+    pgbouncer.listenAddr.some((one) => everywhere.has(one)) ||
     (pgbouncer.listenAddr.length > 0 && ['0.0.0.0', '::', '*'].includes(pgsteer.httpAddr))
   if (isSamePort && overlaps) {
     fail(check, 'http_port', `http_port and listen_port are both ${pgsteer.httpPort}`, 'change one')

@@ -10,16 +10,20 @@ import { BadValue } from './kinds.ts'
 /** The pairs in order, duplicates included. Throws BadValue; the message holds no value. */
 export function readConnection(text: string): readonly (readonly [key: string, value: string])[] {
   const pairs: (readonly [string, string])[] = []
-  let rest = text.trimStart()
+  let rest = skipBlanks(text)
   while (rest !== '' && !rest.startsWith(';')) {
-    const head = /^([^=\s]+)\s*=\s*/.exec(rest)
+    const head = /^([^= \t]+)[ \t]*=[ \t]*/.exec(rest)
     if (head === null) throw new BadValue(`syntax error: expected key=value ${after(pairs)}`)
     const [whole, name = ''] = head
     const [value, length] = readValue(rest.slice(whole.length), name)
     pairs.push([name, value])
-    rest = rest.slice(whole.length + length).trimStart()
+    rest = skipBlanks(rest.slice(whole.length + length))
   }
   return pairs
+}
+
+function skipBlanks(text: string): string {
+  return text.replace(/^[ \t]+/, '')
 }
 
 function after(pairs: readonly (readonly [string, string])[]): string {
@@ -29,7 +33,7 @@ function after(pairs: readonly (readonly [string, string])[]): string {
 
 /** The value at the start of `text`, and how many characters it takes there. */
 function readValue(text: string, name: string): readonly [value: string, length: number] {
-  const match = text.startsWith("'") ? /^'((?:[^']|'')*)'/.exec(text) : /^(\S*)/.exec(text)
+  const match = text.startsWith("'") ? /^'((?:[^']|'')*)'/.exec(text) : /^([^ \t]*)/.exec(text)
   if (match === null) throw new BadValue(`${name}= has no closing quote`)
   const [whole, inner = ''] = match
   if (inner === '') throw new BadValue(`${name}= has no value`)

@@ -5,13 +5,7 @@ import type { DatabaseConfig, PeerConfig, UserConfig } from './config.ts'
 import { readConnection } from './connection.ts'
 import type { IniEntry } from './ini.ts'
 import { DATABASE_ALIASES } from './keys/entries.ts'
-import {
-  ADMIN_DATABASE,
-  type DatabaseEntry,
-  keysOf,
-  type PeerEntry,
-  type UserEntry,
-} from './keys.ts'
+import { ADMIN_DATABASE } from './keys.ts'
 import { BadValue, splitList } from './kinds.ts'
 import { quoted } from './problem.ts'
 import { type EntryText, type Reading, readEntry } from './values.ts'
@@ -40,7 +34,7 @@ export function readDatabase(
   }
   if (text === null) return null
   const aliased = { ...text, aliases: DATABASE_ALIASES }
-  const read = readEntry(keysOf('databases'), aliased, reading) as DatabaseEntry
+  const read = readEntry('databases', aliased, reading)
   const { host, port, loadBalanceHosts, ...rest } = read
   const hosts = host === null ? [] : [...splitList(host)]
   if (read.authDbname === ADMIN_DATABASE) {
@@ -65,7 +59,7 @@ export function readDatabase(
 export function readUser(entry: IniEntry, reading: Reading): UserConfig | null {
   const text = entryText('user', entry, reading)
   if (text === null) return null
-  const values = readEntry(keysOf('users'), text, reading) as UserEntry
+  const values = readEntry('users', text, reading)
   return Object.freeze({ ...values, name: entry.key })
 }
 
@@ -79,7 +73,7 @@ export function readPeer(entry: IniEntry, reading: Reading): PeerConfig | null {
     return null
   }
   if (text === null) return null
-  const values = readEntry(keysOf('peers'), text, reading) as PeerEntry
+  const values = readEntry('peers', text, reading)
   if (values.host === null) {
     reading.problems.add(entry, `${text.title} has no host=`)
     return null

@@ -46,10 +46,10 @@ export function readIni(file: string, files: Files, problems: Problems): Ini {
 }
 
 const INCLUDE = /^%include(?:[ \t]+(.*))?$/
-const SECTION = /^\[([^\]]*)\](.*)$/
-const PLAIN_KEY = /^([\w.*-]+)[ \t]*=(.*)$/
+const SECTION = /^\[([^\]]*)\](.*)$/s
+const PLAIN_KEY = /^([\w.*-]+)[ \t]*=(.*)$/s
 /** SQL's quoting for names with other characters. */
-const QUOTED_KEY = /^"((?:[^"]|"")*)"[ \t]*=(.*)$/
+const QUOTED_KEY = /^"((?:[^"]|"")*)"[ \t]*=(.*)$/s
 
 class IniReader {
   readonly entries: IniEntry[] = []
@@ -78,7 +78,7 @@ class IniReader {
     }
     this.#open.push(resolve(file))
     for (const [index, line] of content.split('\n').entries()) {
-      this.#readLine(line.trim(), { file, line: index + 1 })
+      this.#readLine(trimBlanks(line), { file, line: index + 1 })
     }
     this.#open.pop()
   }
@@ -129,7 +129,7 @@ class IniReader {
     this.#section = name
     this.sections.push({ ...place, name })
     // What follows the bracket is read like a line of its own.
-    this.#readLine(rest.trim(), place)
+    this.#readLine(trimBlanks(rest), place)
   }
 
   #keyValue(line: string, place: Place): void {
@@ -153,6 +153,19 @@ class IniReader {
       )
       return
     }
-    this.entries.push({ ...place, section: this.#section, key, value: value.trim() })
+    this.entries.push({ ...place, section: this.#section, key, value: trimBlanks(value) })
   }
+}
+
+/** Without the blanks of C's isspace() at both ends; String.trim() takes more than those. */
+function trimBlanks(text: string): string {
+  let start = 0
+  let end = text.length
+  while (start < end && isBlank(text.charCodeAt(start))) start += 1
+  while (end > start && isBlank(text.charCodeAt(end - 1))) end -= 1
+  return text.slice(start, end)
+}
+
+function isBlank(code: number): boolean {
+  return code === 0x20 || (code >= 0x09 && code <= 0x0d)
 }

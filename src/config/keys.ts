@@ -42,6 +42,20 @@ export type DatabaseEntry = EntryOf<typeof DATABASE_KEYS>
 export type UserEntry = EntryOf<typeof USER_KEYS>
 export type PeerEntry = EntryOf<typeof PEER_KEYS>
 
+/** What each section of single keys becomes. */
+export interface SectionValues {
+  readonly pgbouncer: PgbouncerConfig
+  readonly cluster: ClusterConfig
+  readonly pgsteer: PgsteerConfig
+}
+
+/** What an entry of each section of entries becomes. */
+export interface EntryValues {
+  readonly databases: DatabaseEntry
+  readonly users: UserEntry
+  readonly peers: PeerEntry
+}
+
 /** The database name of the console; it cannot be an entry of [databases]. */
 export const ADMIN_DATABASE = 'pgbouncer'
 

@@ -73,15 +73,15 @@ function key<Value>(reader: Reader<Value>, row: Row): Key<Value> {
 const WHOLE = /^[+-]?(?:0x[0-9a-f]+|\d+)$/i
 const INT_MAX = 2_147_483_647
 
-/** strtol(text, base 0): decimal, 0x hexadecimal, leading 0 octal. */
-function wholeNumber(text: string): number {
-  const digits = text.replace(/^[+-]/, '')
+/** strtol(input, base 0): decimal, 0x hexadecimal, leading 0 octal. */
+function wholeNumber(input: string): number {
+  const digits = input.replace(/^[+-]/, '')
   const isOctal = /^0[0-7]+$/.test(digits)
-  if (!WHOLE.test(text) || (/^0\d/.test(digits) && !isOctal)) {
+  if (!WHOLE.test(input) || (/^0\d/.test(digits) && !isOctal)) {
     throw new BadValue('must be a whole number')
   }
   const size = isOctal ? Number.parseInt(digits, 8) : Number(digits)
-  return text.startsWith('-') && size !== 0 ? -size : size
+  return input.startsWith('-') && size !== 0 ? -size : size
 }
 
 interface Bounds extends Facts {
@@ -89,41 +89,61 @@ interface Bounds extends Facts {
   readonly max?: number
 }
 
-function bounded(value: number, bounds: Bounds, unit: string): number {
+function number(kind: string, unit: string, bounds: Bounds): Reader<number> {
   const { min = 0, max = INT_MAX } = bounds
-  if (value < min || value > max) throw new BadValue(`must be from ${min} to ${max}${unit}`)
-  return value
+  return {
+    kind,
+    parse: (input) => {
+      const value = wholeNumber(input)
+      if (value < min || value > max) throw new BadValue(`must be from ${min} to ${max}${unit}`)
+      return value
+    },
+    format: String,
+  }
 }
 
 export function int(fallback: string | null, doc: string, bounds: Bounds = {}): Key<number> {
-  const parse = (text: string): number => bounded(wholeNumber(text), bounds, '')
-  return key({ kind: 'int', parse, format: String }, [fallback, doc, bounds])
+  return key(number('int', '', bounds), [fallback, doc, bounds])
 }
 
 /** A count of milliseconds; the key's name says so. */
 export function ms(fallback: string | null, doc: string, bounds: Bounds = {}): Key<number> {
-  const parse = (text: string): number => bounded(wholeNumber(text), bounds, ' milliseconds')
-  return key({ kind: 'ms', parse, format: String }, [fallback, doc, bounds])
+  return key(number('ms', ' milliseconds', bounds), [fallback, doc, bounds])
 }
 
 export function bytes(fallback: string | null, doc: string, bounds: Bounds = {}): Key<number> {
-  const parse = (text: string): number => bounded(wholeNumber(text), bounds, ' bytes')
-  return key({ kind: 'bytes', parse, format: String }, [fallback, doc, bounds])
+  return key(number('bytes', ' bytes', bounds), [fallback, doc, bounds])
 }
 
 export function port(fallback: string, doc: string, facts: Facts = {}): Key<number> {
-  const parse = (text: string): number => bounded(wholeNumber(text), { max: 65_535 }, '')
-  return key({ kind: 'port', parse, format: String }, [fallback, doc, facts])
+  return key(number('port', '', { max: 65_535 }), [fallback, doc, facts])
+}
+
+const OCTAL: Reader<number> = {
+  ...number('octal', '', { max: 0o7777 }),
+  format: (value) => `0${value.toString(8)}`,
 }
 
 /** Permission bits, written in octal as in chmod. */
 export function octal(fallback: string, doc: string, facts: Facts = {}): Key<number> {
-  const parse = (text: string): number => bounded(wholeNumber(text), { max: 0o7777 }, '')
-  const format = (value: number): string => `0${value.toString(8)}`
-  return key({ kind: 'octal', parse, format }, [fallback, doc, facts])
+  return key(OCTAL, [fallback, doc, facts])
 }
 
 const SECONDS_MAX = 10 ** 8
+
+const SECONDS: Reader<number> = {
+  kind: 'seconds',
+  parse: (input) => {
+    if (!/^\+?(?:\d+\.?\d*|\.\d+)(?:e[+-]?\d+)?$/i.test(input)) {
+      throw new BadValue('must be a number of seconds')
+    }
+    const value = Number(input)
+    if (value > SECONDS_MAX) throw new BadValue(`must be at most ${SECONDS_MAX} seconds`)
+    // What is not 0 must not become 0, which means "off" almost everywhere.
+    return value === 0 ? 0 : Math.max(1, Math.round(value * 1000))
+  },
+  format: (value) => String(value / 1000),
+}
 
 /** Seconds with fractions in the file, whole milliseconds once read. */
 export function seconds(
@@ -131,17 +151,7 @@ export function seconds(
   doc: string,
   facts: Facts = {},
 ): Key<number, 'seconds'> {
-  const parse = (text: string): number => {
-    if (!/^\+?(?:\d+\.?\d*|\.\d+)(?:e[+-]?\d+)?$/i.test(text)) {
-      throw new BadValue('must be a number of seconds')
-    }
-    const value = Number(text)
-    if (value > SECONDS_MAX) throw new BadValue(`must be at most ${SECONDS_MAX} seconds`)
-    // What is not 0 must not become 0, which means "off" almost everywhere.
-    return value === 0 ? 0 : Math.max(1, Math.round(value * 1000))
-  }
-  const format = (value: number): string => String(value / 1000)
-  return { ...key({ kind: 'seconds', parse, format }, [fallback, doc, facts]), unit: 'seconds' }
+  return { ...key(SECONDS, [fallback, doc, facts]), unit: 'seconds' }
 }
 
 // Words
@@ -149,17 +159,21 @@ export function seconds(
 const YES = new Set(['1', 'on', 'yes', 'true'])
 const NO = new Set(['0', 'off', 'no', 'false'])
 
-/** PgBouncer's booleans are numbers; the words are accepted besides. */
-export function bool(fallback: string, doc: string, facts: Facts = {}): Key<boolean> {
-  const parse = (text: string): boolean => {
-    const word = text.toLowerCase()
+const BOOL: Reader<boolean> = {
+  kind: 'bool',
+  parse: (input) => {
+    const word = input.toLowerCase()
     if (YES.has(word)) return true
     if (NO.has(word)) return false
-    if (!WHOLE.test(text)) throw new BadValue('must be 0 or 1')
-    return wholeNumber(text) !== 0
-  }
-  const format = (value: boolean): string => (value ? '1' : '0')
-  return key({ kind: 'bool', parse, format }, [fallback, doc, facts])
+    if (!WHOLE.test(input)) throw new BadValue('must be 0 or 1')
+    return wholeNumber(input) !== 0
+  },
+  format: (value) => (value ? '1' : '0'),
+}
+
+/** PgBouncer's booleans are numbers; the words are accepted besides. */
+export function bool(fallback: string, doc: string, facts: Facts = {}): Key<boolean> {
+  return key(BOOL, [fallback, doc, facts])
 }
 
 /** One of `words`, in any case. */
@@ -169,27 +183,31 @@ export function choice<const Word extends string>(
   doc: string,
   facts: Facts = {},
 ): Key<Word> {
-  const parse = (text: string): Word => {
-    const word = words.find((one) => one === text.toLowerCase())
-    if (word === undefined) throw new BadValue(`must be one of ${words.join(', ')}`)
-    return word
+  const reader: Reader<Word> = {
+    kind: words.join(', '),
+    parse: (input) => {
+      const word = words.find((one) => one === input.toLowerCase())
+      if (word === undefined) throw new BadValue(`must be one of ${words.join(', ')}`)
+      return word
+    },
+    format: same,
   }
-  return key({ kind: words.join(' \\| '), parse, format: (word) => word }, [fallback, doc, facts])
+  return key(reader, [fallback, doc, facts])
+}
+
+function same<Word extends string>(word: Word): Word {
+  return word
 }
 
 /** Text that is always there, perhaps empty. */
 export function string(fallback: string, doc: string, facts: Facts = {}): Key<string> {
-  return key({ kind: 'text', parse: (text) => text, format: (text) => text }, [
-    fallback,
-    doc,
-    facts,
-  ])
+  return key({ kind: 'text', parse: same<string>, format: same }, [fallback, doc, facts])
 }
 
 const OPTIONAL: Reader<string | null> = {
   kind: 'text',
-  parse: (text) => (text === '' ? null : text),
-  format: (text) => text ?? '',
+  parse: (input) => (input === '' ? null : input),
+  format: (value) => value ?? '',
 }
 
 /** Text or null; empty means not set, as it does for all of PgBouncer's optional texts. */
@@ -207,28 +225,37 @@ export function secret(doc: string, facts: Facts = {}): Key<string | null> {
   return { ...key({ ...OPTIONAL, kind: 'secret' }, [null, doc, facts]), secret: true }
 }
 
+const CHECK_QUERY: Reader<string | null> = {
+  kind: 'text',
+  parse: (input) => {
+    if (input === '') return null
+    return input === '<empty>' ? '' : input
+  },
+  format: (value) => (value === '' ? '<empty>' : (value ?? '')),
+}
+
 /** PgBouncer's server_check_query: `<empty>` is the empty query (''), nothing is no check (null). */
 export function checkQuery(fallback: string, doc: string): Key<string | null> {
-  const parse = (value: string): string | null => {
-    if (value === '') return null
-    return value === '<empty>' ? '' : value
-  }
-  const format = (value: string | null): string => (value === '' ? '<empty>' : (value ?? ''))
-  return key({ kind: 'text', parse, format }, [fallback, doc])
+  return key(CHECK_QUERY, [fallback, doc])
 }
 
 const PROTOCOL = /^!?(?:all|default|legacy|secure|tlsv1(?:\.[0-3])?)$/
 
-/** TLS versions as libtls writes them: words joined by `,` or `:`. */
-export function protocols(fallback: string, doc: string): Key<string> {
-  const parse = (value: string): string => {
-    const words = value.split(/[,:]/).map((word) => word.trim().toLowerCase())
+const PROTOCOLS: Reader<string> = {
+  kind: 'text',
+  parse: (input) => {
+    const words = input.split(/[,:]/).map((word) => word.trim().toLowerCase())
     if (!words.every((word) => PROTOCOL.test(word))) {
       throw new BadValue('must be secure, all, or a list of tlsv1.0 to tlsv1.3')
     }
     return words.join(',')
-  }
-  return key({ kind: 'text', parse, format: (value) => value }, [fallback, doc])
+  },
+  format: same,
+}
+
+/** TLS versions as libtls writes them: words joined by `,` or `:`. */
+export function protocols(fallback: string, doc: string): Key<string> {
+  return key(PROTOCOLS, [fallback, doc])
 }
 
 // Lists
@@ -250,8 +277,6 @@ function listOf<Item>(
   const format = (items: readonly Item[]): string => items.map(one.format).join(', ')
   return key({ kind, parse, format }, row)
 }
-
-const same = (item: string): string => item
 
 export function list(fallback: string, doc: string, facts: Facts = {}): Key<readonly string[]> {
   return listOf('list', { parse: same, format: same }, [fallback, doc, facts])
@@ -299,11 +324,11 @@ export interface HostPort {
 function parseHostPort(item: string): HostPort {
   const match = /^(?:\[([0-9a-fA-F:.%\w]+)\]|([\w.-]+))(?::(\d{1,5}))?$/.exec(item)
   const host = match?.[1] ?? match?.[2]
-  const number = Number(match?.[3] ?? 5432)
-  if (host === undefined || number < 1 || number > 65_535) {
+  const parsed = Number(match?.[3] ?? 5432)
+  if (host === undefined || parsed < 1 || parsed > 65_535) {
     throw new BadValue(`"${item}" is not host:port`)
   }
-  return Object.freeze({ host, port: number })
+  return Object.freeze({ host, port: parsed })
 }
 
 function formatHostPort(item: HostPort): string {
@@ -362,10 +387,11 @@ function mapOf<Value>(
   return key({ kind, parse, format }, row)
 }
 
+const WEIGHT = number('int', '', { max: 1000 })
+
 /** `member=number` pairs. */
 export function weights(fallback: string, doc: string): Key<ReadonlyMap<string, number>> {
-  const parse = (item: string): number => bounded(wholeNumber(item), { max: 1000 }, '')
-  return mapOf('list of member=number', { parse, format: String }, [fallback, doc])
+  return mapOf('list of member=number', WEIGHT, [fallback, doc])
 }
 
 /** `member=word` pairs. */

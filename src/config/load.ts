@@ -10,15 +10,7 @@ import { readDatabase, readPeer, readUser } from './entries.ts'
 import { readEnvironment, type Settings } from './environment.ts'
 import { AUTH_BYTES_MAX, Files } from './files.ts'
 import { type Ini, type IniEntry, readIni } from './ini.ts'
-import {
-  type ClusterConfig,
-  KEY_SECTIONS,
-  type KeySection,
-  keysOf,
-  type PgbouncerConfig,
-  type PgsteerConfig,
-  SECTIONS,
-} from './keys.ts'
+import { KEY_SECTIONS, type KeySection, keysOf, SECTIONS } from './keys.ts'
 import { nearest } from './nearest.ts'
 import { Problems, quoted } from './problem.ts'
 import { readUserlist } from './userlist.ts'
@@ -84,11 +76,9 @@ function readSections(ini: Ini, settings: Settings, reading: Reading): Sections 
   const hasCluster =
     settings.cluster.size > 0 || ini.sections.some((section) => section.name === 'cluster')
   return {
-    pgbouncer: readSection('pgbouncer', settings.pgbouncer, reading) as PgbouncerConfig,
-    cluster: hasCluster
-      ? (readSection('cluster', settings.cluster, reading) as ClusterConfig)
-      : null,
-    pgsteer: readSection('pgsteer', settings.pgsteer, reading) as PgsteerConfig,
+    pgbouncer: readSection('pgbouncer', settings.pgbouncer, reading),
+    cluster: hasCluster ? readSection('cluster', settings.cluster, reading) : null,
+    pgsteer: readSection('pgsteer', settings.pgsteer, reading),
   }
 }
 

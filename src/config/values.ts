@@ -5,8 +5,15 @@
  */
 import type { Setting } from './environment.ts'
 import type { Files } from './files.ts'
-import { fieldOf, KEY_SECTIONS, type KeySection, keysOf } from './keys.ts'
-import { type AnyKey, BadValue, type KeyTable } from './kinds.ts'
+import {
+  type EntryValues,
+  fieldOf,
+  KEY_SECTIONS,
+  type KeySection,
+  keysOf,
+  type SectionValues,
+} from './keys.ts'
+import { type AnyKey, BadValue } from './kinds.ts'
 import { nearest } from './nearest.ts'
 import { type Problems, quoted } from './problem.ts'
 
@@ -20,18 +27,20 @@ type Place = Setting['place']
 const COMMENT_REMEDY = 'comments are allowed only at the start of a line'
 
 /** The values of a section as a frozen object, fields named by keys.ts. */
-export function readSection(
-  section: KeySection,
+export function readSection<Section extends KeySection>(
+  section: Section,
   settings: ReadonlyMap<string, Setting>,
   reading: Reading,
-): object {
+): SectionValues[Section] {
   const values: Record<string, unknown> = {}
   for (const [name, key] of Object.entries(keysOf(section))) {
     const setting = settings.get(name)
     const read = setting === undefined ? undefined : readSetting(section, name, setting, reading)
     values[fieldOf(name, key)] = read === undefined ? defaultOf(key) : read.value
   }
-  return Object.freeze(values)
+  // Every key of the table was given the value that its row parses: what SectionValues says.
+  // oxlint-disable-next-line typescript/no-unsafe-type-assertion
+  return Object.freeze(values) as object as SectionValues[Section]
 }
 
 /** Undefined if the value is wrong, which `problems` then knows. */
@@ -104,7 +113,12 @@ export interface EntryText {
 }
 
 /** The values of an entry as an object, null where the entry does not say; `port` has its default. */
-export function readEntry(table: KeyTable, entry: EntryText, reading: Reading): object {
+export function readEntry<Section extends keyof EntryValues>(
+  section: Section,
+  entry: EntryText,
+  reading: Reading,
+): EntryValues[Section] {
+  const table = keysOf(section)
   const values: Record<string, unknown> = {}
   for (const [name, key] of Object.entries(table)) values[fieldOf(name, key)] = defaultOf(key)
   for (const [written, text] of entry.pairs) {
@@ -123,7 +137,9 @@ export function readEntry(table: KeyTable, entry: EntryText, reading: Reading): 
       reading.problems.add(entry.place, `${entry.title}: ${sentence(written, key, text, error)}`)
     }
   }
-  return values
+  // As in readSection.
+  // oxlint-disable-next-line typescript/no-unsafe-type-assertion
+  return values as object as EntryValues[Section]
 }
 
 /** Says that `[section] key` is unknown, and which key may have been meant. */
