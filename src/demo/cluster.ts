@@ -108,6 +108,16 @@ export class EmbeddedCluster {
     }
   }
 
+  /** The temporary directory of everything; what else is put there goes with it. */
+  get directory(): string {
+    return this.#parts.directory
+  }
+
+  /** Ends this process too, by SIGQUIT, when the cluster is stopped or we are gone. */
+  guard(pid: number): void {
+    this.#parts.watchdog.add(pid)
+  }
+
   /** Who was told to be primary last; says nothing about whether it runs. */
   get primary(): Member {
     return this.#primary

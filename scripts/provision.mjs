@@ -1,0 +1,153 @@
+/**
+ * The Debian packages that tests and benchmarks run against. With root they are installed by
+ * apt-get, without their services being started; without root they are fetched with an apt state of
+ * our own and unpacked into .cache/debian/root, where test/support/debian.ts finds them.
+ */
+import { spawnSync } from 'node:child_process'
+import { existsSync, mkdirSync, readdirSync, rmSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { ROOT, SetupError, say } from './setup.mjs'
+
+const CACHE = join(ROOT, '.cache/debian')
+const UNPACKED = join(CACHE, 'root')
+
+/** A file of each package, below one of the roots, proves that it is there. */
+const PACKAGES = {
+  'postgresql-15': 'usr/lib/postgresql/15/bin/postgres',
+  'postgresql-client-15': 'usr/lib/postgresql/15/bin/psql',
+  patroni: 'usr/bin/patroni',
+  'python3-etcd': 'usr/lib/python3/dist-packages/etcd/__init__.py',
+  'etcd-server': 'usr/bin/etcd',
+  'etcd-client': 'usr/bin/etcdctl',
+  pgbouncer: 'usr/sbin/pgbouncer',
+  haproxy: 'usr/sbin/haproxy',
+  prometheus: 'usr/bin/promtool',
+  'python3-psycopg': 'usr/lib/python3/dist-packages/psycopg/__init__.py',
+  openssl: 'usr/bin/openssl',
+}
+/** What only suites with root use. */
+const ROOT_PACKAGES = {
+  debootstrap: 'usr/sbin/debootstrap',
+  iproute2: 'usr/sbin/ip',
+  procps: 'usr/bin/pkill',
+}
+
+/** Debian 13 as a directory, for its Patroni 4: only root can enter it. */
+const TRIXIE = '/var/cache/pgsteer/trixie'
+const TRIXIE_PACKAGES = [
+  'patroni',
+  'etcd-server',
+  'etcd-client',
+  'postgresql-17',
+  'python3-psycopg2',
+  'iproute2',
+]
+
+export const isRoot = process.getuid?.() === 0
+
+export function provision() {
+  const wanted = isRoot ? { ...PACKAGES, ...ROOT_PACKAGES } : PACKAGES
+  const missing = Object.keys(wanted).filter((name) => !isThere(wanted[name]))
+  if (missing.length > 0) {
+    if (!existsSync('/usr/bin/apt-get'))
+      throw new SetupError(
+        `The tests need Debian's ${missing.join(', ')} and there is no apt-get here.`,
+      )
+    say(`Fetching Debian packages: ${missing.join(' ')} ...`)
+    if (isRoot) installWithRoot(missing)
+    else unpackWithoutRoot(missing)
+    const still = missing.filter((name) => !isThere(wanted[name]))
+    if (still.length > 0) throw new SetupError(`apt-get did not provide ${still.join(', ')}.`)
+  }
+  if (isRoot) provisionTrixie()
+}
+
+function isThere(path) {
+  return existsSync(join('/', path)) || existsSync(join(UNPACKED, path))
+}
+
+/** Services of packages start on installation unless this file says no; a machine's own file is left alone. */
+const POLICY = '/usr/sbin/policy-rc.d'
+
+function installWithRoot(packages) {
+  const ours = !existsSync(POLICY)
+  if (ours) writeFileSync(POLICY, '#!/bin/sh\nexit 101\n', { mode: 0o755 })
+  try {
+    run('apt-get', ['update', '-qq'])
+    run('apt-get', ['install', '-y', '-qq', '--no-install-recommends', ...packages])
+  } finally {
+    if (ours) rmSync(POLICY, { force: true })
+  }
+}
+
+function unpackWithoutRoot(packages) {
+  for (const folder of ['state/lists/partial', 'cache/archives/partial', 'root'])
+    mkdirSync(join(CACHE, folder), { recursive: true })
+  const options = [
+    `Dir::State=${join(CACHE, 'state')}`,
+    'Dir::State::status=/var/lib/dpkg/status',
+    `Dir::Cache=${join(CACHE, 'cache')}`,
+    'Debug::NoLocking=true',
+  ].flatMap((option) => ['-o', option])
+  run('apt-get', [...options, 'update', '-qq'])
+  run('apt-get', [
+    ...options,
+    'install',
+    '-y',
+    '-qq',
+    '--no-install-recommends',
+    '--download-only',
+    ...packages,
+  ])
+  const archives = join(CACHE, 'cache/archives')
+  for (const name of readdirSync(archives).filter((file) => file.endsWith('.deb')))
+    run('dpkg', ['-x', join(archives, name), UNPACKED])
+  rmSync(archives, { recursive: true, force: true })
+}
+
+function provisionTrixie() {
+  if (existsSync(join(TRIXIE, 'usr/bin/patroni'))) return
+  say('Making a Debian 13 directory for Patroni 4 (once, about a minute) ...')
+  rmSync(TRIXIE, { recursive: true, force: true })
+  const unfinished = `${TRIXIE}.new`
+  rmSync(unfinished, { recursive: true, force: true })
+  mkdirSync(unfinished, { recursive: true })
+  const mirror = mirrorOfMachine()
+  run('debootstrap', [
+    '--variant=minbase',
+    'trixie',
+    unfinished,
+    ...(mirror === undefined ? [] : [mirror]),
+  ])
+  writeFileSync(join(unfinished, POLICY), '#!/bin/sh\nexit 101\n', { mode: 0o755 })
+  run('cp', ['/etc/resolv.conf', join(unfinished, 'etc/resolv.conf')])
+  const inside = ['apt-get', 'install', '-y', '-qq', '--no-install-recommends', ...TRIXIE_PACKAGES]
+  run('chroot', [unfinished, ...inside])
+  run('mv', [unfinished, TRIXIE])
+}
+
+/** Where this machine has its main Debian packages from, in whichever file it says so. */
+function mirrorOfMachine() {
+  const format = '$(REPO_URI) $(CODENAME)'
+  const { stdout } = spawnSync(
+    'apt-get',
+    ['indextargets', '--format', format, 'Created-By: Packages'],
+    {
+      encoding: 'utf8',
+    },
+  )
+  const lines = (stdout ?? '').split('\n').map((line) => line.split(' '))
+  return lines.find(([, codename]) => /^[a-z]+$/.test(codename ?? ''))?.[0]
+}
+
+function run(file, parameters) {
+  const env = { ...process.env, DEBIAN_FRONTEND: 'noninteractive', LC_ALL: 'C.UTF-8' }
+  const { status, stdout, stderr } = spawnSync(file, parameters, {
+    encoding: 'utf8',
+    env,
+    maxBuffer: 64 << 20,
+  })
+  if (status === 0) return
+  const output = `${stdout ?? ''}${stderr ?? ''}`.slice(-4000)
+  throw new SetupError(`${file} ${parameters.join(' ')} failed (${status}):\n${output}`)
+}
