@@ -1,0 +1,402 @@
+/**
+ * The control plane's heart: one source says who leads, one probe per member says what is so, and
+ * the failover machine turns both into a new immutable `Topology` at each change. It touches the
+ * clock and the probes; every decision is a pure function in failover.ts, evidence.ts, lag.ts and
+ * eligibility.ts.
+ */
+import type { Clock, Timer } from '../base/clock.ts'
+import { ProxyError } from '../base/errors.ts'
+import { unreachable } from '../base/invariant.ts'
+import type { Log } from '../base/log.ts'
+import type { ClusterConfig } from '../config/config.ts'
+import type { LagLimits } from './eligibility.ts'
+import { type Evidence, isBlind } from './evidence.ts'
+import { advance, type FailoverState, forget, missingOf, primaryOf, UNSEEN } from './failover.ts'
+import { isSuccessor } from './keys.ts'
+import type { ProbeAccess, ProbeTls } from './probe.ts'
+import { Roster } from './roster.ts'
+import type { ClusterView, Source, SourceEvents } from './source.ts'
+import { StaticSource } from './static.ts'
+import { type MemberAddress, MemberTable } from './table.ts'
+import type { Topology } from './topology.ts'
+import { Witness } from './witness.ts'
+
+export interface WatcherDeps {
+  readonly cluster: ClusterConfig
+  readonly limits: LagLimits
+  readonly memberAddress: MemberAddress
+  /** Certificates for the probes, already read; the mode is `probe_tls_sslmode`. */
+  readonly probeTls?: Omit<ProbeTls, 'mode'>
+  readonly clock: Clock
+  readonly log: Log
+  /** Called with each new value, synchronously; must not call back into the watcher. */
+  publish(topology: Topology): void
+}
+
+/** Counters and states for metrics and SHOW; plain values, read at scrape time. */
+export interface WatcherFacts {
+  readonly source: 'etcd' | 'patroni' | 'static'
+  readonly sourceAnswers: boolean
+  /** Why the source does not answer; empty when it does. */
+  readonly sourceTrouble: string
+  /** Age of the last proof that the source's view is current; null before the first. */
+  readonly sourceContactAgeMs: number | null
+  readonly state: FailoverState
+  readonly stateAgeMs: number
+  readonly term: number
+  /** How long writes have been held for want of a primary; null while there is one. */
+  readonly holdAgeMs: number | null
+  readonly holds: number
+  /** A member other than the last one, or a new timeline, became the primary. */
+  readonly failovers: number
+  readonly fences: number
+  readonly forgets: number
+  readonly probes: number
+  readonly probeFailures: ReadonlyMap<string, number>
+  readonly publications: number
+  /** From Patroni's configuration, or `ttl_ms`. */
+  readonly ttlMs: number
+  readonly leaseRemainingMs: number | null
+  readonly failsafeMode: boolean
+  readonly synchronousMode: boolean
+  /** A switchover or failover was asked for and is not over. */
+  readonly failoverRequested: boolean
+}
+
+/** How often members are asked while nobody is believed to be the primary. */
+const SEARCH_MS = 30
+/** After searching in vain for so long, ask less often: nothing is about to happen. */
+const SEARCH_FAST_MS = 180_000
+const SEARCH_SLOW_MS = 250
+/** While the primary's own word is all there is, it is asked at least this often. */
+const ALONE_MS = 250
+const CONFIRM_ALONE_MS = 1000
+const WITNESS_MS = 3000
+const TICK_MS = 100
+
+export class Watcher {
+  readonly #deps: WatcherDeps
+  readonly #clock: Clock
+  readonly #log: Log
+  readonly #roster: Roster
+  readonly #table: MemberTable
+  readonly #witness: Witness
+  #cluster: ClusterConfig
+  #source: Source
+  #view: ClusterView | null = null
+  #knownIdentifier: string | null = null
+  #contactMs: number | null = null
+  #trouble = ''
+  #leaderSinceMs = 0
+  #machine = UNSEEN
+  #stateSinceMs: number
+  #holdSinceMs: number | null
+  #isBusy = false
+  #ticks: Timer | null = null
+  #serial = 0
+  #published = ''
+  #counts = { holds: 1, failovers: 0, fences: 0, forgets: 0, publications: 0 }
+
+  constructor(deps: WatcherDeps) {
+    this.#deps = deps
+    this.#clock = deps.clock
+    this.#log = deps.log
+    this.#cluster = deps.cluster
+    const now = deps.clock.nowMs()
+    this.#stateSinceMs = now
+    this.#holdSinceMs = now
+    const access = probeAccess(deps.cluster, deps.probeTls)
+    this.#roster = new Roster(access, deps.clock, { heard: () => this.#heard() })
+    this.#table = new MemberTable(deps.limits, deps.memberAddress)
+    this.#witness = new Witness(deps.clock)
+    this.#source = this.#createSource()
+  }
+
+  /** Starts asking. The first Topology names nobody. */
+  start(): Promise<void> {
+    this.#ticks = this.#clock.every(TICK_MS, () => this.#decide(false))
+    this.#decide(true)
+    this.#source.start()
+    return Promise.resolve()
+  }
+
+  async stop(): Promise<void> {
+    this.#ticks?.cancel()
+    this.#ticks = null
+    this.#witness.stop()
+    this.#roster.stop()
+    await this.#source.stop()
+  }
+
+  /** While a session waits for a replica to catch up: probe every `probe_busy_interval_ms`. */
+  setBusy(isBusy: boolean): void {
+    if (this.#isBusy === isBusy) return
+    this.#isBusy = isBusy
+    this.#setPace()
+  }
+
+  /** RECONNECT: forgets terms, fences and timelines. */
+  forget(): void {
+    this.#forget('RECONNECT')
+    this.#decide(true)
+  }
+
+  /** Takes new intervals, credentials, weights and zones; a changed source starts anew. */
+  reload(cluster: ClusterConfig): void {
+    const before = this.#cluster
+    this.#cluster = cluster
+    this.#roster.setAccess(probeAccess(cluster, this.#deps.probeTls))
+    this.#setPace()
+    if (sourceKey(before) === sourceKey(cluster)) return this.#decide(true)
+    void this.#source.stop()
+    this.#source = this.#createSource()
+    this.#source.start()
+  }
+
+  facts(): WatcherFacts {
+    const now = this.#clock.nowMs()
+    const evidence = this.#evidence()
+    const { contactMs } = evidence
+    const age = contactMs === null ? null : Math.max(0, now - contactMs)
+    const dynamic = this.#view?.dynamic
+    const expires = this.#view?.leaseExpiresMs ?? null
+    return {
+      ...this.#counts,
+      source: this.#source.kind,
+      sourceAnswers: !isBlind(evidence),
+      sourceTrouble: this.#trouble,
+      sourceContactAgeMs: age,
+      state: this.#machine.state,
+      stateAgeMs: now - this.#stateSinceMs,
+      term: this.#machine.term,
+      holdAgeMs: this.#holdSinceMs === null ? null : now - this.#holdSinceMs,
+      probes: this.#roster.probes,
+      probeFailures: new Map(this.#roster.failures),
+      ttlMs: dynamic?.ttlMs ?? this.#cluster.ttlMs,
+      leaseRemainingMs: expires === null ? null : Math.max(0, expires - now),
+      failsafeMode: dynamic?.failsafeMode ?? false,
+      synchronousMode: dynamic?.synchronousMode ?? false,
+      failoverRequested: (this.#view?.failover ?? null) !== null,
+    }
+  }
+
+  #createSource(): Source {
+    const cluster = this.#cluster
+    let source: Source | null = null
+    const isCurrent = (): boolean => source !== null && source === this.#source
+    const events: SourceEvents = {
+      view: (view) => {
+        if (isCurrent()) this.#onView(view)
+      },
+      contact: (sentMs) => {
+        if (isCurrent()) this.#onContact(sentMs)
+      },
+      trouble: (reason) => {
+        if (isCurrent()) this.#onTrouble(reason)
+      },
+    }
+    source = newSource(cluster, events, { clock: this.#clock, log: this.#log })
+    return source
+  }
+
+  #onView(view: ClusterView): void {
+    const before = this.#view
+    const now = this.#clock.nowMs()
+    if (before?.leader?.name !== view.leader?.name || before?.leader?.epoch !== view.leader?.epoch)
+      this.#leaderSinceMs = now
+    this.#view = view
+    this.#noticeOtherCluster(before, view)
+    this.#roster.update(view.members, (name) => this.#isKept(name))
+    this.#decide(true)
+  }
+
+  #onContact(sentMs: number): void {
+    this.#trouble = ''
+    if (this.#contactMs === null || sentMs > this.#contactMs) this.#contactMs = sentMs
+    this.#decide(false)
+  }
+
+  #onTrouble(reason: string): void {
+    if (this.#trouble !== reason) this.#log.warn({ reason }, 'the source does not answer')
+    this.#trouble = reason
+    this.#decide(false)
+  }
+
+  #heard(): void {
+    if (this.#source instanceof StaticSource) this.#source.heard(this.#roster.testimony())
+    this.#decide(true)
+  }
+
+  /** Another `initialize`, or a `history` that does not continue the old one: another cluster. */
+  #noticeOtherCluster(before: ClusterView | null, view: ClusterView): void {
+    const known = this.#knownIdentifier
+    this.#knownIdentifier = view.systemIdentifier ?? known
+    if (known !== null && view.systemIdentifier !== null && known !== view.systemIdentifier)
+      return this.#forget('the key initialize changed')
+    if (before !== null && !isSuccessor(before.history, view.history))
+      this.#forget('the key history was rewritten')
+  }
+
+  #forget(why: string): void {
+    const { verified } = this.#machine.beliefs
+    this.#log.warn({ why, verified }, 'terms, fences and timelines are forgotten')
+    this.#machine = forget(this.#machine)
+    this.#counts.forgets += 1
+    this.#table.clear()
+    if (this.#source instanceof StaticSource) this.#source.forget()
+  }
+
+  /** The last verified primary stays probed when its keys expire; in pause everybody does. */
+  #isKept(name: string): boolean {
+    return name === this.#machine.beliefs.verified?.name || this.#view?.dynamic.paused === true
+  }
+
+  #evidence(): Evidence {
+    const nowMs = this.#clock.nowMs()
+    return {
+      nowMs,
+      limits: {
+        confirmMs: 2 * this.#cluster.probeTimeoutMs,
+        confirmAloneMs: CONFIRM_ALONE_MS,
+        blindMs: this.#source.blindMs,
+        witnessMs: WITNESS_MS,
+      },
+      view: this.#view,
+      contactMs: this.#source.kind === 'static' ? nowMs : this.#contactMs,
+      trouble: this.#trouble,
+      leaderSinceMs: this.#leaderSinceMs,
+      testimony: this.#roster.testimony(),
+      witness: this.#witness.last,
+    }
+  }
+
+  /** The one place where the machine moves. `isNews`: a sample or a view, not just time. */
+  #decide(isNews: boolean): void {
+    const evidence = this.#evidence()
+    const before = this.#machine
+    const { machine, taken } = advance(before, evidence)
+    this.#machine = machine
+    if (taken.length > 0) {
+      this.#stateSinceMs = evidence.nowMs
+      this.#count(taken, before.beliefs.verified)
+    }
+    for (const move of taken)
+      this.#log.info(
+        { from: move.from, to: move.to, because: move.because, term: machine.term },
+        `failover: ${move.when}`,
+      )
+    this.#learn()
+    this.#askWitness(evidence)
+    this.#setPace()
+    this.#publish(evidence, isNews)
+  }
+
+  /** Lag is measured against the verified primary, and against nobody else's positions. */
+  #learn(): void {
+    const primary = primaryOf(this.#machine)
+    const sample = this.#roster.entry(primary?.name ?? '')?.testimony.sample ?? null
+    if (sample !== null && sample.timeline === primary?.timeline) this.#table.learn(sample)
+  }
+
+  #count(
+    taken: ReturnType<typeof advance>['taken'],
+    before: { name: string; timeline: number } | null,
+  ): void {
+    const { verified } = this.#machine.beliefs
+    for (const move of taken) {
+      if (move.effect === 'fence') this.#counts.fences += 1
+      const differs = before?.name !== verified?.name || before?.timeline !== verified?.timeline
+      if (move.effect === 'believe' && before !== null && differs) this.#counts.failovers += 1
+    }
+    const isNamed = primaryOf(this.#machine) !== null
+    if (isNamed) this.#holdSinceMs = null
+    else if (this.#holdSinceMs === null) {
+      this.#holdSinceMs = this.#clock.nowMs()
+      this.#counts.holds += 1
+    }
+  }
+
+  #askWitness(evidence: Evidence): void {
+    const { state, beliefs } = this.#machine
+    const isSilent = state === 'failstatic' || (state === 'interrupted' && isBlind(evidence))
+    const { verified } = beliefs
+    if (!isSilent || verified === null) return this.#witness.rest()
+    this.#witness.ask(verified.name, this.#roster.entry(verified.name)?.member.restUrl ?? null)
+  }
+
+  #setPace(): void {
+    const { probeIntervalMs, probeBusyIntervalMs } = this.#cluster
+    const isNamed = primaryOf(this.#machine) !== null
+    const searches = this.#clock.nowMs() - this.#stateSinceMs < SEARCH_FAST_MS
+    const searchMs = searches ? SEARCH_MS : SEARCH_SLOW_MS
+    const isAlone = this.#machine.state === 'failstatic' || this.#machine.state === 'unlocked'
+    let periodMs = probeIntervalMs
+    if (isAlone) periodMs = Math.min(periodMs, ALONE_MS)
+    if (!isNamed) periodMs = Math.min(periodMs, searchMs)
+    if (this.#isBusy) periodMs = Math.min(periodMs, probeBusyIntervalMs)
+    this.#roster.setPace(periodMs, isNamed ? probeIntervalMs : Math.min(probeIntervalMs, searchMs))
+    this.#source.setBusy(!isNamed)
+  }
+
+  #publish(evidence: Evidence, isNews: boolean): void {
+    const { verified } = this.#machine.beliefs
+    const primary = primaryOf(this.#machine)
+    const members = this.#table.members(this.#roster.entries(), {
+      primary: primary?.name ?? null,
+      verified,
+      systemIdentifier: verified?.systemIdentifier ?? this.#view?.systemIdentifier ?? null,
+      nowMs: evidence.nowMs,
+      cluster: this.#cluster,
+    })
+    const value = {
+      term: this.#machine.term,
+      primary: primary?.name ?? null,
+      missing: missingOf(this.#machine, evidence),
+      systemIdentifier: verified?.systemIdentifier ?? this.#view?.systemIdentifier ?? null,
+      timeline: verified?.timeline ?? null,
+      standbyCluster: this.#view?.dynamic.standbyCluster ?? false,
+      paused: this.#view?.dynamic.paused ?? false,
+    }
+    const words = members.map(({ name, role, ineligibleReason }) => [name, role, ineligibleReason])
+    const signature = JSON.stringify([value, words])
+    if (!isNews && signature === this.#published) return
+    this.#published = signature
+    this.#serial += 1
+    this.#counts.publications += 1
+    this.#deps.publish(Object.freeze({ ...value, serial: this.#serial, members }))
+  }
+}
+
+function newSource(
+  cluster: ClusterConfig,
+  events: SourceEvents,
+  tools: { clock: Clock; log: Log },
+): Source {
+  switch (cluster.source) {
+    case 'etcd':
+    case 'patroni':
+      tools.log.error({ source: cluster.source }, 'this source is not built')
+      throw new ProxyError('internal', { reason: 'source' })
+    case 'static':
+      return new StaticSource(cluster.hosts, cluster.ttlMs, events)
+    default:
+      return unreachable(cluster.source)
+  }
+}
+
+function probeAccess(cluster: ClusterConfig, files: Omit<ProbeTls, 'mode'> = {}): ProbeAccess {
+  return {
+    user: cluster.probeUser,
+    password: cluster.probePassword ?? '',
+    database: cluster.probeDatabase,
+    timeoutMs: cluster.probeTimeoutMs,
+    tls: { ...files, mode: cluster.probeTlsSslmode },
+  }
+}
+
+/** Two configurations with the same key have the same source. */
+function sourceKey(cluster: ClusterConfig): string {
+  const { source, scope, group, namespace, etcdHosts, patroniUrls, hosts } = cluster
+  const secrets = [cluster.etcdUser, cluster.etcdPassword, cluster.etcdTlsCaFile]
+  return JSON.stringify([source, scope, group, namespace, etcdHosts, patroniUrls, hosts, secrets])
+}
