@@ -28,7 +28,9 @@ export interface Knowledge {
 }
 
 export function statementOf(tokens: Tokens, range: Range, knowledge: Knowledge): Statement {
-  const head: Head = { tokens, ...range, ...knowledge }
+  const { from, to } = range
+  const { catalogue, functions } = knowledge
+  const head: Head = { tokens, from, to, catalogue, functions }
   if (kindAt(head, head.from) === OPEN) return queryHead(head)
   const reader = HEADS.get(wordAt(head, head.from))
   return reader === undefined ? NOT_UNDERSTOOD : reader(head)
@@ -103,7 +105,7 @@ function explainHead(head: Head): Statement {
     if (wordAt(head, at) === 'analyze' || wordAt(head, at) === 'analyse') at += 1
     at = skipWords(head, at, ['verbose'])
   }
-  if (at < 0 || at >= head.to) return NOT_UNDERSTOOD
+  if (at < 0 || at >= head.to || wordAt(head, at) === 'explain') return NOT_UNDERSTOOD
   const inner = statementOf(head.tokens, { from: at, to: head.to }, head)
   const isQuery = READ_REASONS.has(inner.verb)
   const read = inner.read && isQuery
