@@ -18,9 +18,14 @@ export interface Clock {
   every(periodMs: number, run: () => void): Timer
 }
 
-/** `process.hrtime` is CLOCK_MONOTONIC: one clock for all processes, as causal bounds need. */
+/**
+ * `process.hrtime` is CLOCK_MONOTONIC, one clock for all processes, as causal bounds need;
+ * `performance.now` is the same clock counted from the start of this process, and cheaper to read.
+ */
+const ORIGIN_MS = Number(process.hrtime.bigint()) / 1e6 - performance.now()
+
 export const systemClock: Clock = {
-  nowMs: () => Number(process.hrtime.bigint()) / 1e6,
+  nowMs: () => ORIGIN_MS + performance.now(),
   wallMs: () => Date.now(),
   after(delayMs, run) {
     const timer = setTimeout(run, delayMs).unref()

@@ -66,7 +66,8 @@ export class PreparedRegistry {
   /** A session gave its name up. The last one takes the statement out of the registry. */
   drop(statement: PreparedStatement): void {
     statement.holders -= 1
-    if (statement.holders === 0) this.#statements.delete(statement.key)
+    if (statement.holders > 0 || this.#statements.get(statement.key) !== statement) return
+    this.#statements.delete(statement.key)
   }
 }
 

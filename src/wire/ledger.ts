@@ -29,13 +29,13 @@ export type EntryKind =
   | 'local'
 
 export interface Entry {
-  kind: EntryKind
+  readonly kind: EntryKind
   /** False: the answer is ours, the client never sees it. */
   readonly forward: boolean
   /** What the owner of the entry wants back when it is answered or skipped. */
   readonly subject: Subject | null
-  /** Kind 'local': the frame to send. */
-  readonly reply: Buffer | null
+  /** Kind 'local': makes the reply when its turn comes. */
+  readonly reply: (() => Buffer) | null
 }
 
 /** The owner's side of an entry; called by the owner, never by the ledger. */
@@ -105,6 +105,11 @@ export class Ledger {
     while (this.head !== undefined && this.head.kind !== 'sync') this.take().subject?.settle(false)
     if (this.head === undefined) this.#skipping = true
     return true
+  }
+
+  /** The server began COPY FROM STDIN: the Syncs that follow at once will not be answered. */
+  dropSyncs(): void {
+    while (this.#entries[this.#head + 1]?.kind === 'sync') this.#entries.splice(this.#head + 1, 1)
   }
 
   /** Settles everything as failed: the server is gone. */

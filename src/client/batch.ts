@@ -1,0 +1,192 @@
+/**
+ * The unit of routing: one Query, one FunctionCall, or extended messages up to Sync or Flush.
+ * Reading a batch changes nothing: it finds where it ends and what it would run. A batch that does
+ * not fit under `batch_bytes_max` is cut; it goes to the primary and the rest streams behind it.
+ *
+ * hot path: one reader for the whole worker, its result is valid until the next `read`.
+ */
+import { ProxyError } from '../base/errors.ts'
+import type { Classified } from '../routing/classify.ts'
+import * as frame from '../wire/frame.ts'
+import { FrameReader } from '../wire/reader.ts'
+import type { SessionPrepared } from './prepared.ts'
+
+export type BatchKind = 'simple' | 'function' | 'extended' | 'terminate'
+
+/** What a text is called that nobody has read: it may do anything. */
+export const NOT_UNDERSTOOD: Classified = {
+  statements: [{ verb: 'other', read: false, reason: 'not_understood', unclean: true }],
+  read: false,
+  reason: 'not_understood',
+  hint: null,
+  functions: [],
+}
+
+export interface BatchLimits {
+  readonly batchBytesMax: number
+  readonly frameBytesMax: number
+}
+
+type Classify = (text: string) => Classified
+
+export class BatchReader {
+  kind: BatchKind = 'extended'
+  /** Bytes of the input that the batch takes. */
+  bytes: number = 0
+  /** False: cut at the limit, more of it follows. */
+  isWhole = true
+  /** It ends with Sync, a Query or a FunctionCall: a ReadyForQuery answers it. */
+  endsReady = false
+  /** Messages of the batch that run something. */
+  executes = 0
+  readonly classified: Classified[] = []
+  readonly texts: string[] = []
+  readonly #reader = new FrameReader()
+  /** Statements parsed in this very batch. */
+  readonly #parsed = new Map<string, Classified>()
+
+  /**
+   * Reads the next batch at the start of `input`. Returns false when more bytes are needed.
+   *
+   * Errors  ProxyError for a message that no client may send.
+   */
+  read(input: Buffer, prepared: SessionPrepared, classify: Classify, limits: BatchLimits): boolean {
+    this.#reset()
+    let offset = 0
+    while (input.length - offset >= frame.HEADER_BYTES) {
+      const bytes = checkedFrameBytes(input, offset, limits.frameBytesMax)
+      const type = input[offset] as number
+      if (offset > 0 && (type === frame.QUERY || type === frame.FUNCTION_CALL)) break
+      if (offset + bytes > input.length) {
+        if (input.length < limits.batchBytesMax) return false
+        this.#cut(type, offset)
+        return true
+      }
+      this.#reader.begin(input, offset + frame.HEADER_BYTES, offset + bytes)
+      const isEnd = this.#message(type, prepared, classify)
+      offset += bytes
+      this.bytes = offset
+      if (isEnd) return true
+      if (offset >= limits.batchBytesMax) {
+        this.#cut(0, offset)
+        return true
+      }
+    }
+    // A Query behind messages that were never synced ends the batch before it.
+    return this.bytes > 0 && input.length - this.bytes >= frame.HEADER_BYTES
+  }
+
+  #reset(): void {
+    this.kind = 'extended'
+    this.bytes = 0
+    this.isWhole = true
+    this.endsReady = false
+    this.executes = 0
+    this.classified.length = 0
+    this.texts.length = 0
+    if (this.#parsed.size > 0) this.#parsed.clear()
+  }
+
+  #cut(type: number, offset: number): void {
+    if (offset === 0 && type === frame.QUERY) this.kind = 'simple'
+    if (offset === 0 && type === frame.FUNCTION_CALL) this.kind = 'function'
+    this.isWhole = false
+    this.classified.push(NOT_UNDERSTOOD)
+  }
+
+  /** Returns true when the message ends the batch. */
+  #message(type: number, prepared: SessionPrepared, classify: Classify): boolean {
+    switch (type) {
+      case frame.QUERY:
+        this.#query(classify)
+        return true
+      case frame.PARSE:
+        this.#parse(classify)
+        return false
+      case frame.BIND:
+        this.#reader.cstring()
+        this.#uses(this.#reader.cstring(), prepared)
+        return false
+      case frame.DESCRIBE:
+        if (this.#reader.byte() === 0x53) this.#uses(this.#reader.cstring(), prepared)
+        return false
+      case frame.EXECUTE:
+        this.#execute(prepared)
+        return false
+      case frame.CLOSE:
+        return false
+      case frame.SYNC:
+        this.endsReady = true
+        return true
+      case frame.FLUSH:
+        return true
+      case frame.FUNCTION_CALL:
+        this.kind = 'function'
+        this.endsReady = true
+        this.executes += 1
+        this.classified.push(NOT_UNDERSTOOD)
+        return true
+      case frame.TERMINATE:
+        this.kind = 'terminate'
+        return true
+      default:
+        throw new ProxyError('unknown_message')
+    }
+  }
+
+  #query(classify: Classify): void {
+    this.kind = 'simple'
+    this.endsReady = true
+    this.executes += 1
+    const text = this.#reader.cstring()
+    if (this.#reader.isBroken) throw new ProxyError('broken_message', { message: 'Query' })
+    this.texts.push(text)
+    this.classified.push(classify(text))
+  }
+
+  #parse(classify: Classify): void {
+    const name = this.#reader.cstring()
+    const text = this.#reader.cstring()
+    if (this.#reader.isBroken) throw new ProxyError('broken_message', { message: 'Parse' })
+    const classified = classify(text)
+    this.texts.push(text)
+    this.classified.push(classified)
+    this.#parsed.set(name, classified)
+  }
+
+  #uses(name: string, prepared: SessionPrepared): void {
+    if (this.#reader.isBroken) throw new ProxyError('broken_message', { message: 'Bind' })
+    if (this.#parsed.has(name)) return
+    const known = prepared.get(name)
+    if (known !== undefined) this.texts.push(known.statement.text)
+    this.classified.push(known?.classified ?? NOT_UNDERSTOOD)
+  }
+
+  #execute(prepared: SessionPrepared): void {
+    this.executes += 1
+    if (this.classified.length === 0)
+      this.classified.push(prepared.portal(this.#reader.cstring()) ?? NOT_UNDERSTOOD)
+  }
+}
+
+/** Copy messages outside COPY are dropped, as PostgreSQL does. Returns the bytes to drop. */
+export function strayCopyBytes(input: Buffer): number {
+  const type = input[0]
+  if (type !== frame.COPY_DATA && type !== frame.COPY_DONE && type !== frame.COPY_FAIL) return 0
+  return input.length < frame.HEADER_BYTES ? 0 : frame.frameBytes(input, 0)
+}
+
+/**
+ * Errors  ProxyError `broken_message` or `frame_bytes_max` for a length word no message may have.
+ */
+export function checkedFrameBytes(input: Buffer, offset: number, bytesMax: number): number {
+  const bytes = frame.frameBytes(input, offset)
+  if (bytes < frame.HEADER_BYTES)
+    throw new ProxyError('bad_header', { bytes: hexOf(input, offset) })
+  if (bytes > bytesMax) throw new ProxyError('frame_bytes_max', { bytes, max: bytesMax })
+  return bytes
+}
+
+function hexOf(input: Buffer, offset: number): string {
+  return input.toString('hex', offset, offset + frame.HEADER_BYTES)
+}

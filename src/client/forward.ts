@@ -1,0 +1,422 @@
+/**
+ * From the client to its server: takes the messages of the input in order, gives prepared
+ * statements their names on this server, adds what the server lacks, books every message in the
+ * ledger and sends all of it in one write. A body that is only passing is never looked at.
+ *
+ * hot path: a message that needs no change costs no copy; runs of them are one piece.
+ * Source  PostgreSQL manual, "Message Flow"; copyfromparse.c for what COPY ignores.
+ */
+import { ProxyError } from '../base/errors.ts'
+import type { Classified } from '../routing/classify.ts'
+import type { ServerConnection } from '../server/connection.ts'
+import type { PreparedRegistry, PreparedStatement } from '../server/prepared.ts'
+import * as frame from '../wire/frame.ts'
+import {
+  CLOSE_COMPLETE_FRAME,
+  closeStatement,
+  commandComplete,
+  fixed,
+  PARSE_COMPLETE_FRAME,
+  readyForQuery,
+} from '../wire/messages.ts'
+import { FrameReader } from '../wire/reader.ts'
+import { checkedFrameBytes, NOT_UNDERSTOOD } from './batch.ts'
+import type { DatabaseStats } from './facts.ts'
+import type { Pins } from './pin.ts'
+import type { SessionPrepared } from './prepared.ts'
+import type { SessionSettings } from './settings.ts'
+import type { Transaction } from './transaction.ts'
+import {
+  Entered,
+  FORWARD,
+  forwardEntry,
+  hasEffects,
+  localEntry,
+  SWALLOW,
+  swallowEntry,
+  Work,
+} from './work.ts'
+
+export interface ForwardContext {
+  readonly prepared: SessionPrepared
+  readonly settings: SessionSettings
+  readonly transaction: Transaction
+  readonly pins: Pins
+  readonly registry: PreparedRegistry
+  readonly stats: DatabaseStats
+  readonly preparedMax: number
+  readonly frameBytesMax: number
+  classify(text: string): Classified
+  /** A statement is being sent. */
+  onStatement(classified: Classified): void
+}
+
+/** The front of a Bind (portal and statement name) must fit in this. */
+const NAMES_BYTES_MAX = 64 * 1024
+const STATEMENT = 0x53
+const NAME_END = 0
+
+export class Forwarder {
+  readonly #context: ForwardContext
+  readonly #reader = new FrameReader()
+  #pieces: Buffer[] = []
+  #input: Buffer = Buffer.alloc(0)
+  #runStart = 0
+  #offset = 0
+  /** Bytes of a message whose front was sent already: they pass unread. */
+  #passing = 0
+  /** The server is in COPY FROM STDIN: it takes copy messages and ignores Flush and Sync. */
+  isCopyIn = false
+
+  constructor(context: ForwardContext) {
+    this.#context = context
+  }
+
+  /** A message was sent in part: the server waits for the rest. */
+  get isMidMessage(): boolean {
+    return this.#passing > 0
+  }
+
+  /** The server is gone: what was under way is over. */
+  reset(): void {
+    this.#passing = 0
+    this.isCopyIn = false
+    this.#pieces.length = 0
+  }
+
+  /**
+   * Sends what it can of `input[0, bytesMax)`. Returns the bytes taken; a message that has to be
+   * read and is not whole stays.
+   *
+   * Errors  ProxyError for a message that no client may send; nothing of it was sent.
+   */
+  forward(input: Buffer, bytesMax: number, server: ServerConnection): number {
+    this.#input = bytesMax === input.length ? input : input.subarray(0, bytesMax)
+    this.#runStart = 0
+    this.#offset = 0
+    this.#begin(server)
+    while (this.#offset < this.#input.length && this.#message(server)) {}
+    this.#endRun(this.#offset)
+    const taken = this.#offset
+    this.#input = Buffer.alloc(0)
+    this.#send(server)
+    return taken
+  }
+
+  /** A BEGIN that was answered already goes out in the same write. */
+  #begin(server: ServerConnection): void {
+    const { transaction } = this.#context
+    if (transaction.deferredText === null || server.ledger.length > 0) return
+    if (server.status !== frame.STATUS_IDLE) return
+    this.#pieces.push(latin1Query(transaction.deferredText))
+    server.ledger.push(SWALLOW.query)
+  }
+
+  #send(server: ServerConnection): void {
+    const pieces = this.#pieces
+    const [first] = pieces
+    if (first === undefined) return
+    this.#pieces = []
+    server.write(pieces.length === 1 ? first : Buffer.concat(pieces))
+  }
+
+  /** Takes one message, or as much of it as is there. Returns false when more bytes are needed. */
+  #message(server: ServerConnection): boolean {
+    const available = this.#input.length - this.#offset
+    if (this.#passing > 0) {
+      const bytes = Math.min(this.#passing, available)
+      this.#passing -= bytes
+      this.#offset += bytes
+      return true
+    }
+    if (available < frame.HEADER_BYTES) return false
+    const bytes = checkedFrameBytes(this.#input, this.#offset, this.#context.frameBytesMax)
+    this.#reader.begin(
+      this.#input,
+      this.#offset + frame.HEADER_BYTES,
+      this.#offset + Math.min(bytes, available),
+    )
+    return this.#take(this.#input[this.#offset] as number, bytes, server)
+  }
+
+  #take(type: number, bytes: number, server: ServerConnection): boolean {
+    const isWhole = this.#offset + bytes <= this.#input.length
+    switch (type) {
+      case frame.QUERY:
+        return this.#query(bytes, isWhole, server)
+      case frame.PARSE:
+        return isWhole && this.#parse(bytes, server)
+      case frame.BIND:
+        return this.#bind(bytes, isWhole, server)
+      case frame.DESCRIBE:
+        return isWhole && this.#describe(bytes, server)
+      case frame.CLOSE:
+        return isWhole && this.#close(bytes, server)
+      case frame.EXECUTE:
+        return isWhole && this.#execute(bytes, server)
+      case frame.SYNC:
+        if (!this.isCopyIn) server.ledger.push(FORWARD.sync)
+        return this.#pass(bytes)
+      case frame.FLUSH:
+        return this.#pass(bytes)
+      case frame.FUNCTION_CALL:
+        this.#context.onStatement(NOT_UNDERSTOOD)
+        server.ledger.push(FORWARD.function)
+        return this.#pass(bytes)
+      case frame.COPY_DATA:
+        return this.#pass(bytes)
+      case frame.COPY_DONE:
+      case frame.COPY_FAIL:
+        this.isCopyIn = false
+        return this.#pass(bytes)
+      default:
+        throw new ProxyError('unknown_message')
+    }
+  }
+
+  /** The message goes as it is; what has not arrived yet follows unread. */
+  #pass(bytes: number): true {
+    const available = this.#input.length - this.#offset
+    const now = Math.min(bytes, available)
+    this.#passing = bytes - now
+    this.#offset += now
+    return true
+  }
+
+  /** The message is not sent; `pieces` go in its place. */
+  #replace(bytes: number, ...pieces: readonly Buffer[]): true {
+    this.#endRun(this.#offset)
+    this.#pieces.push(...pieces)
+    this.#offset += bytes
+    this.#runStart = this.#offset
+    return true
+  }
+
+  /** Something goes out before the message at hand. */
+  #insert(piece: Buffer): void {
+    this.#endRun(this.#offset)
+    this.#pieces.push(piece)
+  }
+
+  #endRun(end: number): void {
+    if (end > this.#runStart) this.#pieces.push(this.#input.subarray(this.#runStart, end))
+    this.#runStart = end
+  }
+
+  #query(bytes: number, isWhole: boolean, server: ServerConnection): boolean {
+    const text = isWhole ? this.#reader.cstring() : ''
+    if (isWhole && this.#reader.isBroken)
+      throw new ProxyError('broken_message', { message: 'Query' })
+    const classified = isWhole ? this.#context.classify(text) : NOT_UNDERSTOOD
+    if (this.#isOwnDeallocate(classified, server)) return this.#replace(bytes)
+    this.#context.onStatement(classified)
+    // A simple Query destroys the unnamed statement (exec_simple_query).
+    if (server.statements.unnamed !== null) server.statements.unnamed = null
+    server.ledger.push(
+      hasEffects(classified) ? forwardEntry('query', new Work(classified)) : FORWARD.query,
+    )
+    return this.#pass(bytes)
+  }
+
+  /** DEALLOCATE of statements that only we know by that name is answered in its place. */
+  #isOwnDeallocate(classified: Classified, server: ServerConnection): boolean {
+    const [statement] = classified.statements
+    if (statement?.verb !== 'deallocate' || classified.statements.length !== 1) return false
+    const { prepared, pins } = this.#context
+    if (statement.name === undefined) {
+      if (pins.has('sql_prepare')) return false
+      prepared.clear()
+    } else if (prepared.remove(statement.name) === null) return false
+    const tag = statement.name === undefined ? 'DEALLOCATE ALL' : 'DEALLOCATE'
+    server.ledger.push(
+      localEntry(() => Buffer.concat([commandComplete(tag), readyForQuery(server.status)]), null),
+    )
+    return true
+  }
+
+  #parse(bytes: number, server: ServerConnection): true {
+    const { prepared, registry, settings, stats } = this.#context
+    const name = this.#reader.cstring()
+    const bodyStart = this.#reader.offset
+    const text = this.#reader.cstring()
+    if (this.#reader.isBroken) throw new ProxyError('broken_message', { message: 'Parse' })
+    stats.clientParses += 1
+    const taken = prepared.get(name)
+    if (name !== '' && taken !== undefined) return this.#parseTwice(bytes, taken.statement, server)
+    const body = this.#input.subarray(bodyStart, this.#offset + bytes)
+    const statement = registry.hold(text, Buffer.from(body), settings.current)
+    const takeBack = prepared.enter(name, { statement, classified: this.#context.classify(text) })
+    if (name === '') {
+      server.statements.unnamed = statement
+      stats.serverParses += 1
+      server.ledger.push(
+        forwardEntry(
+          'parse',
+          new Entered(() => {
+            server.statements.unnamed = null
+            takeBack()
+          }),
+        ),
+      )
+      return this.#pass(bytes)
+    }
+    if (server.statements.has(statement)) {
+      server.ledger.push(localEntry(() => PARSE_COMPLETE_FRAME, new Entered(takeBack)))
+      return this.#replace(bytes)
+    }
+    this.#makeRoom(server)
+    this.#enterOnServer(statement, server, takeBack)
+    return this.#replace(bytes, statement.parseFrame)
+  }
+
+  /** The name is taken: the server itself says so, when it is told to prepare the same name again. */
+  #parseTwice(bytes: number, statement: PreparedStatement, server: ServerConnection): true {
+    this.#ensure(statement, server)
+    server.ledger.push(FORWARD.parse)
+    return this.#replace(bytes, statement.parseFrame)
+  }
+
+  #enterOnServer(
+    statement: PreparedStatement,
+    server: ServerConnection,
+    takeBack?: () => void,
+  ): void {
+    this.#context.stats.serverParses += 1
+    server.statements.add(statement)
+    const subject = new Entered(() => {
+      server.statements.remove(statement)
+      takeBack?.()
+    })
+    server.ledger.push(
+      takeBack === undefined ? swallowEntry('parse', subject) : forwardEntry('parse', subject),
+    )
+  }
+
+  #makeRoom(server: ServerConnection): void {
+    const least = server.statements.leastUsed(this.#context.preparedMax)
+    if (least === undefined) return
+    server.statements.remove(least)
+    this.#insert(closeStatement(least.name))
+    server.ledger.push(swallowEntry('close', new Entered(() => server.statements.add(least))))
+  }
+
+  /** The server has the named statement after this, if the batch does not fail before. */
+  #ensure(statement: PreparedStatement, server: ServerConnection): void {
+    if (server.statements.has(statement)) return
+    this.#makeRoom(server)
+    this.#insert(statement.parseFrame)
+    this.#enterOnServer(statement, server)
+  }
+
+  #ensureUnnamed(statement: PreparedStatement, server: ServerConnection): void {
+    if (server.statements.unnamed === statement) return
+    this.#insert(statement.parseUnnamedFrame)
+    server.statements.unnamed = statement
+    server.ledger.push(
+      swallowEntry(
+        'parse',
+        new Entered(() => {
+          server.statements.unnamed = null
+        }),
+      ),
+    )
+  }
+
+  #bind(bytes: number, isWhole: boolean, server: ServerConnection): boolean {
+    const portal = this.#reader.cstring()
+    const name = this.#reader.cstring()
+    if (this.#reader.isBroken) {
+      if (!isWhole && this.#input.length - this.#offset < NAMES_BYTES_MAX) return false
+      throw new ProxyError('broken_message', { message: 'Bind' })
+    }
+    this.#context.stats.binds += 1
+    const entry = this.#context.prepared.get(name)
+    this.#context.prepared.bind(portal, entry?.classified ?? NOT_UNDERSTOOD)
+    if (entry === undefined) {
+      server.ledger.push(FORWARD.bind)
+      return this.#pass(bytes)
+    }
+    if (name === '') {
+      this.#ensureUnnamed(entry.statement, server)
+      server.ledger.push(FORWARD.bind)
+      return this.#pass(bytes)
+    }
+    this.#ensure(entry.statement, server)
+    server.ledger.push(FORWARD.bind)
+    const rest = this.#reader.offset
+    const head = bindHead(portal, entry.statement.name, bytes - (rest - this.#offset))
+    this.#endRun(this.#offset)
+    this.#pieces.push(head)
+    this.#runStart = rest
+    return this.#pass(bytes)
+  }
+
+  #describe(bytes: number, server: ServerConnection): true {
+    const isStatement = this.#reader.byte() === STATEMENT
+    const name = this.#reader.cstring()
+    if (this.#reader.isBroken) throw new ProxyError('broken_message', { message: 'Describe' })
+    if (!isStatement) {
+      server.ledger.push(FORWARD.describe)
+      return this.#pass(bytes)
+    }
+    const entry = this.#context.prepared.get(name)
+    if (entry !== undefined && name === '') this.#ensureUnnamed(entry.statement, server)
+    if (entry !== undefined && name !== '') this.#ensure(entry.statement, server)
+    server.ledger.push(FORWARD.describe_statement)
+    if (entry === undefined || name === '') return this.#pass(bytes)
+    return this.#replace(bytes, describeStatement(entry.statement.name))
+  }
+
+  /** Statements stay on the server for the next session; only the name is given up. */
+  #close(bytes: number, server: ServerConnection): true {
+    const isStatement = this.#reader.byte() === STATEMENT
+    const name = this.#reader.cstring()
+    if (this.#reader.isBroken) throw new ProxyError('broken_message', { message: 'Close' })
+    if (!isStatement) {
+      server.ledger.push(FORWARD.close)
+      return this.#pass(bytes)
+    }
+    const takeBack = this.#context.prepared.remove(name)
+    server.ledger.push(
+      localEntry(() => CLOSE_COMPLETE_FRAME, takeBack === null ? null : new Entered(takeBack)),
+    )
+    return this.#replace(bytes)
+  }
+
+  #execute(bytes: number, server: ServerConnection): true {
+    const classified = this.#context.prepared.portal(this.#reader.cstring()) ?? NOT_UNDERSTOOD
+    this.#context.onStatement(classified)
+    server.ledger.push(
+      hasEffects(classified) ? forwardEntry('execute', new Work(classified)) : FORWARD.execute,
+    )
+    return this.#pass(bytes)
+  }
+}
+
+function latin1Query(text: string): Buffer {
+  return fixed(frame.QUERY, Buffer.from(`${text}\0`, 'latin1'))
+}
+
+/** The front of a Bind under the statement's name on the server; `restBytes` follow. */
+function bindHead(portal: string, name: string, restBytes: number): Buffer {
+  const head = Buffer.allocUnsafe(frame.HEADER_BYTES + portal.length + name.length + 2)
+  head[0] = frame.BIND
+  head.writeInt32BE(head.length - 1 + restBytes, 1)
+  let offset = frame.HEADER_BYTES
+  offset += head.write(portal, offset, 'latin1')
+  head[offset] = NAME_END
+  offset += 1
+  offset += head.write(name, offset, 'latin1')
+  head[offset] = NAME_END
+  return head
+}
+
+function describeStatement(name: string): Buffer {
+  const bytes = Buffer.allocUnsafe(frame.HEADER_BYTES + 2 + name.length)
+  bytes[0] = frame.DESCRIBE
+  bytes.writeInt32BE(bytes.length - 1, 1)
+  bytes[frame.HEADER_BYTES] = STATEMENT
+  bytes.write(name, frame.HEADER_BYTES + 1, 'latin1')
+  bytes[bytes.length - 1] = 0
+  return bytes
+}

@@ -1,0 +1,74 @@
+/**
+ * Answers that need no server: the replies to a whole batch, message by message, as a server would
+ * have sent them.
+ */
+import type { ProxyError } from '../base/errors.ts'
+import * as frame from '../wire/frame.ts'
+import {
+  BIND_COMPLETE_FRAME,
+  CLOSE_COMPLETE_FRAME,
+  commandComplete,
+  type ErrorCodes,
+  errorResponse,
+  fixed,
+  NO_DATA_FRAME,
+  PARSE_COMPLETE_FRAME,
+  readyForQuery,
+} from '../wire/messages.ts'
+
+const NO_PARAMETERS = fixed(frame.PARAMETER_DESCRIPTION, Buffer.alloc(2))
+
+/**
+ * A batch of one statement without rows succeeded.
+ *
+ * `status`  the transaction status that its ReadyForQuery tells.
+ */
+export function completeBatch(batch: Buffer, tag: string, status: number): Buffer {
+  const replies: Buffer[] = []
+  for (const { type, subject } of messagesOf(batch))
+    switch (type) {
+      case frame.QUERY:
+        replies.push(commandComplete(tag), readyForQuery(status))
+        break
+      case frame.PARSE:
+        replies.push(PARSE_COMPLETE_FRAME)
+        break
+      case frame.BIND:
+        replies.push(BIND_COMPLETE_FRAME)
+        break
+      case frame.DESCRIBE:
+        if (subject === 0x53) replies.push(NO_PARAMETERS)
+        replies.push(NO_DATA_FRAME)
+        break
+      case frame.EXECUTE:
+        replies.push(commandComplete(tag))
+        break
+      case frame.CLOSE:
+        replies.push(CLOSE_COMPLETE_FRAME)
+        break
+      case frame.SYNC:
+        replies.push(readyForQuery(status))
+        break
+      default:
+    }
+  return Buffer.concat(replies)
+}
+
+/** A batch was refused. Without a Sync of its own no ReadyForQuery is due yet. */
+export function refuseBatch(
+  error: ProxyError,
+  codes: ErrorCodes,
+  status: number,
+  endsReady: boolean,
+): Buffer {
+  const reply = errorResponse(error, codes)
+  return endsReady ? Buffer.concat([reply, readyForQuery(status)]) : reply
+}
+
+function* messagesOf(batch: Buffer): IterableIterator<{ type: number; subject: number }> {
+  let offset = 0
+  while (batch.length - offset >= frame.HEADER_BYTES) {
+    yield { type: batch[offset] as number, subject: batch[offset + frame.HEADER_BYTES] ?? 0 }
+    offset += frame.frameBytes(batch, offset)
+  }
+}

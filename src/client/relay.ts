@@ -1,0 +1,237 @@
+/**
+ * From a server to its client: finds the replies in the bytes, takes them off the ledger, and sends
+ * on what the client is owed in one write per chunk. Rows are never looked at.
+ *
+ * hot path: the longest run of frames is one piece; a frame split over chunks costs a counter,
+ * unless it is one of the few small ones that have to be read.
+ * Source  PostgreSQL manual, "Message Flow".
+ */
+import { ProxyError } from '../base/errors.ts'
+import type { ServerConnection } from '../server/connection.ts'
+import * as frame from '../wire/frame.ts'
+import { completes, type Entry } from '../wire/ledger.ts'
+import { reportFields } from '../wire/messages.ts'
+
+export interface RelayOwner {
+  /** A statement of `entry` completed; `tag` is its command tag. */
+  onComplete(entry: Entry, tag: string): void
+  /** An error of the client's own statement. Returns true to keep it from the client (healing). */
+  onError(sqlstate: string, isUnanswered: boolean): boolean
+  /** A ReadyForQuery; `forward` is false for one that answers something of ours. */
+  onReady(status: number, forward: boolean): void
+  onCopyIn(): void
+  /** Returns whether the client is to be told. */
+  onReport(name: string, value: string): boolean
+  /** Bytes for the client. */
+  send(bytes: Buffer): void
+}
+
+/** An error or report longer than this passes without being read. */
+const READ_BYTES_MAX = 64 * 1024
+const EMPTY = Buffer.alloc(0)
+
+export class Relay {
+  readonly #owner: RelayOwner
+  /** The front of a frame that has to be read and is not whole. */
+  #held: Buffer = EMPTY
+  /** Bytes of a frame whose front went its way already. */
+  #passing = 0
+  #isPassingForward = true
+  #pieces: Buffer[] = []
+  #chunk: Buffer = EMPTY
+  #runStart = 0
+  #offset = 0
+  /** Everything up to the next ReadyForQuery is kept from the client: it is asked elsewhere. */
+  isSwallowing = false
+  /** A byte of the answer to the batch in progress went out. */
+  hasAnswered = false
+
+  constructor(owner: RelayOwner) {
+    this.#owner = owner
+  }
+
+  get isMidMessage(): boolean {
+    return this.#passing > 0 || this.#held.length > 0
+  }
+
+  reset(): void {
+    this.#held = EMPTY
+    this.#passing = 0
+    this.#pieces.length = 0
+    this.isSwallowing = false
+    this.hasAnswered = false
+  }
+
+  /**
+   * Errors  ProxyError `server_protocol` when the server says what it cannot say now.
+   */
+  onBytes(bytes: Buffer, server: ServerConnection): void {
+    this.#chunk = this.#held.length === 0 ? bytes : Buffer.concat([this.#held, bytes])
+    this.#held = EMPTY
+    this.#runStart = 0
+    this.#offset = 0
+    this.#continue()
+    while (this.#chunk.length - this.#offset >= frame.HEADER_BYTES && this.#frame(server)) {}
+    const end = this.#passing > 0 ? this.#chunk.length : this.#offset
+    this.#endRun(end)
+    if (end < this.#chunk.length) this.#held = Buffer.from(this.#chunk.subarray(end))
+    this.#chunk = EMPTY
+    this.#flush()
+  }
+
+  /** Replies of our own whose turn has come. */
+  drainLocals(server: ServerConnection): void {
+    this.#locals(server)
+    this.#flush()
+  }
+
+  #continue(): void {
+    if (this.#passing === 0) return
+    const bytes = Math.min(this.#passing, this.#chunk.length)
+    this.#passing -= bytes
+    this.#offset = bytes
+    if (!this.#isPassingForward) this.#runStart = bytes
+  }
+
+  #flush(): void {
+    const pieces = this.#pieces
+    const [first] = pieces
+    if (first === undefined) return
+    this.#pieces = []
+    this.hasAnswered = true
+    this.#owner.send(pieces.length === 1 ? first : Buffer.concat(pieces))
+  }
+
+  /** Takes one frame. Returns false when more bytes are needed. */
+  #frame(server: ServerConnection): boolean {
+    const bytes = frame.frameBytes(this.#chunk, this.#offset)
+    if (bytes < frame.HEADER_BYTES) throw breach('bad length word')
+    const type = this.#chunk[this.#offset] as number
+    const head = server.ledger.head
+    if (type === frame.DATA_ROW || type === frame.COPY_DATA) {
+      if (head === undefined) throw breach('a row that nobody asked for')
+      this.#move(bytes, head.forward)
+      return true
+    }
+    const isWhole = this.#offset + bytes <= this.#chunk.length
+    if (!isWhole && bytes <= READ_BYTES_MAX) return false
+    const body = isWhole
+      ? this.#chunk.subarray(this.#offset + frame.HEADER_BYTES, this.#offset + bytes)
+      : EMPTY
+    this.#reply(type, bytes, body, server)
+    return true
+  }
+
+  #reply(type: number, bytes: number, body: Buffer, server: ServerConnection): void {
+    switch (type) {
+      case frame.READY_FOR_QUERY:
+        this.#ready(bytes, body, server)
+        return
+      case frame.ERROR_RESPONSE:
+        this.#error(bytes, body, server)
+        return
+      case frame.PARAMETER_STATUS:
+        this.#report(bytes, body, server)
+        return
+      case frame.NOTICE_RESPONSE:
+        this.#move(bytes, server.ledger.head?.forward ?? true)
+        return
+      case frame.NOTIFICATION:
+        this.#move(bytes, true)
+        return
+      case frame.AUTHENTICATION:
+      case frame.BACKEND_KEY_DATA:
+      case frame.NEGOTIATE_VERSION:
+        throw breach('a log-in message after the log-in')
+      default:
+        this.#answer(type, bytes, body, server)
+    }
+  }
+
+  #answer(type: number, bytes: number, body: Buffer, server: ServerConnection): void {
+    const head = server.ledger.head
+    if (head === undefined) throw breach('an answer that nobody asked for')
+    if (type === frame.COPY_IN) {
+      dropIgnoredSyncs(server)
+      this.#owner.onCopyIn()
+    }
+    if (type === frame.COMMAND_COMPLETE && head.subject !== null)
+      this.#owner.onComplete(head, body.toString('latin1', 0, Math.max(body.length - 1, 0)))
+    this.#move(bytes, head.forward)
+    if (!completes(head.kind, type)) return
+    server.ledger.take().subject?.settle(true)
+    this.#locals(server)
+  }
+
+  #ready(bytes: number, body: Buffer, server: ServerConnection): void {
+    const head = server.ledger.head
+    if (head === undefined || !completes(head.kind, frame.READY_FOR_QUERY))
+      throw breach('ReadyForQuery out of turn')
+    server.status = body[0] ?? 0
+    const forward = head.forward && !this.isSwallowing
+    this.#move(bytes, head.forward)
+    this.isSwallowing = false
+    server.ledger.take().subject?.settle(true)
+    this.#owner.onReady(server.status, forward)
+    this.#locals(server)
+  }
+
+  #error(bytes: number, body: Buffer, server: ServerConnection): void {
+    const sqlstate = reportFields(body)['C'] ?? ''
+    const isOwn = server.ledger.head?.forward ?? true
+    const isUnanswered = !this.hasAnswered
+    if (server.ledger.length > 0) server.ledger.fail()
+    if (isOwn && this.#owner.onError(sqlstate, isUnanswered)) {
+      this.#pieces.length = 0
+      this.#runStart = this.#offset
+      this.isSwallowing = true
+    }
+    // An error of an injected Parse is the error of the client's Bind: it passes.
+    this.#move(bytes, true)
+    this.#locals(server)
+  }
+
+  #report(bytes: number, body: Buffer, server: ServerConnection): void {
+    const report = server.report(body)
+    if (report === null) throw breach('broken ParameterStatus')
+    const tells = this.#owner.onReport(report.name, report.value)
+    this.#move(bytes, tells && (server.ledger.head?.forward ?? true))
+  }
+
+  /** The frame at hand goes to the client, or is dropped; what has not arrived yet likewise. */
+  #move(bytes: number, forward: boolean): void {
+    const goes = forward && !this.isSwallowing
+    const now = Math.min(bytes, this.#chunk.length - this.#offset)
+    if (!goes) this.#endRun(this.#offset)
+    this.#offset += now
+    if (!goes) this.#runStart = this.#offset
+    this.#passing = bytes - now
+    this.#isPassingForward = goes
+  }
+
+  #endRun(end: number): void {
+    if (end > this.#runStart) this.#pieces.push(this.#chunk.subarray(this.#runStart, end))
+    this.#runStart = end
+  }
+
+  #locals(server: ServerConnection): void {
+    while (server.ledger.head?.kind === 'local') {
+      const entry = server.ledger.take()
+      this.#endRun(this.#offset)
+      if (entry.reply !== null && !this.isSwallowing) this.#pieces.push(entry.reply())
+      entry.subject?.settle(true)
+    }
+  }
+}
+
+/**
+ * A server in COPY FROM STDIN ignores Flush and Sync: those that were sent ahead are not answered.
+ * Source  copyfromparse.c, CopyGetData.
+ */
+function dropIgnoredSyncs(server: ServerConnection): void {
+  if (server.ledger.head?.kind === 'execute') server.ledger.dropSyncs()
+}
+
+function breach(reason: string): ProxyError {
+  return new ProxyError('server_protocol', { reason })
+}

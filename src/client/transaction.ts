@@ -1,0 +1,139 @@
+/**
+ * The transaction of one session, as the client sees it.
+ *
+ *   idle      none is open
+ *   deferred  BEGIN was answered by us and no server has seen it yet
+ *   open      a server is inside it
+ *   failed    a server is inside it and refuses everything up to its end
+ *   lost      no server is inside it any more: we refuse everything up to its end
+ *
+ * It knows no socket and no pool: the session asks it what a statement means here.
+ */
+import { invariant } from '../base/invariant.ts'
+import type { Classified, Statement } from '../routing/classify.ts'
+import * as frame from '../wire/frame.ts'
+
+export const TRANSACTION_STATES = ['idle', 'deferred', 'open', 'failed', 'lost'] as const
+
+export type TransactionState = (typeof TRANSACTION_STATES)[number]
+
+export const NEXT_TRANSACTION_STATES = {
+  idle: ['idle', 'deferred', 'open', 'failed'],
+  deferred: ['idle', 'open', 'failed', 'lost'],
+  open: ['idle', 'open', 'failed', 'lost'],
+  failed: ['idle', 'open', 'failed', 'lost'],
+  lost: ['idle'],
+} as const satisfies Record<TransactionState, readonly TransactionState[]>
+
+/** What the session answers itself, without a server. */
+export type LocalAnswer =
+  | { readonly kind: 'complete'; readonly tag: string; readonly status: number }
+  | { readonly kind: 'refuse' }
+
+export class Transaction {
+  #state: TransactionState = 'idle'
+  /** The text of the BEGIN that was answered by us. */
+  #deferred: Classified | null = null
+  #deferredText = ''
+  /** BEGIN READ ONLY, or a session whose transactions are read only by default. */
+  isReadOnly = false
+  /** A statement that may have written was sent inside it. */
+  hasWritten = false
+  /** Monotonic; 0 when none is open. */
+  startedMs = 0
+
+  get state(): TransactionState {
+    return this.#state
+  }
+
+  /** The status byte that the client was told last. */
+  get status(): number {
+    switch (this.#state) {
+      case 'idle':
+        return frame.STATUS_IDLE
+      case 'deferred':
+      case 'open':
+        return frame.STATUS_OPEN
+      case 'failed':
+      case 'lost':
+        return frame.STATUS_FAILED
+    }
+  }
+
+  /** The BEGIN that has to go out before the next batch, or null. */
+  get deferredText(): string | null {
+    return this.#state === 'deferred' ? this.#deferredText : null
+  }
+
+  get deferredBegin(): Statement | null {
+    return this.#state === 'deferred' ? (this.#deferred?.statements[0] ?? null) : null
+  }
+
+  /** A bare BEGIN was answered by us. */
+  defer(text: string, classified: Classified, nowMs: number): void {
+    this.#move('deferred')
+    this.#deferred = classified
+    this.#deferredText = text
+    this.isReadOnly = classified.statements[0]?.readOnly === true
+    this.startedMs = nowMs
+  }
+
+  /** The server that was inside it is gone, or none could be had. */
+  lose(): void {
+    if (this.#state !== 'lost') this.#move('lost')
+  }
+
+  /** A ReadyForQuery of the server, or of ours. */
+  ready(status: number, nowMs: number): void {
+    if (status === frame.STATUS_IDLE) {
+      this.#move('idle')
+      this.#end()
+      return
+    }
+    if (this.#state === 'idle') this.startedMs = nowMs
+    this.#move(status === frame.STATUS_OPEN ? 'open' : 'failed')
+    this.#deferred = null
+  }
+
+  /**
+   * What becomes of a batch that holds this one statement while no server is inside the
+   * transaction; null when a server has to answer.
+   */
+  localAnswer(statement: Statement): LocalAnswer | null {
+    if (this.#state === 'deferred') return deferredAnswer(statement)
+    if (this.#state === 'lost') return lostAnswer(statement)
+    return null
+  }
+
+  #end(): void {
+    this.#deferred = null
+    this.#deferredText = ''
+    this.isReadOnly = false
+    this.hasWritten = false
+    this.startedMs = 0
+  }
+
+  #move(to: TransactionState): void {
+    const allowed: readonly TransactionState[] = NEXT_TRANSACTION_STATES[this.#state]
+    invariant(allowed.includes(to), `transaction ${this.#state} does not become ${to}`)
+    this.#state = to
+  }
+}
+
+/** An empty transaction never needs a server. */
+function deferredAnswer(statement: Statement): LocalAnswer | null {
+  if (statement.chain === true) return null
+  if (statement.verb === 'commit')
+    return { kind: 'complete', tag: 'COMMIT', status: frame.STATUS_IDLE }
+  if (statement.verb === 'rollback')
+    return { kind: 'complete', tag: 'ROLLBACK', status: frame.STATUS_IDLE }
+  return null
+}
+
+/** As PostgreSQL answers in a failed transaction, except that no savepoint is left to go back to. */
+function lostAnswer(statement: Statement): LocalAnswer {
+  const ends = statement.verb === 'commit' || statement.verb === 'rollback'
+  if (ends && statement.chain !== true)
+    return { kind: 'complete', tag: 'ROLLBACK', status: frame.STATUS_IDLE }
+  return { kind: 'refuse' }
+}

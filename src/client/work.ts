@@ -1,0 +1,107 @@
+/**
+ * What the session wants to know of a message when its reply comes: the statements whose success
+ * changes the session, and how to take back what was entered when the message was sent.
+ */
+import type { Classified, Statement, Verb } from '../routing/classify.ts'
+import type { Entry, EntryKind, Subject } from '../wire/ledger.ts'
+
+/** Verbs after which the session is not what it was. */
+const EFFECTIVE: ReadonlySet<Verb> = new Set<Verb>([
+  'begin',
+  'commit',
+  'rollback',
+  'savepoint',
+  'rollback_to',
+  'release',
+  'prepare_transaction',
+  'set',
+  'set_local',
+  'reset',
+  'reset_all',
+  'discard',
+  'deallocate',
+])
+
+const effects = new WeakMap<Classified, boolean>()
+
+/** Whether any of its statements changes the session when it succeeds. */
+export function hasEffects(classified: Classified): boolean {
+  const known = effects.get(classified)
+  if (known !== undefined) return known
+  const found = classified.statements.some(
+    (statement) =>
+      EFFECTIVE.has(statement.verb) ||
+      statement.pins !== undefined ||
+      statement.unpins !== undefined ||
+      statement.advisoryUnlock === true,
+  )
+  effects.set(classified, found)
+  return found
+}
+
+/** The statements of one Query or Execute, taken one per CommandComplete. */
+export class Work implements Subject {
+  readonly #statements: readonly Statement[]
+  #next = 0
+
+  constructor(classified: Classified) {
+    this.#statements = classified.statements
+  }
+
+  /** The statement that the next CommandComplete ends. */
+  shift(): Statement | undefined {
+    const statement = this.#statements[this.#next]
+    this.#next += 1
+    return statement
+  }
+
+  /** Nothing was entered ahead of the reply. */
+  settle(): void {
+    this.#next = this.#statements.length
+  }
+}
+
+/** Something entered when the message was sent, and taken back when it did not succeed. */
+export class Entered implements Subject {
+  readonly #takeBack: () => void
+
+  constructor(takeBack: () => void) {
+    this.#takeBack = takeBack
+  }
+
+  settle(succeeded: boolean): void {
+    if (!succeeded) this.#takeBack()
+  }
+}
+
+/** Entries without a subject are the same object every time. */
+export const FORWARD = entriesOf(true)
+export const SWALLOW = entriesOf(false)
+
+export function forwardEntry(kind: EntryKind, subject: Subject): Entry {
+  return { kind, forward: true, subject, reply: null }
+}
+
+export function swallowEntry(kind: EntryKind, subject: Subject): Entry {
+  return { kind, forward: false, subject, reply: null }
+}
+
+export function localEntry(reply: () => Buffer, subject: Subject | null): Entry {
+  return { kind: 'local', forward: true, subject, reply }
+}
+
+function entriesOf(forward: boolean): Readonly<Record<EntryKind, Entry>> {
+  const entry = (kind: EntryKind): Entry => ({ kind, forward, subject: null, reply: null })
+  return {
+    query: entry('query'),
+    function: entry('function'),
+    parse: entry('parse'),
+    bind: entry('bind'),
+    describe_statement: entry('describe_statement'),
+    describe: entry('describe'),
+    execute: entry('execute'),
+    close: entry('close'),
+    sync: entry('sync'),
+    local: entry('local'),
+  }
+}
