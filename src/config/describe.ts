@@ -4,14 +4,7 @@
  */
 import type { Config } from './config.ts'
 import { writeConnection } from './connection.ts'
-import {
-  fieldOf,
-  KEY_SECTIONS,
-  type KeySection,
-  keysOf,
-  type SectionName,
-  valueOf,
-} from './keys.ts'
+import { KEY_SECTIONS, type KeySection, keysOf, type SectionName, valueOf } from './keys.ts'
 import type { AnyKey } from './kinds.ts'
 import { withQuotes } from './values.ts'
 
