@@ -5,6 +5,7 @@
  *   npm test                               everything
  *   npm test -- integration                one project
  *   npm test -- unit test/unit/wire        some files of one project
+ *   npm run test:long                      what takes minutes and is no part of npm test
  *
  * Files named *.root.test.ts need root and network namespaces; without them they are counted as not run.
  */
