@@ -199,6 +199,16 @@ const ROWS = {
     'bouncer config error',
   ],
   ssl_required: ['FATAL', '28000', '08P01', 'client', 'never', 'info', 'SSL required'],
+  client_eof: ['FATAL', '08006', '08P01', 'client', 'never', 'debug', 'client unexpected eof'],
+  client_tls: [
+    'FATAL',
+    '08P01',
+    '08P01',
+    'client',
+    'never',
+    'info',
+    'TLS handshake failed: {reason}',
+  ],
   direct_tls_alpn: [
     'FATAL',
     '08P01',
@@ -428,6 +438,15 @@ const ROWS = {
     'unsent',
     'error',
     'server login failed: {reason}',
+  ],
+  server_keys_stale: [
+    'FATAL',
+    '28P01',
+    null,
+    'server',
+    'unsent',
+    'warn',
+    "server login failed: the server's SCRAM secret is not the one that the client proved (salt or iterations differ)",
   ],
   server_connect: [
     'FATAL',
