@@ -83,6 +83,7 @@ export type StatementReason =
   | 'unproved_function'
   | 'server_relation'
   | 'copy_target'
+  | 'learnt'
   | 'not_understood'
 
 export interface Statement {

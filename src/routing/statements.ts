@@ -1,0 +1,86 @@
+// hot path
+/**
+ * The texts of one database that were classified lately, with what replicas taught about them. A
+ * cached text costs one lookup. The cache is two generations: new and used texts live in the young
+ * one; when that is half of the bound, it becomes the old one and the old one is dropped, so what is
+ * used stays and nothing is moved on a hit.
+ *
+ *     miss -> young --(full)--> old --(full again)--> gone
+ *               ^-----(used)-----'
+ */
+import { invariant } from '../base/invariant.ts'
+import { type Catalogue, EMPTY_CATALOGUE } from './catalogue.ts'
+import { type Classified, classify } from './classify.ts'
+
+/** Longer texts are classified each time: they are loads, not queries that come again. */
+const TEXT_CACHED_BYTES_MAX = 65_536
+/** What the texts of one generation may hold together. */
+const GENERATION_BYTES_MAX = 16_777_216
+
+export class Statements {
+  readonly #generationMax: number
+  #catalogue: Catalogue = EMPTY_CATALOGUE
+  #young = new Map<string, Classified>()
+  #youngBytes = 0
+  #old = new Map<string, Classified>()
+
+  /** Units: `statementsMax` texts. */
+  constructor(statementsMax: number) {
+    invariant(statementsMax >= 2, 'the cache of statements holds at least two')
+    this.#generationMax = Math.floor(statementsMax / 2)
+  }
+
+  /** How many texts are kept. */
+  get size(): number {
+    return this.#young.size + this.#old.size
+  }
+
+  get catalogue(): Catalogue {
+    return this.#catalogue
+  }
+
+  /** Judges by another catalogue from now on; everything learnt under an older one is forgotten. */
+  setCatalogue(catalogue: Catalogue): void {
+    const known = this.#catalogue
+    if (known.serial === catalogue.serial && known.database === catalogue.database) return
+    this.#catalogue = catalogue
+    this.#young = new Map()
+    this.#youngBytes = 0
+    this.#old = new Map()
+  }
+
+  /** The text's bytes as latin1, from a session with standard_conforming_strings on. */
+  classify(text: string): Classified {
+    const known = this.#young.get(text)
+    if (known !== undefined) return known
+    const classified = this.#old.get(text) ?? classify(text, this.#catalogue)
+    this.#keep(text, classified)
+    return classified
+  }
+
+  /** A replica refused this read (25006, 0A000): it goes to the primary until the next catalogue. */
+  learnPrimaryOnly(text: string): void {
+    const classified = this.classify(text)
+    if (!classified.read) return
+    const statements = classified.statements.map((statement) => ({
+      ...statement,
+      read: false,
+      reason: 'learnt' as const,
+    }))
+    this.#keep(text, { ...classified, statements, read: false, reason: 'learnt' })
+  }
+
+  #keep(text: string, classified: Classified): void {
+    if (text.length > TEXT_CACHED_BYTES_MAX) return
+    const isFull =
+      this.#young.size >= this.#generationMax || this.#youngBytes >= GENERATION_BYTES_MAX
+    if (isFull && !this.#young.has(text)) {
+      this.#old = this.#young
+      this.#young = new Map()
+      this.#youngBytes = 0
+    }
+    if (!this.#young.has(text)) this.#youngBytes += text.length
+    this.#young.set(text, classified)
+    this.#old.delete(text)
+  }
+}
