@@ -108,7 +108,7 @@ export const PGBOUNCER_KEYS = {
   log_disconnections: bool('1', 'Log every disconnect with its reason.'),
   log_pooler_errors: bool('1', 'Log errors sent to clients.'),
   log_stats: bool('1', 'Log totals every stats_period.'),
-  logfile: text('', 'File to log to, besides nothing else; empty = standard output.'),
+  logfile: text('', 'File to log to; empty = standard output.'),
   login_notify_message: text('', 'NOTICE that every client gets after log-in.'),
   max_client_conn: int('100', 'Client connections altogether; the console is not counted.', {
     min: 1,
