@@ -84,27 +84,31 @@ export interface Column {
 /** Sizes of the fixed-size types among those that the console sends. */
 const TYPE_BYTES: Readonly<Record<number, number>> = { 23: 4, 20: 8, 16: 1 }
 
-export function rowDescription(columns: readonly Column[], format: 0 | 1 = 0): Buffer {
+/** `formats` by column, 0 text and 1 binary; text where there is none. */
+export function rowDescription(
+  columns: readonly Column[],
+  formats: readonly number[] = [],
+): Buffer {
   const parts: Buffer[] = [int16(columns.length)]
-  for (const { name, type } of columns) {
+  for (const [index, { name, type }] of columns.entries()) {
     const tail = Buffer.alloc(18)
     tail.writeUInt32BE(type, 6)
     tail.writeInt16BE(TYPE_BYTES[type] ?? -1, 10)
     tail.writeInt32BE(-1, 12)
-    tail.writeInt16BE(format, 16)
+    tail.writeInt16BE(formats[index] ?? 0, 16)
     parts.push(Buffer.from(`${name}\0`), tail)
   }
   return fixed(frame.ROW_DESCRIPTION, Buffer.concat(parts))
 }
 
-/** Values in text format; null is NULL. */
-export function dataRow(values: readonly (string | null)[]): Buffer {
+/** Strings are values in text format, buffers in binary; null is NULL. */
+export function dataRow(values: readonly (string | Buffer | null)[]): Buffer {
   const parts: Buffer[] = [int16(values.length)]
   for (const value of values) {
     if (value === null) {
       parts.push(int32(-1))
     } else {
-      const bytes = Buffer.from(value)
+      const bytes = typeof value === 'string' ? Buffer.from(value) : value
       parts.push(int32(bytes.length), bytes)
     }
   }
