@@ -172,7 +172,7 @@ function initialResponse(body: Buffer): { mechanism: string; response: string } 
 /** A password: one string that ends where the message ends. */
 async function readPassword(channel: Channel, bytesMax: number): Promise<string> {
   const body = await readMessage(channel, bytesMax)
-  if (body.indexOf(0) !== body.length - 1)
+  if (body.length === 0 || body.indexOf(0) !== body.length - 1)
     throw new ProxyError('broken_message', { message: 'password' })
   if (body.length === 1) throw new ProxyError('empty_password')
   return body.toString('utf8', 0, body.length - 1)
