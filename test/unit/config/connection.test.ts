@@ -1,4 +1,4 @@
-import fc from 'fast-check'
+import * as fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
 import { readConnection, writeConnection } from '../../../src/config/connection.ts'
 import { BadValue } from '../../../src/config/kinds.ts'

@@ -1,5 +1,5 @@
 import { join } from 'node:path'
-import fc from 'fast-check'
+import * as fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
 import type { Config } from '../../../src/config/config.ts'
 import { configRows, describeConfig, HIDDEN, settingOf } from '../../../src/config/describe.ts'
@@ -82,7 +82,12 @@ probe_password = ${HIDDEN}
   })
 
   test('any text survives a round trip', () => {
-    const word = fc.string({ unit: fc.constantFrom(...'ab ;\'"#=\\,%[]ü\u2028\t'), minLength: 1 })
+    const word = fc.string({
+      unit: fc.constantFrom(
+        ...['a', 'b', ' ', ';', "'", '"', '#', '=', '\\', ',', '%', '[', ']', 'ü', '\u2028', '\t'],
+      ),
+      minLength: 1,
+    })
     const inOurs = word.filter((text) => text.trim() !== '')
     const inEntry = fc.tuple(
       fc.constantFrom('user', 'connect_query', 'timezone', 'dbname', 'auth_query'),

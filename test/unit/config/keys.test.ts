@@ -100,20 +100,28 @@ describe('the table of keys', () => {
   )
 
   test('the check query tells the empty query from none', () => {
-    const { parse, format } = SECTIONS.pgbouncer.server_check_query
-    expect([parse('<empty>'), parse(''), parse('select 1')]).toEqual(['', null, 'select 1'])
-    expect([format(''), format(null), format('select 1')]).toEqual(['<empty>', '', 'select 1'])
+    const key = SECTIONS.pgbouncer.server_check_query
+    expect([key.parse('<empty>'), key.parse(''), key.parse('select 1')]).toEqual([
+      '',
+      null,
+      'select 1',
+    ])
+    expect([key.format(''), key.format(null), key.format('select 1')]).toEqual([
+      '<empty>',
+      '',
+      'select 1',
+    ])
   })
 
   test('networks are checked and get their length', () => {
-    const { parse } = SECTIONS.pgsteer.proxy_protocol_networks
-    expect(parse('10.0.0.0/8, ::1, 192.168.1.1')).toEqual([
+    const key = SECTIONS.pgsteer.proxy_protocol_networks
+    expect(key.parse('10.0.0.0/8, ::1, 192.168.1.1')).toEqual([
       '10.0.0.0/8',
       '::1/128',
       '192.168.1.1/32',
     ])
-    expect(() => parse('fe80::/129')).toThrow(BadValue)
-    expect(() => parse('host/8')).toThrow(BadValue)
+    expect(() => key.parse('fe80::/129')).toThrow(BadValue)
+    expect(() => key.parse('host/8')).toThrow(BadValue)
   })
 
   test('weights and zones are by member, whose name may hold a port', () => {
