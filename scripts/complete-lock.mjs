@@ -43,7 +43,7 @@ if (process.argv[1] === import.meta.filename) {
   const lock = JSON.parse(readFileSync(FILE, 'utf8'))
   const missing = missingEntries(lock)
   const [[root, project], ...rest] = Object.entries(lock.packages)
-  const sorted = [...rest, ...Object.entries(missing)].sort(([a], [b]) => (a < b ? -1 : 1))
+  const sorted = [...rest, ...Object.entries(missing)].toSorted(([a], [b]) => (a < b ? -1 : 1))
   lock.packages = Object.fromEntries([[root, project], ...sorted])
   writeFileSync(FILE, `${JSON.stringify(lock, null, 2)}\n`)
   console.log(`${Object.keys(missing).length} entries added`)
