@@ -54,6 +54,8 @@ export interface ForwardContext {
 /** The front of a Bind (portal and statement name) must fit in this. */
 const NAMES_BYTES_MAX = 64 * 1024
 const STATEMENT = 0x53
+/** Messages that only a Sync completes. */
+const EXTENDED = new Set([frame.PARSE, frame.BIND, frame.DESCRIBE, frame.EXECUTE, frame.CLOSE])
 const NAME_END = 0
 
 export class Forwarder {
@@ -67,6 +69,10 @@ export class Forwarder {
   #passing = 0
   /** The server is in COPY FROM STDIN: it takes copy messages and ignores Flush and Sync. */
   isCopyIn = false
+  /** Extended messages went out whose Sync did not: the server is inside their transaction. */
+  isUnsynced = false
+  /** The client said Terminate; it stays in the input. */
+  isTerminated = false
 
   constructor(context: ForwardContext) {
     this.#context = context
@@ -81,6 +87,7 @@ export class Forwarder {
   reset(): void {
     this.#passing = 0
     this.isCopyIn = false
+    this.isUnsynced = false
     this.#pieces.length = 0
   }
 
@@ -141,6 +148,8 @@ export class Forwarder {
 
   #take(type: number, bytes: number, server: ServerConnection): boolean {
     const isWhole = this.#offset + bytes <= this.#input.length
+    if (EXTENDED.has(type)) this.isUnsynced = true
+    else if (type === frame.QUERY || type === frame.FUNCTION_CALL) this.isUnsynced = false
     switch (type) {
       case frame.QUERY:
         return this.#query(bytes, isWhole, server)
@@ -156,6 +165,7 @@ export class Forwarder {
         return isWhole && this.#execute(bytes, server)
       case frame.SYNC:
         if (!this.isCopyIn) server.ledger.push(FORWARD.sync)
+        this.isUnsynced = this.isCopyIn
         return this.#pass(bytes)
       case frame.FLUSH:
         return this.#pass(bytes)
@@ -169,6 +179,9 @@ export class Forwarder {
       case frame.COPY_FAIL:
         this.isCopyIn = false
         return this.#pass(bytes)
+      case frame.TERMINATE:
+        this.isTerminated = true
+        return false
       default:
         throw new ProxyError('unknown_message')
     }

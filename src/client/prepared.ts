@@ -61,6 +61,16 @@ export class SessionPrepared {
     }, entry)
   }
 
+  /** Every name of this text stands for a freshly prepared statement from here on. */
+  renew(text: string): void {
+    for (const [name, entry] of this.#named) {
+      if (entry.statement.text !== text) continue
+      const statement = this.#registry.renew(entry.statement)
+      this.#registry.drop(entry.statement)
+      this.#named.set(name, { statement, classified: entry.classified })
+    }
+  }
+
   /** DEALLOCATE ALL, DISCARD ALL, or the end of the session. */
   clear(): void {
     for (const { statement } of this.#named.values()) this.#registry.drop(statement)

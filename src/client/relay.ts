@@ -16,7 +16,7 @@ export interface RelayOwner {
   /** A statement of `entry` completed; `tag` is its command tag. */
   onComplete(entry: Entry, tag: string): void
   /** An error of the client's own statement. Returns true to keep it from the client (healing). */
-  onError(sqlstate: string, isUnanswered: boolean): boolean
+  onError(fields: Readonly<Record<string, string>>, isUnanswered: boolean): boolean
   /** A ReadyForQuery; `forward` is false for one that answers something of ours. */
   onReady(status: number, forward: boolean): void
   onCopyIn(): void
@@ -177,16 +177,16 @@ export class Relay {
   }
 
   #error(bytes: number, body: Buffer, server: ServerConnection): void {
-    const sqlstate = reportFields(body)['C'] ?? ''
-    const isOwn = server.ledger.head?.forward ?? true
+    // An error of an injected Parse is the error of the client's Bind.
+    const head = server.ledger.head
+    const isOwn = head === undefined || head.forward || head.kind !== 'query'
     const isUnanswered = !this.hasAnswered
     if (server.ledger.length > 0) server.ledger.fail()
-    if (isOwn && this.#owner.onError(sqlstate, isUnanswered)) {
+    if (isOwn && this.#owner.onError(reportFields(body), isUnanswered)) {
       this.#pieces.length = 0
       this.#runStart = this.#offset
       this.isSwallowing = true
     }
-    // An error of an injected Parse is the error of the client's Bind: it passes.
     this.#move(bytes, true)
     this.#locals(server)
   }

@@ -1,0 +1,118 @@
+/**
+ * What becomes of a session's next batch while it holds no server: an answer of our own, a refusal,
+ * or a route. Pure but for reading the session.
+ */
+import { ProxyError } from '../base/errors.ts'
+import type { Classified, Statement } from '../routing/classify.ts'
+import { routeBatch } from '../routing/route.ts'
+import type { BatchReader } from './batch.ts'
+import type { Session } from './session.ts'
+import { isAsciiSafe, isOn, valuesOf } from './values.ts'
+
+export type Decision =
+  | { readonly kind: 'complete'; readonly tag: string; readonly status: number }
+  | { readonly kind: 'defer'; readonly text: string; readonly classified: Classified }
+  | { readonly kind: 'refuse'; readonly error: ProxyError }
+  | {
+      readonly kind: 'route'
+      readonly role: 'primary' | 'replica' | 'any'
+      readonly reason: string
+    }
+
+export function decide(session: Session, batch: BatchReader): Decision {
+  const lone = loneStatement(batch)
+  const local = answerHere(session, batch, lone)
+  if (local !== null) return local
+  const refusal = refusalOf(session, batch)
+  if (refusal !== null) return { kind: 'refuse', error: refusal }
+  const begins = lone?.verb === 'begin' && lone.bare === true && batch.kind === 'simple'
+  if (
+    begins &&
+    session.transaction.state === 'idle' &&
+    session.pool.config.poolMode !== 'statement'
+  )
+    return deferral(batch)
+  return route(session, batch)
+}
+
+/** The one statement of a batch that runs one, else null. */
+function loneStatement(batch: BatchReader): Statement | null {
+  const [classified] = batch.classified
+  if (classified === undefined || batch.executes !== 1 || !batch.isWhole) return null
+  if (batch.kind === 'function' || classified.statements.length !== 1) return null
+  const isOne = batch.classified.every((each) => each === classified)
+  return isOne ? (classified.statements[0] ?? null) : null
+}
+
+function answerHere(session: Session, batch: BatchReader, lone: Statement | null): Decision | null {
+  const { transaction } = session
+  if (transaction.state !== 'deferred' && transaction.state !== 'lost') return null
+  const answer = lone === null ? null : transaction.localAnswer(lone)
+  if (answer?.kind === 'complete' && batch.endsReady) return answer
+  if (transaction.state === 'lost')
+    return { kind: 'refuse', error: new ProxyError('transaction_lost') }
+  return null
+}
+
+function deferral(batch: BatchReader): Decision {
+  const [classified] = batch.classified
+  const [text] = batch.texts
+  return { kind: 'defer', text: text ?? 'BEGIN', classified: classified as Classified }
+}
+
+function refusalOf(session: Session, batch: BatchReader): ProxyError | null {
+  const { poolMode, sessionState } = session.pool.config
+  if (poolMode === 'session') return null
+  for (const { statements } of batch.classified)
+    for (const statement of statements) {
+      if (poolMode === 'statement' && statement.verb === 'begin')
+        return new ProxyError('statement_mode')
+      const what = refusedState(statement, sessionState, session)
+      if (what !== null) return new ProxyError('session_state', { what })
+    }
+  return null
+}
+
+/** currval and lastval would tell what another client of that server did. */
+function refusedState(
+  statement: Statement,
+  policy: 'pin' | 'reject' | 'warn',
+  session: Session,
+): string | null {
+  if (statement.pins === undefined) return null
+  if (statement.pins.includes('sequence_value')) {
+    const mayKnow = session.pins.isPinned || session.transaction.hasWritten
+    return mayKnow ? null : 'the value of currval or lastval outside the transaction that drew it'
+  }
+  return policy === 'reject' ? `session state (${statement.pins.join(', ')})` : null
+}
+
+function route(session: Session, batch: BatchReader): Decision {
+  const { config } = session.pool
+  if (!config.isRouted) return { kind: 'route', role: 'any', reason: 'not_routed' }
+  const values = valuesOf(session.carried.current)
+  const isolation = session.transaction.deferredBegin?.isolation
+  const answer = routeBatch({
+    classified: batch.classified,
+    sessionRoute: values.route ?? config.route,
+    inTransaction: transactionKind(session, batch),
+    pinned: false,
+    defaultReadOnly:
+      values.defaultReadOnly ?? isOn(session.welcome('default_transaction_read_only')),
+    standardStrings: values.standardStrings ?? isOn(session.welcome('standard_conforming_strings')),
+    asciiSafeEncoding: values.asciiSafeEncoding ?? isAsciiSafe(session.welcome('client_encoding')),
+    readTransactions: config.readTransactions,
+    ...(isolation === undefined ? {} : { isolation }),
+    functionCall: batch.kind === 'function',
+  })
+  const isRead = answer.role === 'replica' && config.consistency === 'primary'
+  return isRead
+    ? { kind: 'route', role: 'primary', reason: 'consistency_primary' }
+    : { kind: 'route', role: answer.role, reason: answer.reason }
+}
+
+/** A deferred BEGIN is placed by the first statement behind it. */
+function transactionKind(session: Session, batch: BatchReader): 'no' | 'read_only' | 'read_write' {
+  if (session.transaction.state !== 'deferred' || batch.classified.length === 0) return 'no'
+  return session.transaction.isReadOnly ? 'read_only' : 'read_write'
+}

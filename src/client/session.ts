@@ -1,0 +1,740 @@
+/**
+ * One client's life after its log-in. Whatever happens is recorded and `#advance` is called; it
+ * looks at the state and does the next thing. Nothing else decides.
+ *
+ *   idle      owes nothing and holds no server
+ *   waiting   its batch waits for a server
+ *   settling  its server is given the session's settings
+ *   active    a server is held: answers are owed, a transaction is open, or it is pinned
+ *   closed    gone
+ *
+ * hot path: onBytes, #advance, granted, onServerBytes, #finish.
+ */
+import { ProxyError } from '../base/errors.ts'
+import { invariant } from '../base/invariant.ts'
+import type { Channel, Receiver } from '../net/channel.ts'
+import type { Classified, Statement } from '../routing/classify.ts'
+import type { ServerConnection } from '../server/connection.ts'
+import type { Pool } from '../server/pools.ts'
+import { type Settings, settingsChange } from '../server/settings.ts'
+import type { Bound, Waiter } from '../server/waiter.ts'
+import * as frame from '../wire/frame.ts'
+import type { Entry } from '../wire/ledger.ts'
+import { errorResponse, noticeResponse, readyForQuery } from '../wire/messages.ts'
+import { BatchReader, strayCopyBytes } from './batch.ts'
+import { CausalPosition } from './causal.ts'
+import { type Decision, decide } from './decide.ts'
+import { applyEffect } from './effects.ts'
+import type { ClientState, DatabaseStats } from './facts.ts'
+import { Forwarder } from './forward.ts'
+import { completeBatch, refuseBatch } from './local.ts'
+import { Pins } from './pin.ts'
+import { SessionPrepared } from './prepared.ts'
+import { Relay, type RelayOwner } from './relay.ts'
+import type { SessionServices } from './services.ts'
+import { SessionSettings } from './settings.ts'
+import { Transaction } from './transaction.ts'
+import { Work } from './work.ts'
+
+export const SESSION_STATES = ['idle', 'waiting', 'settling', 'active', 'closed'] as const
+export type SessionState = (typeof SESSION_STATES)[number]
+
+export const NEXT_SESSION_STATES = {
+  idle: ['waiting', 'settling', 'active', 'closed'],
+  waiting: ['settling', 'active', 'idle', 'closed'],
+  settling: ['active', 'idle', 'closed'],
+  active: ['idle', 'waiting', 'closed'],
+  closed: [],
+} as const satisfies Record<SessionState, readonly SessionState[]>
+
+export interface SessionSeed {
+  readonly id: number
+  readonly channel: Channel
+  readonly user: string
+  readonly database: string
+  readonly pool: Pool
+  /** What the startup packet asked for. */
+  readonly baseline: Settings
+  /** The parameters that the client was told at its log-in. */
+  readonly welcome: ReadonlyMap<string, string>
+  readonly services: SessionServices
+}
+
+/** Replies that PostgreSQL gives on a standby, or for tables that changed: not executed there. */
+const HEALED_ON_REPLICA: ReadonlySet<string> = new Set([
+  '25006',
+  '0A000',
+  '40001',
+  '40P01',
+  '42P01',
+  '42703',
+  '42883',
+  '42704',
+  '3F000',
+])
+const LEARNT: ReadonlySet<string> = new Set(['25006', '0A000'])
+const STALE_PLAN = 'RevalidateCachedQuery'
+
+/** Read synchronously by one session at a time. */
+const reader = new BatchReader()
+const EMPTY = Buffer.alloc(0)
+
+/** The batch that was routed last: what is left of the reader's findings. */
+interface Routed {
+  bytes: number
+  endsReady: boolean
+  isWhole: boolean
+  texts: readonly string[]
+  /** Its bytes, while it may have to be sent once more; null otherwise. */
+  retained: Buffer | null
+}
+
+export class Session implements Receiver, Waiter, RelayOwner {
+  readonly clientId: number
+  readonly channel: Channel
+  readonly user: string
+  readonly database: string
+  readonly pool: Pool
+  readonly services: SessionServices
+  readonly carried: SessionSettings
+  readonly prepared: SessionPrepared
+  readonly transaction = new Transaction()
+  readonly pins = new Pins()
+  readonly causal = new CausalPosition()
+  readonly stats: DatabaseStats
+  readonly connectedWallMs: number
+  requestWallMs: number
+  /** Monotonic: the last byte from the client, and the begin of the query under way (0: none). */
+  activeMs: number
+  queryStartedMs = 0
+  /** Set by the decision, read by the pools. */
+  wantsRole: 'primary' | 'replica' | 'any' = 'any'
+  waitingSinceMs = 0
+  waitReason: Waiter['waitReason'] = null
+  routeReason: string | null = null
+  cancels = 0
+  readonly #relay = new Relay(this)
+  readonly #forwarder: Forwarder
+  #state: SessionState = 'idle'
+  #server: ServerConnection | null = null
+  /** Session mode: servers kept between batches, at most one per role. */
+  readonly #welcome: ReadonlyMap<string, string>
+  readonly #parked = new Map<string, ServerConnection>()
+  #input: Buffer = EMPTY
+  readonly #routed: Routed = { bytes: 0, endsReady: true, isWhole: true, texts: [], retained: null }
+  /** An error answered messages whose Sync is still to come: everything up to it is dropped. */
+  #isDroppingToSync = false
+  #dropBytes = 0
+  /** A ReadyForQuery is due when they are dropped. */
+  #isReadyOwed = false
+  /** The batch in progress was refused by its server and goes to the primary. */
+  #isHealing = false
+  #isAdvancing = false
+  #closeReason: ProxyError | null = null
+
+  constructor(seed: SessionSeed) {
+    this.clientId = seed.id
+    this.channel = seed.channel
+    this.user = seed.user
+    this.database = seed.database
+    this.pool = seed.pool
+    this.services = seed.services
+    this.carried = new SessionSettings(seed.baseline)
+    this.#welcome = seed.welcome
+    this.prepared = new SessionPrepared(seed.services.registry)
+    this.stats = seed.services.counters.stats(seed.database)
+    this.connectedWallMs = seed.services.clock.wallMs()
+    this.requestWallMs = this.connectedWallMs
+    this.activeMs = seed.services.clock.nowMs()
+    this.#forwarder = new Forwarder({
+      prepared: this.prepared,
+      settings: this.carried,
+      transaction: this.transaction,
+      pins: this.pins,
+      registry: seed.services.registry,
+      stats: this.stats,
+      preparedMax: seed.services.config().pgbouncer.maxPreparedStatements,
+      frameBytesMax: seed.services.config().pgbouncer.maxPacketSize,
+      classify: (text) => this.classify(text),
+      onStatement: (classified) => this.#onStatement(classified),
+    })
+  }
+
+  // What the pools ask of a waiter.
+
+  get bound(): Bound | null {
+    return this.causal.bound
+  }
+  get dirtySinceMs(): number | null {
+    return this.causal.dirtySinceMs
+  }
+  get preferredMember(): string | null {
+    return this.causal.preferredMember
+  }
+  get settings(): Settings {
+    return this.carried.current
+  }
+  get waitingBytes(): number {
+    return this.#input.length
+  }
+
+  // What others may know.
+
+  get state(): SessionState {
+    return this.#state
+  }
+  get server(): ServerConnection | null {
+    return this.#server
+  }
+  get clientState(): ClientState {
+    if (this.#state === 'waiting') return this.waitReason === 'primary' ? 'held' : 'waiting'
+    if (this.#state === 'closed') return 'closed'
+    return this.#server === null && this.#parked.size === 0 ? 'idle' : 'active'
+  }
+  /** Answers are owed by a server. */
+  get isOwed(): boolean {
+    return this.#server !== null && this.#server.ledger.length > 0
+  }
+  get parkedServers(): Iterable<ServerConnection> {
+    return this.#parked.values()
+  }
+
+  classify(text: string): Classified {
+    return this.services.statements(this.pool.config.serverDatabase).classify(text)
+  }
+
+  /** What the client was told of a parameter at its log-in. */
+  welcome(name: string): string {
+    return this.#welcome.get(name) ?? ''
+  }
+
+  /** Starts delivery: the log-in is over. */
+  begin(): void {
+    this.channel.attach(this)
+  }
+
+  // Events: they record and call #advance.
+
+  onBytes(chunk: Buffer): void {
+    if (this.#state === 'closed') return
+    this.stats.bytesReceived += chunk.length
+    this.activeMs = this.services.clock.nowMs()
+    this.#input = this.#input.length === 0 ? chunk : Buffer.concat([this.#input, chunk])
+    this.#advance()
+  }
+
+  onDrain(): void {
+    this.#server?.channel.resume()
+  }
+
+  onClosed(): void {
+    this.#end(this.#closeReason?.code ?? 'client_closed')
+  }
+
+  granted(server: ServerConnection): void {
+    invariant(
+      this.#state === 'waiting' || this.#state === 'idle',
+      'a server is granted to who waits',
+    )
+    this.#server = server
+    this.waitReason = null
+    this.#countGrant(server)
+    this.#settle(server)
+  }
+
+  refused(error: ProxyError): void {
+    invariant(this.#state === 'waiting' || this.#state === 'idle', 'a wait is refused to who waits')
+    this.waitReason = null
+    this.services.log.debug({ client: this.clientId, code: error.code }, error.message)
+    if (error.code === 'no_primary') this.services.counters.holdsExpired += 1
+    if (error.row.severity === 'FATAL') {
+      this.close(error)
+      return
+    }
+    this.#move('idle')
+    this.#answerRefused(error)
+    this.#advance()
+  }
+
+  notify(text: string): void {
+    this.send(noticeResponse(text))
+  }
+
+  onServerBytes(chunk: Buffer, server: ServerConnection): void {
+    if (server !== this.#server) {
+      this.#breach(server, new ProxyError('server_protocol', { reason: 'message while parked' }))
+      return
+    }
+    try {
+      this.#relay.onBytes(chunk, server)
+    } catch (error) {
+      this.#breach(server, asProxyError(error))
+      return
+    }
+    this.#advance()
+  }
+
+  onServerDrain(): void {
+    this.channel.resume()
+  }
+
+  onServerClosed(error: ProxyError, server: ServerConnection): void {
+    for (const [role, parked] of this.#parked) if (parked === server) this.#parked.delete(role)
+    if (this.#server === server) {
+      this.#server = null
+      this.#forwarder.reset()
+      this.#relay.reset()
+    }
+    this.close(error)
+  }
+
+  /** A cancel request with this client's key came. */
+  cancel(): void {
+    if (this.#state === 'waiting' && this.pool.withdraw(this)) {
+      this.#move('idle')
+      this.waitReason = null
+      this.#answerRefused(new ProxyError('cancelled'))
+      this.#advance()
+    } else if (this.#server !== null && this.isOwed) {
+      this.services.counters.cancelsForwarded += 1
+      this.pool.cancel(this.#server)
+    }
+  }
+
+  /** Tells the client why and ends. */
+  close(error: ProxyError): void {
+    if (this.#state === 'closed') return
+    this.#closeReason = error
+    this.#count(error)
+    this.channel.write(errorResponse(error, this.#codes))
+    this.channel.close()
+    this.#end(error.code)
+  }
+
+  // What the relay finds.
+
+  send(bytes: Buffer): void {
+    this.stats.bytesSent += bytes.length
+    if (!this.channel.write(bytes)) this.#server?.channel.pause()
+  }
+
+  onComplete(entry: Entry, tag: string): void {
+    if (!(entry.subject instanceof Work)) return
+    const statement = entry.subject.shift()
+    if (statement !== undefined && this.#server !== null)
+      applyEffect(this, statement, tag, this.#server)
+  }
+
+  onError(fields: Readonly<Record<string, string>>, isUnanswered: boolean): boolean {
+    const sqlstate = fields['C'] ?? ''
+    if (isUnanswered && this.#mayHeal(sqlstate, fields['R'])) {
+      this.#isHealing = true
+      this.services.counters.healed.add(sqlstate)
+      const statements = this.services.statements(this.pool.config.serverDatabase)
+      if (LEARNT.has(sqlstate) && this.#server?.identity.role === 'replica')
+        for (const text of this.#routed.texts) statements.learnPrimaryOnly(text)
+      if (fields['R'] === STALE_PLAN)
+        for (const text of this.#routed.texts) this.prepared.renew(text)
+      return true
+    }
+    this.services.counters.errors.add(sqlstate)
+    if (this.transaction.state === 'idle') this.carried.rollback()
+    return false
+  }
+
+  onReady(status: number, forward: boolean): void {
+    const nowMs = this.services.clock.nowMs()
+    if (this.#isHealing) return
+    if (forward) this.#countQuery(nowMs)
+    const startedMs = this.transaction.startedMs
+    this.transaction.ready(status, nowMs)
+    if (status !== frame.STATUS_IDLE) return
+    this.carried.commit()
+    this.prepared.endTransaction()
+    this.stats.transactions += 1
+    this.stats.transactionMs += nowMs - (startedMs === 0 ? this.queryStartedMs : startedMs)
+  }
+
+  onCopyIn(): void {
+    this.#forwarder.isCopyIn = true
+  }
+
+  onReport(name: string, value: string): boolean {
+    if (name === 'in_hot_standby') return false
+    this.carried.report(name, value, this.#server?.defaults.get(name))
+    return true
+  }
+
+  // The one loop.
+
+  #advance(): void {
+    if (this.#isAdvancing) return
+    this.#isAdvancing = true
+    try {
+      while (this.#step()) {}
+    } catch (error) {
+      this.close(asProxyError(error))
+    } finally {
+      this.#isAdvancing = false
+    }
+    if (this.#input.length >= this.#inputBytesMax) this.channel.pause()
+    else this.channel.resume()
+  }
+
+  /** Does the next thing. Returns false when it has to wait for something. */
+  #step(): boolean {
+    switch (this.#state) {
+      case 'idle':
+        return this.#dropping() || this.#route()
+      case 'active':
+        return this.#finish() || this.#forward()
+      case 'waiting':
+      case 'settling':
+      case 'closed':
+        return false
+    }
+  }
+
+  /** Drops what an error made void. Returns true while it makes progress. */
+  #dropping(): boolean {
+    if (this.#dropBytes > 0) {
+      const bytes = Math.min(this.#dropBytes, this.#input.length)
+      this.#dropBytes -= bytes
+      this.#take(bytes)
+      if (this.#dropBytes > 0) return false
+      if (this.#isReadyOwed) this.send(readyForQuery(this.transaction.status))
+      this.#isReadyOwed = false
+      return true
+    }
+    if (!this.#isDroppingToSync || this.#input.length < frame.HEADER_BYTES) return false
+    const type = this.#input[0]
+    this.#isDroppingToSync = type !== frame.SYNC && type !== frame.TERMINATE
+    if (type === frame.TERMINATE) return true
+    this.#isReadyOwed = type === frame.SYNC
+    this.#dropBytes = frame.frameBytes(this.#input, 0)
+    return true
+  }
+
+  #route(): boolean {
+    const stray = this.#input.length === 0 ? 0 : strayCopyBytes(this.#input)
+    if (stray > 0) {
+      this.#dropBytes = stray
+      return true
+    }
+    if (this.#isDroppingToSync || this.#input.length < frame.HEADER_BYTES) return false
+    const { pgbouncer, pgsteer } = this.services.config()
+    const limits = { batchBytesMax: pgsteer.batchBytesMax, frameBytesMax: pgbouncer.maxPacketSize }
+    if (!reader.read(this.#input, this.prepared, this.#classifyBound, limits)) return false
+    if (reader.kind === 'terminate') {
+      this.channel.close()
+      this.#end('client_closed')
+      return false
+    }
+    this.#remember()
+    return this.#act(decide(this, reader))
+  }
+
+  readonly #classifyBound = (text: string): Classified => this.classify(text)
+
+  #remember(): void {
+    this.#routed.bytes = reader.bytes
+    this.#routed.endsReady = reader.endsReady
+    this.#routed.isWhole = reader.isWhole
+    this.#routed.texts = reader.texts.length === 0 ? NO_TEXTS : [...reader.texts]
+    this.#routed.retained = null
+  }
+
+  #act(decision: Decision): boolean {
+    switch (decision.kind) {
+      case 'complete':
+        this.#complete(decision.tag, decision.status)
+        return true
+      case 'defer':
+        this.transaction.defer(decision.text, decision.classified, this.services.clock.nowMs())
+        this.#complete('BEGIN', frame.STATUS_OPEN)
+        return true
+      case 'refuse':
+        if (decision.error.row.severity === 'FATAL') this.close(decision.error)
+        else this.#answerRefused(decision.error)
+        return this.#state !== 'closed'
+      case 'route':
+        this.services.counters.routes.add(decision.reason)
+        this.routeReason = decision.reason
+        this.#demand(decision.role)
+        return true
+    }
+  }
+
+  #complete(tag: string, status: number): void {
+    if (status === frame.STATUS_IDLE) {
+      this.transaction.ready(status, this.services.clock.nowMs())
+      this.stats.transactions += 1
+    }
+    this.stats.queries += 1
+    const batch = this.#input.subarray(0, this.#routed.bytes)
+    this.#take(this.#routed.bytes)
+    this.send(completeBatch(batch, tag, status))
+  }
+
+  #demand(role: 'primary' | 'replica' | 'any'): void {
+    this.wantsRole = role
+    const nowMs = this.services.clock.nowMs()
+    this.requestWallMs = this.services.clock.wallMs()
+    if (role === 'replica') this.#prepareRead(nowMs)
+    const parked = this.#unpark(role)
+    if (parked !== null) {
+      this.#server = parked
+      this.#settle(parked)
+      return
+    }
+    this.waitingSinceMs = nowMs
+    this.#move('waiting')
+    this.pool.acquire(this)
+  }
+
+  #prepareRead(nowMs: number): void {
+    const { pools } = this.services
+    this.causal.beforeRead({
+      consistency: this.pool.config.consistency,
+      nowMs,
+      boundFor: (dirtySinceMs) => pools.boundFor(dirtySinceMs),
+      isEligible: (member) => pools.isEligible(member),
+    })
+  }
+
+  /** The server gets the session's settings before anything else. */
+  #settle(server: ServerConnection): void {
+    const change = settingsChange(server.settings, this.carried.current)
+    if (change === '') {
+      this.#activate(server)
+      return
+    }
+    this.#move('settling')
+    const wanted = this.carried.current
+    server.run(change, (error) => {
+      if (this.#server !== server) return
+      if (error === null) {
+        server.settings = wanted
+        this.#activate(server)
+        return
+      }
+      this.#server = null
+      this.pool.discard(server, new ProxyError('server_parameter'))
+      this.#move('idle')
+      this.#answerRefused(error)
+      this.#advance()
+    })
+  }
+
+  #activate(server: ServerConnection): void {
+    this.#move('active')
+    this.#relay.hasAnswered = false
+    if (this.#isRetainable()) {
+      this.#routed.retained = Buffer.from(this.#input.subarray(0, this.#routed.bytes))
+      this.prepared.mark()
+    }
+    this.#send(server, this.#isAlone(server) ? this.#routed.bytes : this.#input.length)
+    this.#advance()
+  }
+
+  /** What may have to be sent once more is kept: whole batches outside a transaction. */
+  #isRetainable(): boolean {
+    return this.#routed.isWhole && this.#routed.endsReady && this.transaction.state === 'idle'
+  }
+
+  /** On a replica one batch at a time, so that the next may be routed by itself. */
+  #isAlone(server: ServerConnection): boolean {
+    return server.identity.role === 'replica' || this.#routed.retained !== null
+  }
+
+  #forward(): boolean {
+    const server = this.#server
+    if (server === null || this.#input.length === 0) return false
+    const isOpen = this.transaction.status !== frame.STATUS_IDLE || this.#forwarder.isUnsynced
+    const isBusy = server.ledger.length > 0 || this.#forwarder.isMidMessage
+    if (!isOpen && isBusy && this.#routed.isWhole && this.#isAlone(server)) return false
+    return this.#send(server, this.#input.length)
+  }
+
+  #send(server: ServerConnection, bytesMax: number): boolean {
+    if (this.queryStartedMs === 0) this.queryStartedMs = this.services.clock.nowMs()
+    const taken = this.#forwarder.forward(this.#input, bytesMax, server)
+    this.#take(taken)
+    this.#relay.drainLocals(server)
+    if (server.channel.unsentBytes > this.#inputBytesMax) this.channel.pause()
+    if (this.#forwarder.isTerminated) {
+      this.channel.close()
+      this.#end('client_closed')
+      return false
+    }
+    return taken > 0
+  }
+
+  /** Gives the server back when nothing binds it. Returns true when the state changed. */
+  #finish(): boolean {
+    const server = this.#server
+    if (server === null || server.ledger.length > 0 || server.status !== frame.STATUS_IDLE)
+      return false
+    if (this.#forwarder.isUnsynced || this.#forwarder.isMidMessage || this.#relay.isMidMessage)
+      return false
+    if (this.#isHealing) return this.#heal(server)
+    this.#routed.retained = null
+    this.prepared.unmark()
+    this.queryStartedMs = 0
+    this.carried.settle()
+    this.causal.answered(server.identity.role, server.identity.member, this.services.clock.nowMs())
+    if (this.pins.isPinned) return false
+    if (this.pool.config.poolMode === 'statement' && this.transaction.state !== 'idle') return false
+    this.#server = null
+    server.settings = this.carried.current
+    this.#move('idle')
+    if (this.pool.config.poolMode === 'session') this.#parked.set(server.identity.role, server)
+    else this.pool.release(server, this)
+    return true
+  }
+
+  /** The whole batch goes once more: to the primary, or with statements prepared anew. */
+  #heal(server: ServerConnection): boolean {
+    const { retained } = this.#routed
+    invariant(retained !== null, 'a batch that is healed was kept')
+    this.#isHealing = false
+    this.prepared.rewind()
+    this.carried.rollback()
+    this.#input = this.#input.length === 0 ? retained : Buffer.concat([retained, this.#input])
+    const wasReplica = server.identity.role === 'replica'
+    this.#server = null
+    server.settings = this.carried.current
+    this.#move('idle')
+    if (this.pool.config.poolMode === 'session') this.#parked.set(server.identity.role, server)
+    else this.pool.release(server, this)
+    this.routeReason = 'healed'
+    this.services.counters.routes.add('healed')
+    this.#demand(wasReplica || server.identity.role === 'primary' ? 'primary' : 'any')
+    return true
+  }
+
+  #mayHeal(sqlstate: string, routine: string | undefined): boolean {
+    const server = this.#server
+    if (server === null || this.#routed.retained === null) return false
+    if (this.transaction.state !== 'idle' || this.#routed.texts.length === 0) return false
+    if (server.identity.role === 'replica') return HEALED_ON_REPLICA.has(sqlstate)
+    return sqlstate === '0A000' && routine === STALE_PLAN
+  }
+
+  #unpark(role: 'primary' | 'replica' | 'any'): ServerConnection | null {
+    for (const [parkedRole, server] of this.#parked)
+      if (parkedRole === role || parkedRole === 'plain' || role === 'any') {
+        this.#parked.delete(parkedRole)
+        return server
+      }
+    return null
+  }
+
+  #onStatement(classified: Classified): void {
+    if (!classified.read) this.transaction.hasWritten = true
+    if (this.#server !== null && classified.statements.some(isUnclean))
+      this.#server.isUnclean = true
+  }
+
+  /** The batch at the head of the input is answered by an error and dropped. */
+  #answerRefused(error: ProxyError): void {
+    this.#count(error)
+    if (this.transaction.state === 'deferred') this.transaction.lose()
+    const { bytes, endsReady, isWhole } = this.#routed
+    const isLone = this.#input[0] === frame.QUERY || this.#input[0] === frame.FUNCTION_CALL
+    if (isWhole) this.#take(bytes)
+    this.#isDroppingToSync = isWhole ? !endsReady : !isLone
+    if (!isWhole && isLone) {
+      this.#isReadyOwed = true
+      this.#dropBytes = frame.frameBytes(this.#input, 0)
+    }
+    this.send(refuseBatch(error, this.#codes, this.transaction.status, isWhole && endsReady))
+  }
+
+  #take(bytes: number): void {
+    this.#input = bytes === this.#input.length ? EMPTY : this.#input.subarray(bytes)
+  }
+
+  #countGrant(server: ServerConnection): void {
+    const waitMs = this.services.clock.nowMs() - this.waitingSinceMs
+    this.stats.serverAssignments += 1
+    this.stats.waitMs += waitMs
+    this.services.counters.queued(this.database, server.identity.role, waitMs)
+  }
+
+  #countQuery(nowMs: number): void {
+    this.stats.queries += 1
+    const durationMs = nowMs - this.queryStartedMs
+    this.stats.queryMs += durationMs
+    const role = this.#server?.identity.role ?? 'plain'
+    this.services.counters.queried(this.database, role, durationMs)
+    if (this.isOwed) this.queryStartedMs = nowMs
+  }
+
+  #count(error: ProxyError): void {
+    this.services.counters.errors.add(error.wireSqlstate(this.#codes))
+  }
+
+  /** The server is not to be trusted any more; its client cannot be told what became of its work. */
+  #breach(server: ServerConnection, error: ProxyError): void {
+    this.services.log.error(
+      { client: this.clientId, server: server.id, code: error.code },
+      error.message,
+    )
+    if (this.#server === server) this.#server = null
+    this.pool.discard(server, error)
+    this.close(error)
+  }
+
+  #end(reason: string): void {
+    if (this.#state === 'closed') return
+    if (this.#state === 'waiting') this.pool.withdraw(this)
+    this.#move('closed')
+    this.#input = EMPTY
+    const server = this.#server
+    this.#server = null
+    if (server !== null) this.#leave(server)
+    for (const parked of this.#parked.values()) this.#leave(parked)
+    this.#parked.clear()
+    this.prepared.clear()
+    this.services.onSessionClosed(this, reason)
+  }
+
+  /** A server whose state is not known to be idle and clean is closed, never reused. */
+  #leave(server: ServerConnection): void {
+    const isClean = server.isIdle && !this.pins.isPinned && !this.#forwarder.isUnsynced
+    const isBetween = !this.#forwarder.isMidMessage && !this.#relay.isMidMessage
+    if (isClean && isBetween) {
+      server.settings = this.carried.current
+      this.pool.release(server, this)
+    } else {
+      this.pool.discard(server, new ProxyError('server_lost'))
+    }
+  }
+
+  get #codes(): 'pgbouncer' | 'postgres' {
+    return this.services.config().pgsteer.errorCodes
+  }
+
+  get #inputBytesMax(): number {
+    return this.services.config().pgsteer.batchBytesMax * 2
+  }
+
+  #move(to: SessionState): void {
+    if (this.#state === to) return
+    const allowed: readonly SessionState[] = NEXT_SESSION_STATES[this.#state]
+    invariant(allowed.includes(to), `session ${this.#state} does not become ${to}`)
+    this.#state = to
+  }
+}
+
+const NO_TEXTS: readonly string[] = []
+
+function isUnclean(statement: Statement): boolean {
+  return statement.unclean
+}
+
+function asProxyError(error: unknown): ProxyError {
+  if (error instanceof ProxyError) return error
+  return new ProxyError('internal', { reason: error instanceof Error ? error.message : '?' }, error)
+}
