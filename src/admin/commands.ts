@@ -4,6 +4,7 @@
  * behind `Actions`, which the control process implements.
  */
 import { ProxyError, reasonOf } from '../base/errors.ts'
+import { unreachable } from '../base/invariant.ts'
 import { type Config, databaseOf } from '../config/config.ts'
 import { ADMIN_DATABASE } from '../config/keys.ts'
 import type { ErrorCodes } from '../wire/messages.ts'
@@ -140,6 +141,8 @@ async function answer(command: Question, actions: Actions): Promise<ConsoleResul
       return await show(command.view, actions)
     case 'explain_route':
       return await explainRoute(command, actions)
+    default:
+      return unreachable(command)
   }
 }
 
@@ -181,6 +184,8 @@ async function change(command: Change, actions: Actions): Promise<ConsoleResult>
     case 'reconnect':
     case 'wait_close':
       return await onDatabase(command.verb, command.database, actions)
+    default:
+      return unreachable(command)
   }
 }
 

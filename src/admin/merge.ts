@@ -161,7 +161,20 @@ export function combineStats(
   return result
 }
 
-export const STATS_FIELDS = Object.keys(emptyStats()) as readonly (keyof DatabaseStats)[]
+export const STATS_FIELDS = [
+  'serverAssignments',
+  'transactions',
+  'queries',
+  'bytesReceived',
+  'bytesSent',
+  'transactionMs',
+  'queryMs',
+  'waitMs',
+  'clientParses',
+  'serverParses',
+  'binds',
+  'clientLogins',
+] as const satisfies readonly (keyof DatabaseStats)[]
 
 function mergeHistograms(all: readonly RoleHistogram[]): RoleHistogram[] {
   const sums = new Map<string, RoleHistogram>()

@@ -3,7 +3,7 @@
  * known without a snapshot, as Describe of the extended protocol wants them.
  */
 import type { FactsDetail, Snapshot } from './facts.ts'
-import { type Column, columns, type Row, type Table } from './table.ts'
+import { type Column, columns as columnsFrom, type Row, type Table } from './table.ts'
 import { CLUSTER, MEMBERS, showCluster, showMembers } from './views/cluster.ts'
 import * as pools from './views/pools.ts'
 import * as program from './views/program.ts'
@@ -66,7 +66,7 @@ const FAKED: ReadonlyMap<string, string> = new Map([
 /** The answer to SHOW of a setting that drivers look at, or undefined. */
 export function fakedSetting(name: string): Table | undefined {
   const value = FAKED.get(name)
-  return value === undefined ? undefined : { columns: columns(name), rows: [[value]] }
+  return value === undefined ? undefined : { columns: columnsFrom(name), rows: [[value]] }
 }
 
 export function isFaked(name: string): boolean {

@@ -3,7 +3,7 @@
  * and the system's resolver: names that were looked up are shown, zones it does not know.
  */
 import type { Config } from '../../config/config.ts'
-import { KEY_SECTIONS, keysOf, valueOf } from '../../config/keys.ts'
+import { configRows } from '../../config/describe.ts'
 import type { ProcessFacts, Snapshot } from '../facts.ts'
 import { columns, type Row, row } from '../table.ts'
 
@@ -26,22 +26,9 @@ export function showVersion({ version }: Snapshot): Row[] {
 
 export const CONFIG = columns('key value default changeable')
 
-/** PgBouncer's keys in its order, then [cluster] (with `cluster_` before them) and [pgsteer]. */
+/** PgBouncer's keys in its order, then ours. Secrets are hidden. */
 export function showConfig({ config }: Snapshot): Row[] {
-  return KEY_SECTIONS.flatMap((section) => {
-    const values: object | null = config[section]
-    if (values === null) return []
-    const prefix = section === 'cluster' ? 'cluster_' : ''
-    return Object.entries(keysOf(section)).map(([name, key]) => {
-      const value = key.secret ? hidden(valueOf(values, name, key)) : valueOf(values, name, key)
-      const text = value === null || value === undefined ? '' : key.format(value)
-      return row(`${prefix}${name}`, text, key.fallback ?? '', key.live ? 'yes' : 'no')
-    })
-  })
-}
-
-function hidden(value: unknown): string | null {
-  return value === null || value === undefined ? null : '****'
+  return configRows(config).map((one) => row(one.key, one.value, one.default, one.changeable))
 }
 
 export const STATE = columns('key value')
