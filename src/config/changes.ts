@@ -7,8 +7,7 @@ import { checkConfig } from './checks.ts'
 import type { Config } from './config.ts'
 import { settingName, settingOf } from './describe.ts'
 import { fieldOf, KEY_SECTIONS, type KeySection, keysOf, valueOf } from './keys.ts'
-import { BadValue } from './kinds.ts'
-import { nearest } from './nearest.ts'
+import { type AnyKey, BadValue } from './kinds.ts'
 import { ConfigError, Problems, quoted } from './problem.ts'
 
 export interface Changes {
@@ -105,45 +104,38 @@ function mergeSection<Values extends object>(
  * would not load.
  */
 export function changeSetting(config: Config, name: string, text: string): Config {
-  const problems = new Problems()
-  const place = { file: 'SET', line: null }
   const target = settingOf(name)
+  const place = { file: 'SET', line: null }
+  const problems = new Problems()
   if (target === null || (target.section === 'cluster' && config.cluster === null)) {
     const names = KEY_SECTIONS.flatMap((section) =>
       Object.keys(keysOf(section)).map((key) => settingName(section, key)),
     )
-    const near = nearest(name, names)
-    const remedy = near === null ? null : `did you mean ${quoted(near)}?`
+    const remedy = problems.didYouMean(name, names)
     throw new ConfigError([{ ...place, text: `unknown key ${quoted(name)}`, remedy }])
   }
   const { key, section } = target
   if (!key.live) problems.add(place, `${name} can only be changed by a restart`)
   if (key.file) problems.add(place, `${name} names a file`, 'set it in the file and RELOAD')
+  const value = parseText(key, text, (reason) => {
+    problems.add(place, `${name}${key.secret ? '' : ` = ${quoted(text)}`}: ${reason}`)
+  })
   problems.throwIfAny()
-  const values = { ...config[section], [fieldOf(target.name, key)]: parseText(name, text, target) }
-  const changed: Config = Object.freeze({ ...config, [section]: Object.freeze(values) })
+  const values = Object.freeze({ ...config[section], [fieldOf(target.name, key)]: value })
+  const changed: Config = Object.freeze({ ...config, [section]: values })
   const settings = { pgbouncer: new Map(), cluster: new Map(), pgsteer: new Map() }
   checkConfig({ config: changed, settings, hasDatabases: true, problems })
   problems.throwIfAny()
   return changed
 }
 
-function parseText(
-  name: string,
-  text: string,
-  target: NonNullable<ReturnType<typeof settingOf>>,
-): unknown {
+/** The value, or what `onWrong` was told is wrong with it. */
+function parseText(key: AnyKey, text: string, onWrong: (reason: string) => void): unknown {
   try {
-    return target.key.parse(text)
+    return key.parse(text)
   } catch (error) {
     if (!(error instanceof BadValue)) throw error
-    const shown = target.key.secret ? '' : ` = ${quoted(text)}`
-    const problem = {
-      file: 'SET',
-      line: null,
-      text: `${name}${shown}: ${error.message}`,
-      remedy: null,
-    }
-    throw new ConfigError([problem])
+    onWrong(error.message)
+    return null
   }
 }

@@ -138,6 +138,9 @@ function checkCluster(check: Check): void {
   if (source === 'etcd' && cluster.scope === null) {
     fail(check, 'source', 'source = etcd needs scope', remedy)
   }
+  if (cluster.scope?.includes('/') === true) {
+    fail(check, 'scope', 'scope must not hold a /', 'what stands before it is the namespace')
+  }
   if (source === 'patroni' && cluster.patroniUrls.length === 0) {
     fail(check, 'source', 'source = patroni needs patroni_urls')
   }

@@ -40,6 +40,9 @@ export function readDatabase(
   if (read.authDbname === ADMIN_DATABASE) {
     reading.problems.add(entry, `${text.title}: auth_dbname cannot be the console`)
   }
+  if (host !== null && hosts.length === 0) {
+    reading.problems.add(entry, `${text.title}: host= names no host`)
+  }
   if (hosts.length === 0 && !fallback.isRouted) {
     const remedy = 'set host=, or unix_socket_dir, or a [cluster]'
     if (fallback.unixSocketDir === null)

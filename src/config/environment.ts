@@ -6,7 +6,6 @@
 import { reasonOf } from '../base/errors.ts'
 import { type Files, INI_BYTES_MAX } from './files.ts'
 import { KEY_SECTIONS, type KeySection, keysOf } from './keys.ts'
-import { nearest } from './nearest.ts'
 import { type Problems, quoted } from './problem.ts'
 
 /** A value as it was found, and where. */
@@ -55,12 +54,8 @@ export function readEnvironment(
     const target = TARGETS.get(name)
     const place = { file: 'environment', line: null }
     if (target === undefined) {
-      const near = nearest(name, TARGETS.keys())
-      problems.add(
-        place,
-        `unknown variable ${name}`,
-        near === null ? null : `did you mean ${near}?`,
-      )
+      const remedy = problems.didYouMean(name, TARGETS.keys())
+      problems.add(place, `unknown variable ${name}`, remedy)
       continue
     }
     if (target.isFile && env[name.slice(0, -'_FILE'.length)] !== undefined) {

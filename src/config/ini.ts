@@ -77,7 +77,10 @@ class IniReader {
       return
     }
     this.#open.push(resolve(file))
-    for (const [index, line] of content.split('\n').entries()) {
+    for (const [index, line] of content
+      .replace(/^\uFEFF/, '')
+      .split('\n')
+      .entries()) {
       this.#readLine(trimBlanks(line), { file, line: index + 1 })
     }
     this.#open.pop()

@@ -115,8 +115,8 @@ export function bytes(fallback: string | null, doc: string, bounds: Bounds = {})
   return key(number('bytes', ' bytes', bounds), [fallback, doc, bounds])
 }
 
-export function port(fallback: string, doc: string, facts: Facts = {}): Key<number> {
-  return key(number('port', '', { max: 65_535 }), [fallback, doc, facts])
+export function port(fallback: string, doc: string, bounds: Bounds = {}): Key<number> {
+  return key(number('port', '', { max: 65_535, ...bounds }), [fallback, doc, bounds])
 }
 
 const OCTAL: Reader<number> = {

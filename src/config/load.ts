@@ -11,7 +11,6 @@ import { readEnvironment, type Settings } from './environment.ts'
 import { AUTH_BYTES_MAX, Files } from './files.ts'
 import { type Ini, type IniEntry, readIni } from './ini.ts'
 import { KEY_SECTIONS, type KeySection, keysOf, SECTIONS } from './keys.ts'
-import { nearest } from './nearest.ts'
 import { Problems, quoted } from './problem.ts'
 import { readUserlist } from './userlist.ts'
 import { addUnknownKey, type Reading, readSection } from './values.ts'
@@ -49,9 +48,8 @@ function isKeySection(name: string): name is KeySection {
 function checkSections(ini: Ini, problems: Problems): void {
   for (const section of ini.sections) {
     if (Object.hasOwn(SECTIONS, section.name)) continue
-    const near = nearest(section.name, Object.keys(SECTIONS))
-    const remedy =
-      near === null ? `known are ${Object.keys(SECTIONS).join(', ')}` : `did you mean [${near}]?`
+    const known = Object.keys(SECTIONS)
+    const remedy = problems.didYouMean(section.name, known) ?? `known are ${known.join(', ')}`
     problems.add(section, `unknown section [${quoted(section.name).slice(1, -1)}]`, remedy)
   }
 }

@@ -1,6 +1,7 @@
 /**
  * What is wrong with a configuration, all of it at once: each problem with its place and what to do.
  */
+import { nearest } from './nearest.ts'
 
 export interface Problem {
   /** Path of the file, or `environment`. */
@@ -13,34 +14,46 @@ export interface Problem {
   readonly remedy: string | null
 }
 
+/** Beyond these, problems are only counted. */
+const PROBLEMS_MAX = 100
+
 /** Collects problems while the loader goes on to find the next. */
 export class Problems {
   readonly #found: Problem[] = []
+  #more = 0
 
   add(
     place: { file: string; line: number | null },
     text: string,
     remedy: string | null = null,
   ): void {
-    this.#found.push({ file: place.file, line: place.line, text, remedy })
+    if (this.#found.length >= PROBLEMS_MAX) this.#more += 1
+    else this.#found.push({ file: place.file, line: place.line, text, remedy })
   }
 
-  get count(): number {
-    return this.#found.length
+  /** A remedy that names the known word that `word` may stand for, or null. */
+  didYouMean(word: string, known: Iterable<string>): string | null {
+    if (this.#found.length >= PROBLEMS_MAX) return null
+    const near = nearest(word, known)
+    return near === null ? null : `did you mean ${near}?`
   }
 
   /** Throws ConfigError if there is any problem. */
   throwIfAny(): void {
-    if (this.#found.length > 0) throw new ConfigError(this.#found)
+    if (this.#found.length > 0) throw new ConfigError(this.#found, this.#more)
   }
 }
 
 /** A configuration that cannot be used. Nothing was changed. */
 export class ConfigError extends Error {
+  /** The first of them, at most 100. */
   readonly problems: readonly Problem[]
 
-  constructor(problems: readonly Problem[]) {
-    super(problems.map(problemLine).join('\n'))
+  /** `more` is the number of problems beyond those that are listed. */
+  constructor(problems: readonly Problem[], more = 0) {
+    const lines = problems.map(problemLine)
+    if (more > 0) lines.push(`and ${more} more problems`)
+    super(lines.join('\n'))
     this.name = 'ConfigError'
     this.problems = problems
   }

@@ -14,7 +14,6 @@ import {
   type SectionValues,
 } from './keys.ts'
 import { type AnyKey, BadValue } from './kinds.ts'
-import { nearest } from './nearest.ts'
 import { type Problems, quoted } from './problem.ts'
 
 export interface Reading {
@@ -125,8 +124,7 @@ export function readEntry<Section extends keyof EntryValues>(
     const name = entry.aliases?.get(written) ?? written
     const key = Object.hasOwn(table, name) ? table[name] : undefined
     if (key === undefined) {
-      const near = nearest(written, Object.keys(table))
-      const remedy = near === null ? null : `did you mean ${quoted(near)}?`
+      const remedy = reading.problems.didYouMean(written, Object.keys(table))
       reading.problems.add(entry.place, `${entry.title}: unknown key ${quoted(written)}`, remedy)
       continue
     }
@@ -150,8 +148,9 @@ export function addUnknownKey(
   problems: Problems,
 ): void {
   const owner = KEY_SECTIONS.find((other) => Object.hasOwn(keysOf(other), name))
-  const near = nearest(name, Object.keys(keysOf(section)))
-  let remedy = near === null ? null : `did you mean ${quoted(near)}?`
-  if (owner !== undefined) remedy = `it belongs to [${owner}]`
+  const remedy =
+    owner === undefined
+      ? problems.didYouMean(name, Object.keys(keysOf(section)))
+      : `it belongs to [${owner}]`
   problems.add(place, `unknown key ${quoted(name)} in [${section}]`, remedy)
 }

@@ -19,7 +19,7 @@ export const DATABASE_KEYS = {
     null,
     'Host, list of hosts, folder (`/...`) or abstract name (`@...`) of a Unix socket. Unset: routed over the cluster; without [cluster], the Unix socket in unix_socket_dir.',
   ),
-  port: port('5432', 'Port of the server.'),
+  port: port('5432', 'Port of the server.', { min: 1 }),
   user: text(null, 'Log in to the server as this user, whoever the client is.'),
   password: secret('Password of `user`; unset: the one in auth_file.'),
   auth_user: text(null, 'As auth_user of [pgbouncer].'),
@@ -83,7 +83,7 @@ export const USER_KEYS = {
 
 export const PEER_KEYS = {
   host: text(null, 'Host or Unix socket folder of the peer; required.'),
-  port: port('6432', 'Port of the peer.'),
+  port: port('6432', 'Port of the peer.', { min: 1 }),
   pool_size: int(null, 'Connections for cancel requests to this peer.'),
 } as const
 

@@ -97,7 +97,7 @@ describe('changeSetting', () => {
   })
 
   test.each([
-    ['pool_mod', 'session', 'unknown key "pool_mod" (did you mean "pool_mode"?)'],
+    ['pool_mod', 'session', 'unknown key "pool_mod" (did you mean pool_mode?)'],
     ['toString', 'x', 'unknown key "toString"'],
     ['pool_mode', 'x', 'must be one of session, transaction, statement'],
     ['listen_port', '1', 'can only be changed by a restart'],

@@ -69,7 +69,7 @@ describe('environment', () => {
       PGSTEER_PORT: 'tcp://10.0.0.1:6432',
       PGSTEER_PORT_6432_TCP_ADDR: '10.0.0.1',
     }
-    expect(problemsOf({ ini: MINIMAL, env })).toEqual([])
+    expect(configFrom({ ini: MINIMAL, env }).pgbouncer.listenPort).toBe(6432)
   })
 
   test('a wrong value is reported under the name of its variable', () => {

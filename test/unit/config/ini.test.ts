@@ -55,6 +55,10 @@ describe('ini', () => {
     ])
   })
 
+  test('a byte order mark before the first line is no part of it', () => {
+    expect(pairs('\uFEFF[a]\nx = 1')).toEqual(['a.x=1'])
+  })
+
   test('duplicate keys are all reported, in order', () => {
     expect(pairs('[a]\nx = 1\nx = 2\n')).toEqual(['a.x=1', 'a.x=2'])
   })

@@ -1,10 +1,14 @@
-import { describe, expect, test } from 'vitest'
+import { describe, expect, expectTypeOf, test } from 'vitest'
 import {
+  type ClusterConfig,
   fieldOf,
   KEY_SECTIONS,
   keysOf,
+  type PgbouncerConfig,
+  type PgsteerConfig,
   SECTIONS,
   type SectionName,
+  type UserEntry,
 } from '../../../src/config/keys.ts'
 import { BadValue } from '../../../src/config/kinds.ts'
 import { configFrom } from '../../support/config.ts'
@@ -32,6 +36,9 @@ const PGBOUNCER = `
   track_extra_parameters transaction_timeout unix_socket_dir unix_socket_group unix_socket_mode
   user verbose
 `
+
+/** Numbers without a default: keys.ts names them so that their types allow null. */
+const UNSET = { pgbouncer: [], cluster: ['group'], pgsteer: ['failover_hold_ms_max'] }
 
 const ALL = Object.keys(SECTIONS).flatMap((section) =>
   Object.entries(keysOf(section as SectionName)).map(
@@ -70,6 +77,24 @@ describe('the table of keys', () => {
     for (const section of KEY_SECTIONS) {
       const fields = Object.entries(keysOf(section)).map(([name, key]) => fieldOf(name, key))
       expect(Object.keys(config[section] ?? {})).toEqual(fields)
+    }
+  })
+
+  test('types follow from the table', () => {
+    expectTypeOf<PgbouncerConfig['poolMode']>().toEqualTypeOf<
+      'session' | 'transaction' | 'statement'
+    >()
+    expectTypeOf<PgbouncerConfig['queryWaitTimeoutMs']>().toEqualTypeOf<number>()
+    expectTypeOf<PgbouncerConfig['authUser']>().toEqualTypeOf<string | null>()
+    expectTypeOf<PgsteerConfig['failoverHoldMsMax']>().toEqualTypeOf<number | null>()
+    expectTypeOf<ClusterConfig['group']>().toEqualTypeOf<number | null>()
+    expectTypeOf<ClusterConfig['etcdHosts']>().toEqualTypeOf<readonly string[]>()
+    expectTypeOf<UserEntry['poolSize']>().toEqualTypeOf<number | null>()
+    // What has no default may be null, and its type must say so.
+    for (const section of KEY_SECTIONS) {
+      const unset = Object.entries(keysOf(section)).filter(([, key]) => key.fallback === null)
+      const bare = unset.filter(([, key]) => !['text', 'file', 'secret'].includes(key.kind))
+      expect(bare.map(([name]) => name)).toEqual(UNSET[section])
     }
   })
 

@@ -6,7 +6,7 @@ import { describe, expect, test } from 'vitest'
 import { loadConfig } from '../../../src/config/load.ts'
 import { ConfigError } from '../../../src/config/problem.ts'
 import { configFrom, load } from '../../support/config.ts'
-import { MINIMAL, problemsOf } from './support.ts'
+import { errorOf, MINIMAL, problemsOf } from './support.ts'
 
 const CLUSTER = `
 [databases]
@@ -217,12 +217,12 @@ describe('problems', () => {
         '[databases]\na = host=x prot=1\npgbouncer = host=x\n[pgbouncer]\npool_mod = session\nlisten_port = 70000\nscope = x\n[clustre]\n[pgsteer]\nworkers = two\n',
       ),
     ).toEqual([
-      '8: unknown section [clustre] (did you mean [cluster]?)',
-      '5: unknown key "pool_mod" in [pgbouncer] (did you mean "pool_mode"?)',
+      '8: unknown section [clustre] (did you mean cluster?)',
+      '5: unknown key "pool_mod" in [pgbouncer] (did you mean pool_mode?)',
       '7: unknown key "scope" in [pgbouncer] (it belongs to [cluster])',
       '6: listen_port = "70000": must be from 0 to 65535',
       '10: workers = "two": must be a whole number',
-      '2: database "a": unknown key "prot" (did you mean "port"?)',
+      '2: database "a": unknown key "prot" (did you mean port?)',
       '3: database name "pgbouncer" is reserved (it is the name of the console)',
     ])
   })
@@ -234,6 +234,12 @@ describe('problems', () => {
     expect(problemsOf(`${MINIMAL}[pgbouncer]\nauth_file = /nowhere/users ; users\n`)).toEqual([
       '4: auth_file = "/nowhere/users ; users": cannot read "/nowhere/users ; users": no such file (comments are allowed only at the start of a line)',
     ])
+  })
+
+  test('problems beyond the first hundred are counted', () => {
+    const { message, problems } = errorOf(`${MINIMAL}[pgbouncer]\n${'x = 1\n'.repeat(150)}`)
+    expect(problems).toHaveLength(100)
+    expect(message.split('\n').at(-1)).toBe('and 50 more problems')
   })
 
   test('secrets are never in a message', () => {
@@ -278,6 +284,9 @@ describe('problems', () => {
     [`${MINIMAL}[pgsteer]\nworkers = 0\n`, 'must be from 1 to 64'],
     [`${MINIMAL}[pgbouncer]\nmax_client_conn = 2\n[pgsteer]\nworkers = 3\n`, 'max_client_conn'],
     [`${MINIMAL}[pgsteer]\nproxy_protocol_networks = 10.0.0.0/33\n`, 'is not a network'],
+    ['[databases]\na = host=,\n', 'database "a": host= names no host'],
+    ['[databases]\na = host=x port=0\n', 'must be from 1 to 65535'],
+    ['[cluster]\nscope = a/b\netcd_hosts = http://a\n', 'scope must not hold a /'],
     [`${MINIMAL}[peers]\n0 = host=x\n`, 'is not the number of a peer'],
     [`${MINIMAL}[peers]\n1 = port=5\n`, 'peer "1" has no host='],
     [`${MINIMAL}[users]\nu = pool_mode=x\n`, 'user "u": pool_mode = "x": must be one of'],
