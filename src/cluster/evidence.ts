@@ -194,7 +194,7 @@ function requiredTimeline(beliefs: Beliefs, verified: Verified, name: string): n
 
 export function silence(evidence: Evidence): string {
   const why = evidence.trouble === '' ? '' : ` (${evidence.trouble})`
-  return evidence.contactMs === null
+  return evidence.contactMs === null || evidence.view === null
     ? `the cluster has not been seen yet${why}`
     : `the source of the cluster's state does not answer${why}`
 }

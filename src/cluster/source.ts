@@ -70,15 +70,16 @@ export interface ClusterView {
   readonly dynamic: DynamicConfig
   readonly history: readonly HistoryLine[]
   readonly failover: FailoverRequest | null
-  /** Not before this monotonic time can the leader's lease run out; null when not known. */
-  readonly leaseExpiresMs: number | null
 }
 
 export interface SourceEvents {
   /** A new whole view. Emitted again only when something in it differs. */
   view(view: ClusterView): void
-  /** The store answered a question that was sent at `sentMs`: the last view is still the truth. */
-  contact(sentMs: number): void
+  /**
+   * The store answered a question that was sent at `sentMs`: the last view is still the truth. Not
+   * before `leaseExpiresMs` can the leader's lease run out; null when that is not known.
+   */
+  contact(sentMs: number, leaseExpiresMs: number | null): void
   /** The store does not answer, or not sensibly; one clause for people. */
   trouble(reason: string): void
 }

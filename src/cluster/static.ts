@@ -117,7 +117,6 @@ export class StaticSource implements Source {
       dynamic: this.#dynamic,
       history: [],
       failover: null,
-      leaseExpiresMs: null,
     }
     this.#events.view(view)
   }

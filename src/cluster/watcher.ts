@@ -5,14 +5,15 @@
  * eligibility.ts.
  */
 import type { Clock, Timer } from '../base/clock.ts'
-import { ProxyError } from '../base/errors.ts'
 import { unreachable } from '../base/invariant.ts'
 import type { Log } from '../base/log.ts'
 import type { ClusterConfig } from '../config/config.ts'
 import type { LagLimits } from './eligibility.ts'
+import { EtcdSource } from './etcd.ts'
 import { type Evidence, isBlind } from './evidence.ts'
 import { advance, type FailoverState, forget, missingOf, primaryOf, UNSEEN } from './failover.ts'
 import { isSuccessor } from './keys.ts'
+import { PatroniSource } from './patroni.ts'
 import type { ProbeAccess, ProbeTls } from './probe.ts'
 import { Roster } from './roster.ts'
 import type { ClusterView, Source, SourceEvents } from './source.ts'
@@ -87,6 +88,7 @@ export class Watcher {
   #knownIdentifier: string | null = null
   #contactMs: number | null = null
   #trouble = ''
+  #leaseExpiresMs: number | null = null
   #leaderSinceMs = 0
   #machine = UNSEEN
   #stateSinceMs: number
@@ -159,7 +161,7 @@ export class Watcher {
     const { contactMs } = evidence
     const age = contactMs === null ? null : Math.max(0, now - contactMs)
     const dynamic = this.#view?.dynamic
-    const expires = this.#view?.leaseExpiresMs ?? null
+    const expires = this.#leaseExpiresMs
     return {
       ...this.#counts,
       source: this.#source.kind,
@@ -188,8 +190,8 @@ export class Watcher {
       view: (view) => {
         if (isCurrent()) this.#onView(view)
       },
-      contact: (sentMs) => {
-        if (isCurrent()) this.#onContact(sentMs)
+      contact: (sentMs, leaseExpiresMs) => {
+        if (isCurrent()) this.#onContact(sentMs, leaseExpiresMs)
       },
       trouble: (reason) => {
         if (isCurrent()) this.#onTrouble(reason)
@@ -210,8 +212,9 @@ export class Watcher {
     this.#decide(true)
   }
 
-  #onContact(sentMs: number): void {
+  #onContact(sentMs: number, leaseExpiresMs: number | null): void {
     this.#trouble = ''
+    this.#leaseExpiresMs = leaseExpiresMs
     if (this.#contactMs === null || sentMs > this.#contactMs) this.#contactMs = sentMs
     this.#decide(false)
   }
@@ -374,9 +377,9 @@ function newSource(
 ): Source {
   switch (cluster.source) {
     case 'etcd':
+      return new EtcdSource(cluster, events, tools)
     case 'patroni':
-      tools.log.error({ source: cluster.source }, 'this source is not built')
-      throw new ProxyError('internal', { reason: 'source' })
+      return new PatroniSource(cluster, events, tools)
     case 'static':
       return new StaticSource(cluster.hosts, cluster.ttlMs, events)
     default:

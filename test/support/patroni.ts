@@ -1,0 +1,416 @@
+/**
+ * A real Patroni cluster on loopback: etcd members, Patroni members and their PostgreSQL servers,
+ * each of which can be stopped, killed, frozen and started again. Everything runs in one temporary
+ * folder, under an unprivileged user when the tests are root, and ends with `stop()`.
+ */
+import { type ChildProcess, spawn } from 'node:child_process'
+import {
+  chownSync,
+  existsSync,
+  mkdtempSync,
+  openSync,
+  readFileSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs'
+import { createServer } from 'node:net'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { Client } from 'pg'
+import { program } from './debian.ts'
+import { waitFor } from './wait.ts'
+
+/** Where the programs are: this machine, or a Debian root that is entered with chroot. */
+export interface Installation {
+  readonly label: string
+  /** Folder of PostgreSQL's programs, as seen from inside. */
+  readonly pgBinDir: string
+  /** The root to enter; null for this machine. */
+  readonly root: string | null
+}
+
+export interface PatroniOptions {
+  readonly members?: number
+  readonly etcds?: number
+  readonly installation?: Installation
+  readonly ttlS?: number
+  readonly loopWaitS?: number
+  /** More of Patroni's dynamic configuration. */
+  readonly dynamic?: Readonly<Record<string, unknown>>
+  /** More of the local configuration of `postgresql`, for one member. */
+  readonly postgresql?: (name: string) => Readonly<Record<string, unknown>>
+  readonly tags?: (name: string) => Readonly<Record<string, unknown>>
+}
+
+export interface EtcdMember {
+  readonly name: string
+  readonly url: string
+  readonly peerUrl: string
+}
+
+export interface PatroniMember {
+  readonly name: string
+  readonly port: number
+  readonly restUrl: string
+  /** Its data folder, as seen from outside. */
+  readonly dataFolder: string
+}
+
+export const SCOPE = 'main'
+export const SUPERUSER = { user: 'postgres', password: 'secret-of-postgres' }
+export const PROBE = { user: 'pgsteer', password: 'secret-of-pgsteer' }
+
+export function debian12(): Installation {
+  const binDir = program('postgres').file.replace(/\/postgres$/, '')
+  return { label: 'Debian 12', pgBinDir: binDir, root: null }
+}
+
+interface Running {
+  readonly process: ChildProcess
+  readonly ended: Promise<void>
+}
+
+export class PatroniCluster {
+  readonly etcds: readonly EtcdMember[]
+  readonly members: readonly PatroniMember[]
+  readonly folder: string
+  readonly #options: PatroniOptions
+  readonly #installation: Installation
+  /** The same folder as the programs see it. */
+  readonly #inner: string
+  readonly #running = new Map<string, Running>()
+  readonly #frozen = new Set<number>()
+
+  private constructor(
+    options: PatroniOptions,
+    places: { folder: string; etcds: readonly EtcdMember[]; members: readonly PatroniMember[] },
+  ) {
+    this.#options = options
+    this.#installation = options.installation ?? debian12()
+    this.etcds = places.etcds
+    this.members = places.members
+    this.folder = places.folder
+    this.#inner = places.folder.slice(this.#installation.root?.length ?? 0)
+  }
+
+  /** Starts everything and returns when the primary is writable and all replicas stream. */
+  static async start(options: PatroniOptions = {}): Promise<PatroniCluster> {
+    const cluster = await PatroniCluster.prepare(options)
+    try {
+      for (const etcd of cluster.etcds) cluster.startEtcd(etcd.name)
+      for (const member of cluster.members) cluster.startPatroni(member.name)
+      await cluster.ready()
+      return cluster
+    } catch (error) {
+      await cluster.stop()
+      throw error
+    }
+  }
+
+  /** Writes the configuration and starts nothing. */
+  static async prepare(options: PatroniOptions = {}): Promise<PatroniCluster> {
+    const root = options.installation?.root ?? ''
+    const folder = mkdtempSync(join(root, tmpdir(), 'pgsteer-patroni-'))
+    const ports = await freePorts(2 * ((options.etcds ?? 3) + (options.members ?? 3)))
+    const take = (): number => ports.pop() ?? 0
+    const etcds = Array.from({ length: options.etcds ?? 3 }, (_, index) => ({
+      name: `etcd${index + 1}`,
+      url: `http://127.0.0.1:${take()}`,
+      peerUrl: `http://127.0.0.1:${take()}`,
+    }))
+    const members = Array.from({ length: options.members ?? 3 }, (_, index) => ({
+      name: `pg${index + 1}`,
+      port: take(),
+      restUrl: `http://127.0.0.1:${take()}`,
+      dataFolder: join(folder, `pg${index + 1}`),
+    }))
+    const cluster = new PatroniCluster(options, { folder, etcds, members })
+    own(folder, root === '' ? '/' : root)
+    for (const member of members) cluster.#writeConfiguration(member)
+    return cluster
+  }
+
+  get etcdHosts(): string[] {
+    return this.etcds.map((etcd) => etcd.url)
+  }
+
+  member(name: string): PatroniMember {
+    const found = this.members.find((member) => member.name === name)
+    if (found === undefined) throw new Error(`no member ${name}`)
+    return found
+  }
+
+  startEtcd(name: string): void {
+    const etcd = this.etcds.find((one) => one.name === name)
+    if (etcd === undefined) throw new Error(`no etcd ${name}`)
+    const all = this.etcds.map((one) => `${one.name}=${one.peerUrl}`).join(',')
+    const flags = {
+      name,
+      'data-dir': join(this.#inner, name),
+      'listen-client-urls': etcd.url,
+      'advertise-client-urls': etcd.url,
+      'listen-peer-urls': etcd.peerUrl,
+      'initial-advertise-peer-urls': etcd.peerUrl,
+      'initial-cluster': all,
+      'initial-cluster-state': 'new',
+    }
+    this.#spawn(
+      name,
+      'etcd',
+      Object.entries(flags).map(([flag, value]) => `--${flag}=${value}`),
+    )
+  }
+
+  startPatroni(name: string): void {
+    this.#spawn(name, 'patroni', [join(this.#inner, `${name}.json`)])
+  }
+
+  /** Sends `signal` to etcd or Patroni of that name; SIGKILL and SIGTERM wait for its end. */
+  async signal(name: string, signal: NodeJS.Signals): Promise<void> {
+    const running = this.#running.get(name)
+    const pid = running?.process.pid
+    if (running === undefined || pid === undefined) throw new Error(`${name} does not run`)
+    if (signal === 'SIGSTOP') this.#frozen.add(pid)
+    if (signal === 'SIGCONT') this.#frozen.delete(pid)
+    process.kill(pid, signal)
+    if (signal === 'SIGKILL' || signal === 'SIGTERM') await running.ended
+  }
+
+  /** The postmaster of a member, or null when there is none. */
+  postmaster(name: string): number | null {
+    const file = join(this.member(name).dataFolder, 'postmaster.pid')
+    if (!existsSync(file)) return null
+    const pid = Number(readFileSync(file, 'utf8').split('\n')[0])
+    return Number.isSafeInteger(pid) && isAlive(pid) ? pid : null
+  }
+
+  /** Its node is gone: Patroni and PostgreSQL die in the same moment. */
+  async killNode(name: string): Promise<void> {
+    const postmaster = this.postmaster(name)
+    await this.signal(name, 'SIGKILL')
+    if (postmaster !== null) process.kill(postmaster, 'SIGKILL')
+  }
+
+  killPostgres(name: string): void {
+    const postmaster = this.postmaster(name)
+    if (postmaster === null) throw new Error(`PostgreSQL of ${name} does not run`)
+    process.kill(postmaster, 'SIGKILL')
+  }
+
+  /** The name of the member that holds the leader key, by etcd's own JSON gateway. */
+  async leader(): Promise<string | null> {
+    const key = Buffer.from(`/service/${SCOPE}/leader`).toString('base64')
+    for (const etcd of this.etcds) {
+      const answer = await post(`${etcd.url}/v3/kv/range`, { key }).catch(() => null)
+      if (answer === null) continue
+      const { kvs = [] } = JSON.parse(answer) as { kvs?: { value: string }[] }
+      return kvs[0] === undefined ? null : Buffer.from(kvs[0].value, 'base64').toString()
+    }
+    throw new Error('no etcd answers')
+  }
+
+  async switchover(candidate?: string): Promise<void> {
+    const leader = await this.leader()
+    if (leader === null) throw new Error('nobody leads')
+    await post(`${this.member(leader).restUrl}/switchover`, { leader, candidate })
+  }
+
+  async configure(dynamic: Readonly<Record<string, unknown>>): Promise<void> {
+    const member = this.members.find((one) => this.#running.has(one.name))
+    await post(`${member?.restUrl}/config`, dynamic, 'PATCH')
+  }
+
+  /** One statement on one member, as the superuser. */
+  async query(name: string, sql: string): Promise<Record<string, unknown>[]> {
+    const { port } = this.member(name)
+    const client = new Client({ host: '127.0.0.1', port, ...SUPERUSER, database: 'postgres' })
+    client.on('error', () => undefined)
+    await client.connect()
+    try {
+      return (await client.query<Record<string, unknown>>(sql)).rows
+    } finally {
+      await client.end()
+    }
+  }
+
+  /** Waits for a writable leader, makes the probe's role, and waits for the replicas. */
+  async ready(): Promise<void> {
+    const leader = await waitFor('a leader', async () => (await this.leader()) ?? undefined, {
+      withinMs: 60_000,
+      everyMs: 100,
+    })
+    await waitFor('the probe role', () => this.#makeProbeRole(leader), {
+      withinMs: 30_000,
+      everyMs: 100,
+    })
+    const replicas = this.members.length - 1
+    const streaming = "select 1 from pg_stat_replication where state = 'streaming'"
+    await waitFor(
+      'streaming replicas',
+      async () => (await this.query(leader, streaming)).length >= replicas,
+      { withinMs: 90_000, everyMs: 200 },
+    )
+  }
+
+  /** Ends everything that was started, and removes the folder. */
+  async stop(): Promise<void> {
+    for (const pid of this.#frozen) if (isAlive(pid)) process.kill(pid, 'SIGCONT')
+    const postmasters = this.members.map((member) => this.postmaster(member.name))
+    const running = [...this.#running.values()]
+    for (const { process: child } of running) child.kill('SIGKILL')
+    await Promise.all(running.map((one) => one.ended))
+    for (const pid of [...postmasters, ...this.members.map((one) => this.postmaster(one.name))])
+      if (pid !== null && isAlive(pid)) process.kill(pid, 'SIGKILL')
+    await waitFor('the end of every server', () => postmasters.every((pid) => !isAlive(pid)))
+    await waitFor('an empty folder', () => {
+      rmSync(this.folder, { recursive: true, force: true })
+      return !existsSync(this.folder)
+    })
+  }
+
+  async #makeProbeRole(leader: string): Promise<boolean> {
+    const [row] = await this.query(leader, 'select pg_is_in_recovery() as r')
+    if (row?.['r'] !== false) return false
+    await this.query(
+      leader,
+      `do $$ begin if not exists (select from pg_roles where rolname = '${PROBE.user}') then
+         create role ${PROBE.user} login password '${PROBE.password}' in role pg_monitor; end if; end $$`,
+    )
+    return true
+  }
+
+  #spawn(name: string, what: string, args: readonly string[]): void {
+    if (this.#running.has(name)) throw new Error(`${name} runs already`)
+    const log = openSync(join(this.folder, `${name}.log`), 'a')
+    const { file, before, env, as } = this.#command(what)
+    const child = spawn(file, [...before, ...args], {
+      stdio: ['ignore', log, log],
+      cwd: '/',
+      env: { PATH: process.env['PATH'], LANG: 'C.UTF-8', ...env },
+      ...as,
+    })
+    const { promise: ended, resolve } = Promise.withResolvers<void>()
+    const running = { process: child, ended }
+    const end = (): void => {
+      if (this.#running.get(name) === running) this.#running.delete(name)
+      resolve()
+    }
+    child.once('error', end)
+    child.once('exit', end)
+    this.#running.set(name, running)
+  }
+
+  #command(what: string): {
+    file: string
+    before: readonly string[]
+    env: Readonly<Record<string, string>>
+    as: { uid?: number; gid?: number }
+  } {
+    const { root } = this.#installation
+    if (root !== null) {
+      const user = `--userspec=${identityIn(root).join(':')}`
+      return { file: 'chroot', before: [user, root, `/usr/bin/${what}`], env: {}, as: {} }
+    }
+    const { file, args, env } = program(what)
+    const [uid, gid] = identityIn('/')
+    return { file, before: args, env, as: process.getuid?.() === 0 ? { uid, gid } : {} }
+  }
+
+  #writeConfiguration(member: PatroniMember): void {
+    const rest = member.restUrl.slice('http://'.length)
+    const address = `127.0.0.1:${member.port}`
+    const { ttlS = 20, loopWaitS = 5, dynamic = {} } = this.#options
+    const configuration = {
+      scope: SCOPE,
+      namespace: '/service/',
+      name: member.name,
+      restapi: { listen: rest, connect_address: rest },
+      etcd3: { hosts: this.etcds.map((etcd) => etcd.url.slice('http://'.length)) },
+      bootstrap: {
+        dcs: {
+          ttl: ttlS,
+          loop_wait: loopWaitS,
+          retry_timeout: 5,
+          postgresql: { use_pg_rewind: true, parameters: { max_connections: 50 } },
+          ...dynamic,
+        },
+        initdb: [{ encoding: 'UTF8' }, { locale: 'C.UTF-8' }, 'data-checksums'],
+      },
+      postgresql: {
+        listen: address,
+        connect_address: address,
+        data_dir: join(this.#inner, member.name),
+        bin_dir: this.#installation.pgBinDir,
+        pgpass: join(this.#inner, `${member.name}.pgpass`),
+        authentication: {
+          superuser: { username: SUPERUSER.user, password: SUPERUSER.password },
+          replication: { username: 'replicator', password: 'secret-of-replicator' },
+        },
+        pg_hba: [
+          'local all all trust',
+          'host replication replicator 127.0.0.1/32 scram-sha-256',
+          'host all all 127.0.0.1/32 scram-sha-256',
+        ],
+        parameters: {
+          unix_socket_directories: this.#inner,
+          fsync: 'off',
+          shared_buffers: '16MB',
+          password_encryption: 'scram-sha-256',
+        },
+        ...this.#options.postgresql?.(member.name),
+      },
+      watchdog: { mode: 'off' },
+      tags: this.#options.tags?.(member.name) ?? {},
+    }
+    // JSON is YAML.
+    const file = join(this.folder, `${member.name}.json`)
+    writeFileSync(file, JSON.stringify(configuration, null, 2))
+    own(file, this.#installation.root ?? '/')
+  }
+}
+
+/** uid and gid of `postgres` in that root, or of nobody: PostgreSQL refuses to run as root. */
+function identityIn(root: string): [uid: number, gid: number] {
+  const line = /^postgres:[^:]*:(\d+):(\d+):/m.exec(readFileSync(join(root, 'etc/passwd'), 'utf8'))
+  return line === null ? [65_534, 65_534] : [Number(line[1]), Number(line[2])]
+}
+
+function own(path: string, root: string): void {
+  if (process.getuid?.() !== 0) return
+  const [uid, gid] = identityIn(root)
+  chownSync(path, uid, gid)
+}
+
+function isAlive(pid: number | null): boolean {
+  const stat = `/proc/${pid ?? 'none'}/stat`
+  // An orphan that nobody reaps stays as a zombie, which is dead enough.
+  return existsSync(stat) && !/\) Z /.test(readFileSync(stat, 'utf8'))
+}
+
+async function post(url: string, body: unknown, method = 'POST'): Promise<string> {
+  const response = await fetch(url, {
+    method,
+    body: JSON.stringify(body),
+    signal: AbortSignal.timeout(30_000),
+  })
+  const text = await response.text()
+  if (!response.ok) throw new Error(`${url} answered ${response.status}: ${text}`)
+  return text
+}
+
+async function freePorts(count: number): Promise<number[]> {
+  const servers = await Promise.all(
+    Array.from({ length: count }, async () => {
+      const server = createServer()
+      await new Promise<void>((resolve) => {
+        server.listen(0, '127.0.0.1', resolve)
+      })
+      return server
+    }),
+  )
+  return servers.map((server) => {
+    const address = server.address()
+    server.close()
+    return typeof address === 'object' && address !== null ? address.port : 0
+  })
+}
