@@ -2,7 +2,7 @@ import { accessSync, constants, mkdtempSync, rmSync, writeFileSync } from 'node:
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import * as fc from 'fast-check'
-import { describe, expect, test } from 'vitest'
+import { afterAll, describe, expect, test } from 'vitest'
 import { loadConfig } from '../../../src/config/load.ts'
 import { ConfigError } from '../../../src/config/problem.ts'
 import { configFrom, load } from '../../support/config.ts'
@@ -319,6 +319,7 @@ describe('problems', () => {
 describe('any input', () => {
   const folder = mkdtempSync(join(tmpdir(), 'pgsteer-load-'))
   const file = join(folder, 'x.ini')
+  afterAll(() => rmSync(folder, { recursive: true }))
 
   function throwsOnlyConfigError(text: string | Uint8Array, env: NodeJS.ProcessEnv = {}): void {
     writeFileSync(file, text)
@@ -391,6 +392,5 @@ describe('any input', () => {
       ),
       { numRuns: 300 },
     )
-    rmSync(folder, { recursive: true })
   })
 })
