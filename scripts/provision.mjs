@@ -102,7 +102,7 @@ function unpackWithoutRoot(packages) {
   const archives = join(CACHE, 'cache/archives')
   for (const name of readdirSync(archives).filter((file) => file.endsWith('.deb')))
     run('dpkg', ['-x', join(archives, name), UNPACKED])
-  rmSync(archives, { recursive: true, force: true })
+  for (const folder of ['cache', 'state']) rmSync(join(CACHE, folder), { recursive: true })
 }
 
 function provisionTrixie() {

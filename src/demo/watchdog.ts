@@ -15,6 +15,8 @@ import { Socket } from 'node:net'
 const SCRIPT = `
 directory=$1
 pids=""
+# A zombie has ended; it waits for a parent that may never look.
+runs() { kill -0 "$1" 2>/dev/null && ! grep -qs '^State:.Z' "/proc/$1/status"; }
 while read -r action pid; do
   case $action in
     add) pids="$pids $pid" ;;
@@ -29,7 +31,7 @@ for p in $pids; do kill -QUIT "$p" 2>/dev/null; kill -CONT "$p" 2>/dev/null; don
 tries=0
 while [ $tries -lt 100 ]; do
   left=""
-  for p in $pids; do kill -0 "$p" 2>/dev/null && left="$left $p"; done
+  for p in $pids; do runs "$p" && left="$left $p"; done
   [ -z "$left" ] && break
   tries=$((tries + 1)); sleep 0.05
 done
