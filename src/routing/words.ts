@@ -25,8 +25,8 @@ const RARELY_CALLED = `
   groups ilike inner insert is isnull join json json_array json_arrayagg json_exists json_object
   json_objectagg json_query json_scalar json_serialize json_table json_value key keys like local
   materialized merge_action natural nested next normalize notnull object of operator ordinality outer
-  over overlaps partition passing path plan quotes range ref repeatable rollup rows set sets share
-  similar strip update value verbose within without wrapper xmlnamespaces zone`
+  over overlaps partition passing path plan quotes range ref repeatable rollup rows second set sets share
+  similar strip update value varying verbose within without wrapper xmlnamespaces zone`
 
 const FLAG_NEVER = 1
 const FLAG_RARELY = 2
