@@ -102,6 +102,8 @@ function unpackWithoutRoot(packages) {
   const archives = join(CACHE, 'cache/archives')
   for (const name of readdirSync(archives).filter((file) => file.endsWith('.deb')))
     run('dpkg', ['-x', join(archives, name), UNPACKED])
+  for (const folder of ['javascript', 'nodejs', 'doc', 'man', 'locale', 'i18n'])
+    rmSync(join(UNPACKED, 'usr/share', folder), { recursive: true, force: true })
   for (const folder of ['cache', 'state']) rmSync(join(CACHE, folder), { recursive: true })
 }
 

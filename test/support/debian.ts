@@ -79,7 +79,10 @@ function unpackedEnvironment(): Record<string, string> {
   return {
     LD_LIBRARY_PATH: [...folders, ...ofMachine].join(':'),
     PATH: `${process.env['PATH'] ?? ''}:${path}`,
-    PYTHONPATH: join(UNPACKED, 'usr/lib/python3/dist-packages'),
+    PYTHONPATH: [
+      join(import.meta.dirname, 'python'),
+      join(UNPACKED, 'usr/lib/python3/dist-packages'),
+    ].join(':'),
     PERL5LIB: join(UNPACKED, 'usr/share/perl5'),
   }
 }
