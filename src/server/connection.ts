@@ -36,10 +36,31 @@ export interface ServerIdentity {
   readonly term: number
 }
 
+/** What a server needs of its channel; tests put a fake in its place. */
+export type ServerChannel = Pick<
+  Channel,
+  | 'attach'
+  | 'write'
+  | 'pause'
+  | 'resume'
+  | 'close'
+  | 'destroy'
+  | 'isClosed'
+  | 'unsentBytes'
+  | 'bytesReceived'
+  | 'bytesSent'
+  | 'tls'
+  | 'isUnix'
+  | 'remoteAddress'
+  | 'remotePort'
+  | 'localAddress'
+  | 'localPort'
+>
+
 export interface ServerSeed {
   readonly id: number
   readonly identity: ServerIdentity
-  readonly channel: Channel
+  readonly channel: ServerChannel
   readonly parameters: Map<string, string>
   readonly processId: number
   readonly cancelSecret: Buffer
@@ -54,7 +75,7 @@ const RUN_ANSWER_BYTES_MAX = 1 << 20
 export class ServerConnection implements Receiver {
   readonly id: number
   readonly identity: ServerIdentity
-  readonly channel: Channel
+  readonly channel: ServerChannel
   /** What the server reported at log-in and since. */
   readonly parameters: Map<string, string>
   /** What it reported at log-in: the values that RESET brings back. */
@@ -172,8 +193,8 @@ export class ServerConnection implements Receiver {
     const split = body.indexOf(0)
     const end = body.indexOf(0, split + 1)
     if (split === -1 || end === -1) return null
-    const name = body.toString('latin1', 0, split)
-    const value = body.toString('latin1', split + 1, end)
+    const name = body.toString('utf8', 0, split)
+    const value = body.toString('utf8', split + 1, end)
     this.parameters.set(name, value)
     return { name, value }
   }

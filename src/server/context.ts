@@ -1,0 +1,46 @@
+/**
+ * What all pools of a process share, as one pool sees it. Implemented by Pools.
+ */
+import type { Clock } from '../base/clock.ts'
+import type { ProxyError } from '../base/errors.ts'
+import type { Log } from '../base/log.ts'
+import type { Config } from '../config/config.ts'
+import type { Random } from './balance.ts'
+import type { Bounds } from './bounds.ts'
+import type { HoldLimits, Limits, Slot } from './limits.ts'
+import type { ClusterView } from './placement.ts'
+import type { Pool } from './pool.ts'
+import type { Cancel, Connect } from './target.ts'
+
+export interface PoolContext {
+  readonly clock: Clock
+  readonly log: Log
+  readonly random: Random
+  readonly connect: Connect
+  readonly cancel: Cancel
+  readonly config: Config
+  readonly view: ClusterView
+  readonly bounds: Bounds
+  readonly limits: Limits
+  readonly holds: HoldLimits
+  /** Reads that run on the primary, or wait for it, for want of a replica. */
+  primaryReads: number
+  /** Read once per turn of the janitor: good enough for the age of what is idle. */
+  readonly tickMs: number
+  nextServerId(): number
+  isPaused(database: string): boolean
+  isDisabled(database: string): boolean
+  /** No session gets a server any more: the error to tell, or null. */
+  readonly stopping: ProxyError | null
+  /**
+   * Makes room for one more server of `pool`, by closing idle ones of other pools if need be.
+   * Returns false when there is none; the pool is advanced when there may be again.
+   */
+  makeRoom(pool: Pool, slot: Slot): boolean
+  /** A server or a log-in at the member ended. */
+  onRoom(member: string): void
+  /** A pool that was given up is in use again. */
+  adopt(pool: Pool): void
+  /** A server refused the user's secret: a key learnt from the client is worth nothing. */
+  onSecretRefused(pool: Pool, error: ProxyError): void
+}

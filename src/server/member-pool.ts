@@ -1,0 +1,185 @@
+/**
+ * The servers of one pool at one member, in lists by state. State is membership: `move` is the only
+ * way to change it, and SHOW POOLS counts the lists. Decides nothing.
+ *
+ *     openings ──► idle ──► active ──► idle       idle: oldest first, taken from the end
+ *                   │  ▲
+ *                used  tested
+ */
+import type { ProxyError } from '../base/errors.ts'
+import { invariant } from '../base/invariant.ts'
+import type { Queue } from '../base/queue.ts'
+import type { ServerConnection } from './connection.ts'
+import type { MemberPoolFacts } from './facts.ts'
+import type { Slot } from './limits.ts'
+import type { Settings } from './settings.ts'
+import { NEXT_SERVER_STATES, type ServerState } from './states.ts'
+import type { Ticket } from './tickets.ts'
+
+export type PoolRole = 'primary' | 'replica' | 'plain'
+
+export interface HostPort {
+  readonly host: string
+  readonly port: number
+}
+
+/** A log-in under way. */
+export interface Opening {
+  readonly sinceMs: number
+  readonly role: PoolRole
+  readonly term: number
+}
+
+/** The last log-in failed; none is tried before `retryAtMs`. */
+export interface Failure {
+  readonly error: ProxyError
+  /** Trying again will not help: the server itself refuses this user or database. */
+  readonly isFinal: boolean
+  readonly retryAtMs: number
+  /** In a row. */
+  readonly count: number
+}
+
+/** Free servers looked at for one whose settings are equal already. */
+const SETTINGS_LOOK_MAX = 16
+
+export class MemberPool {
+  readonly slot: Slot
+  /** Several for a plain entry with a list of hosts. */
+  addresses: readonly HostPort[]
+  /** What the topology says now. */
+  role: PoolRole
+  /** Those who must be served by this member. */
+  readonly waiters: Queue<Ticket>
+  readonly openings = new Set<Opening>()
+  failure: Failure | null = null
+  /** The next entry of `addresses` to try. */
+  addressIndex = 0
+  lastLifetimeCloseMs = Number.NEGATIVE_INFINITY
+  /** The member left the topology or the configuration. */
+  isGone = false
+  readonly #idle: ServerConnection[] = []
+  readonly #others = {
+    used: new Set<ServerConnection>(),
+    tested: new Set<ServerConnection>(),
+    active: new Set<ServerConnection>(),
+    active_cancel: new Set<ServerConnection>(),
+  }
+
+  constructor(slot: Slot, role: PoolRole, options: MemberPoolOptions) {
+    this.slot = slot
+    this.role = role
+    this.addresses = options.addresses
+    this.waiters = options.waiters
+  }
+
+  get name(): string {
+    return this.slot.member
+  }
+
+  /** Servers that exist. */
+  get serverCount(): number {
+    const { used, tested, active, active_cancel } = this.#others
+    return this.#idle.length + used.size + tested.size + active.size + active_cancel.size
+  }
+
+  /** Servers and openings: what pool_size bounds. */
+  get size(): number {
+    return this.serverCount + this.openings.size
+  }
+
+  get idleCount(): number {
+    return this.#idle.length
+  }
+
+  count(state: Exclude<ServerState, 'login' | 'idle' | 'closed'>): number {
+    return this.#others[state].size
+  }
+
+  /** Sessions that it serves or that wait for it. */
+  get outstanding(): number {
+    return this.#others.active.size + this.waiters.length
+  }
+
+  *servers(): IterableIterator<ServerConnection> {
+    yield* [...this.#idle]
+    for (const list of Object.values(this.#others)) yield* [...list]
+  }
+
+  inState(state: Exclude<ServerState, 'login' | 'closed'>): readonly ServerConnection[] {
+    return state === 'idle' ? [...this.#idle] : [...this.#others[state]]
+  }
+
+  get oldestIdle(): ServerConnection | undefined {
+    return this.#idle[0]
+  }
+
+  /** The only place where a server's state changes. A server in state login is in no list yet. */
+  move(server: ServerConnection, state: ServerState, nowMs: number): void {
+    const nexts: readonly ServerState[] = NEXT_SERVER_STATES[server.state]
+    invariant(nexts.includes(state), `a server moves from ${server.state} to ${state}`)
+    this.#leave(server)
+    server.state = state
+    server.stateSinceMs = nowMs
+    if (state === 'idle') this.#idle.push(server)
+    else if (state !== 'closed' && state !== 'login') this.#others[state].add(server)
+  }
+
+  /**
+   * A free server that `fits`, or null. Prefers one whose settings are the wanted object.
+   *
+   * `isRoundRobin`  the one unused longest instead of the last one used.
+   */
+  idleFor(
+    settings: Settings,
+    isRoundRobin: boolean,
+    fits: (server: ServerConnection) => boolean,
+  ): ServerConnection | null {
+    const { length } = this.#idle
+    let found: ServerConnection | null = null
+    let looked = 0
+    for (let step = 0; step < length && looked < SETTINGS_LOOK_MAX; step += 1) {
+      const server = this.#idle[isRoundRobin ? step : length - 1 - step]
+      if (server === undefined || !fits(server)) continue
+      if (server.settings === settings) return server
+      found ??= server
+      looked += 1
+    }
+    return found
+  }
+
+  facts(poolSize: number): MemberPoolFacts {
+    let beingCanceled = 0
+    for (const server of this.#others.active) if (server.cancelsUnderWay > 0) beingCanceled += 1
+    return {
+      member: this.name,
+      role: this.role,
+      active: this.#others.active.size,
+      idle: this.#idle.length,
+      used: this.#others.used.size,
+      tested: this.#others.tested.size,
+      login: this.openings.size,
+      activeCancel: this.#others.active_cancel.size,
+      beingCanceled,
+      size: poolSize,
+    }
+  }
+
+  #leave(server: ServerConnection): void {
+    const { state } = server
+    if (state === 'login') return
+    if (state === 'idle') {
+      const index = this.#idle.lastIndexOf(server)
+      invariant(index !== -1, 'an idle server is in the idle list')
+      this.#idle.splice(index, 1)
+      return
+    }
+    invariant(state !== 'closed', 'a closed server does not move')
+    invariant(this.#others[state].delete(server), 'a server is in the list of its state')
+  }
+}
+
+export interface MemberPoolOptions {
+  readonly addresses: readonly HostPort[]
+  readonly waiters: Queue<Ticket>
+}

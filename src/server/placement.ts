@@ -1,0 +1,131 @@
+/**
+ * Where a session that wants a server has to wait, or be served, under one topology: a pure
+ * judgement. What is free or full is not asked here.
+ *
+ * Source  ARCHITECTURE 5 (eligibility, read your writes) and 7.3 (hold, do not fail).
+ */
+import { ProxyError } from '../base/errors.ts'
+import { type Member, memberOf, type Topology } from '../cluster/topology.ts'
+import type { Consistency } from '../config/config.ts'
+import { type Bounds, laterBound, meets } from './bounds.ts'
+import type { Bound, Waiter } from './waiter.ts'
+
+/** A topology with the answers that every placement asks for. */
+export interface ClusterView {
+  readonly topology: Topology
+  readonly primary: Member | null
+  /** Replicas that may serve reads and have a weight. */
+  readonly eligible: readonly Member[]
+}
+
+export type Placement =
+  /** This member and no other; `isPrimaryRead`: a read for want of a replica. */
+  | { readonly kind: 'member'; readonly member: string; readonly isPrimaryRead: boolean }
+  /** Whichever of these is free first. */
+  | { readonly kind: 'replicas'; readonly members: readonly Member[] }
+  | { readonly kind: 'any' }
+  /** Nobody now. */
+  | { readonly kind: 'held'; readonly until: 'primary' | 'replica' }
+  | { readonly kind: 'refused'; readonly error: ProxyError }
+
+export interface PlacementRules {
+  readonly view: ClusterView
+  readonly bounds: Bounds
+  readonly noReplica: 'primary' | 'wait' | 'error'
+  readonly consistency: Consistency
+  readonly replicaWaitMs: number
+  /** `primary_reads_max` is reached. */
+  readonly primaryReadsFull: boolean
+  readonly nowMs: number
+}
+
+const ANY: Placement = { kind: 'any' }
+const HELD_PRIMARY: Placement = { kind: 'held', until: 'primary' }
+const HELD_REPLICA: Placement = { kind: 'held', until: 'replica' }
+
+export function viewOf(topology: Topology): ClusterView {
+  const primary = topology.primary === null ? undefined : memberOf(topology, topology.primary)
+  return {
+    topology,
+    primary: primary ?? null,
+    eligible: topology.members.filter((member) => member.eligible && member.weight > 0),
+  }
+}
+
+/** `sinceMs`: when it began to wait. */
+export function place(waiter: Waiter, sinceMs: number, rules: PlacementRules): Placement {
+  const { primary, eligible, topology } = rules.view
+  if (waiter.wantsRole === 'replica') return placeRead(waiter, sinceMs, rules)
+  if (waiter.wantsRole === 'any' && (primary !== null || eligible.length > 0)) return ANY
+  if (topology.standbyCluster) return refuse(new ProxyError('standby_cluster'))
+  if (primary === null) return HELD_PRIMARY
+  return { kind: 'member', member: primary.name, isPrimaryRead: false }
+}
+
+function placeRead(waiter: Waiter, sinceMs: number, rules: PlacementRules): Placement {
+  const { view, bounds, nowMs } = rules
+  const preferred = preferredOf(waiter, rules)
+  if (preferred !== null) return { kind: 'member', member: preferred.name, isPrimaryRead: false }
+  const dirtyMs = dirtySince(waiter, sinceMs)
+  const own = waiter.bound === null ? null : bounds.current(waiter.bound)
+  const written = dirtyMs === null ? null : bounds.boundFor(dirtyMs)
+  if (dirtyMs !== null && written === null) bounds.note(dirtyMs, null, nowMs)
+  else {
+    const bound = laterBound(own, written)
+    const members = bound === null ? view.eligible : meeting(view.eligible, bound)
+    if (members.length > 0) return { kind: 'replicas', members }
+    if (bound !== null) bounds.note(sinceMs, bound, nowMs)
+  }
+  return placeWithoutReplica(sinceMs, rules)
+}
+
+/** No replica may serve the read now. */
+function placeWithoutReplica(sinceMs: number, rules: PlacementRules): Placement {
+  const { view, noReplica } = rules
+  const isLate = rules.nowMs - sinceMs >= rules.replicaWaitMs
+  const isBehind = view.eligible.length > 0
+  const mayCatchUp = isBehind && (rules.consistency === 'global' || noReplica === 'error')
+  if (!isLate && (noReplica === 'wait' || mayCatchUp)) return HELD_REPLICA
+  if (noReplica === 'error') return refuse(noReplicaError(rules))
+  if (view.topology.standbyCluster) return isLate ? refuse(noReplicaError(rules)) : HELD_REPLICA
+  if (view.primary === null) return HELD_PRIMARY
+  if (rules.primaryReadsFull) return isLate ? refuse(noReplicaError(rules)) : HELD_REPLICA
+  return { kind: 'member', member: view.primary.name, isPrimaryRead: true }
+}
+
+/** The replica that served it last, while it may: reads of a session do not go back in time. */
+function preferredOf(waiter: Waiter, rules: PlacementRules): Member | null {
+  const { preferredMember, dirtySinceMs } = waiter
+  if (preferredMember === null) return null
+  const member = rules.view.eligible.find(({ name }) => name === preferredMember)
+  if (member === undefined) return null
+  const written = dirtySinceMs === null ? null : rules.bounds.boundFor(dirtySinceMs)
+  if (dirtySinceMs !== null && written === null) return null
+  const own = waiter.bound === null ? null : rules.bounds.current(waiter.bound)
+  const bound = laterBound(own, written)
+  return bound === null || meets(member, bound) ? member : null
+}
+
+/** Moving to another replica asks for as much as a write in this moment would. */
+function dirtySince(waiter: Waiter, sinceMs: number): number | null {
+  if (waiter.preferredMember === null) return waiter.dirtySinceMs
+  return Math.max(waiter.dirtySinceMs ?? sinceMs, sinceMs)
+}
+
+function meeting(members: readonly Member[], bound: Bound): readonly Member[] {
+  return members.filter((member) => meets(member, bound))
+}
+
+function noReplicaError(rules: PlacementRules): ProxyError {
+  const { view } = rules
+  const reasons = view.topology.members
+    .filter((member) => member.name !== view.topology.primary)
+    .map((member) => `${member.name}: ${member.ineligibleReason ?? 'has not replayed enough'}`)
+  const full = rules.primaryReadsFull ? ['the primary: primary_reads_max'] : []
+  const reason = [...reasons, ...full].join(', ')
+  return new ProxyError('no_replica', { reason: reason === '' ? 'there is none' : reason })
+}
+
+function refuse(error: ProxyError): Placement {
+  return { kind: 'refused', error }
+}

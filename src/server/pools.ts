@@ -1,0 +1,376 @@
+/**
+ * All pools of a worker: what they share (topology, limits, holds, bounds), what an operator does to
+ * them, and the janitor. Opens no connection itself and talks to no client.
+ */
+import type { ServerSecret } from '../auth/secret.ts'
+import type { Clock, Timer } from '../base/clock.ts'
+import { ProxyError } from '../base/errors.ts'
+import type { Log } from '../base/log.ts'
+import { EMPTY_TOPOLOGY, type Topology } from '../cluster/topology.ts'
+import { type Config, poolConfig } from '../config/config.ts'
+import type { Random } from './balance.ts'
+import { Bounds } from './bounds.ts'
+import type { ServerConnection } from './connection.ts'
+import type { PoolContext } from './context.ts'
+import type { PoolFacts, ServerFacts } from './facts.ts'
+import { isForgettable, JANITOR_PERIOD_MS, sweepServers } from './janitor.ts'
+import { type FullReason, HoldLimits, Limits, type Slot } from './limits.ts'
+import { type ClusterView, viewOf } from './placement.ts'
+import { Pool } from './pool.ts'
+import type { Cancel, Connect } from './target.ts'
+import type { Bound } from './waiter.ts'
+
+export interface PoolsDeps {
+  readonly config: Config
+  readonly clock: Clock
+  readonly log: Log
+  readonly connect: Connect
+  readonly cancel: Cancel
+  /** Some session waits for an LSN bound: members are to be probed faster. Told on change only. */
+  readonly onBusy: (isBusy: boolean) => void
+  /** A server refused the secret of this user: a key learnt from a client is worth nothing. */
+  readonly onSecretRefused?: (database: string, user: string, error: ProxyError) => void
+  readonly random?: Random
+}
+
+export type ShutdownMode = 'wait_for_clients' | 'wait_for_servers' | 'immediate'
+
+interface Awaited {
+  isReached(): boolean
+  resolve(): void
+}
+
+export class Pools {
+  readonly #deps: PoolsDeps
+  readonly #pools = new Map<string, Pool>()
+  readonly #bounds: Bounds
+  readonly #limits = new Limits()
+  readonly #context: PoolContext
+  readonly #timer: Timer
+  readonly #paused = new Set<string>()
+  readonly #disabled = new Set<string>()
+  /** Pools that found no room at a member, in order. */
+  readonly #starved = new Map<string, Set<Pool>>()
+  #awaited: Awaited[] = []
+  #config: Config
+  #view: ClusterView = viewOf(EMPTY_TOPOLOGY)
+  #stopping: ProxyError | null = null
+  #isAllPaused = false
+  #isBusy = false
+  #isServingRoom = false
+  #serverId = 0
+  #tickMs: number
+
+  constructor(deps: PoolsDeps) {
+    this.#deps = deps
+    this.#config = deps.config
+    this.#tickMs = deps.clock.nowMs()
+    this.#bounds = new Bounds(() => this.#setBusy(true))
+    this.#context = this.#makeContext()
+    this.#timer = deps.clock.every(JANITOR_PERIOD_MS, () => this.#sweep())
+  }
+
+  /**
+   * The pool of a log-in. `secret` is what can log in to servers as this user; the newest one that
+   * can do so is kept.
+   *
+   * Errors  ProxyError `no_such_database`, `database_disabled`.
+   */
+  pool(database: string, user: string, secret: ServerSecret): Pool {
+    const config = poolConfig(this.#config, database, user)
+    if (config === undefined) throw new ProxyError('no_such_database', { database })
+    if (this.#disabled.has(database)) throw new ProxyError('database_disabled', { database })
+    const known = this.#pools.get(keyOf(database, user))
+    if (known !== undefined) {
+      if (secret.kind !== 'none') known.secret = secret
+      return known
+    }
+    const pool = new Pool(config, secret, this.#context)
+    this.#pools.set(keyOf(database, user), pool)
+    return pool
+  }
+
+  /** The bound of what was answered at `sinceMs`, or null while no later sample is known. */
+  boundFor(sinceMs: number): Bound | null {
+    return this.#bounds.boundFor(sinceMs)
+  }
+
+  /** Whether the servers of a primary with this term may still be used. */
+  get topology(): Topology {
+    return this.#view.topology
+  }
+
+  setTopology(topology: Topology): void {
+    const before = this.#view
+    this.#view = viewOf(topology)
+    this.#bounds.push(topology)
+    const isSame = shapeOf(before.topology) === shapeOf(topology)
+    for (const pool of this.#pools.values()) {
+      if (isSame) pool.onSamples()
+      else pool.onTopology()
+    }
+    this.#refreshBusy()
+  }
+
+  /** RELOAD: sizes and limits hold at once; changed connection details end servers in good order. */
+  setConfig(config: Config): void {
+    const isTlsSame = tlsOf(this.#config) === tlsOf(config)
+    this.#config = config
+    for (const [key, pool] of this.#pools) {
+      const changed = poolConfig(config, pool.database, pool.user)
+      if (changed === undefined) {
+        this.#pools.delete(key)
+        pool.refuseAll(new ProxyError('database_removed'))
+        pool.destroyAll('changed', new ProxyError('database_removed'))
+      } else {
+        if (!isTlsSame) pool.doom('changed')
+        pool.setConfig(changed)
+      }
+    }
+  }
+
+  facts(): { pools: PoolFacts[]; servers: ServerFacts[] } {
+    const pools = [...this.#pools.values()]
+    return {
+      pools: pools.map((pool) => pool.facts()),
+      servers: pools.flatMap((pool) => pool.serversFacts()),
+    }
+  }
+
+  // What an operator does. Without a database: all of them.
+
+  isPaused(database: string): boolean {
+    return this.#isAllPaused || this.#paused.has(database)
+  }
+
+  isDisabled(database: string): boolean {
+    return this.#disabled.has(database)
+  }
+
+  /** Resolves when no server is left: those at work end when their session gives them back. */
+  pause(database?: string): Promise<void> {
+    if (database === undefined) this.#isAllPaused = true
+    else this.#paused.add(database)
+    for (const pool of this.#of(database)) pool.closeFree('paused')
+    return this.#until(() => this.#of(database).every((pool) => pool.serverCount === 0))
+  }
+
+  resume(database?: string): void {
+    if (database === undefined) {
+      this.#isAllPaused = false
+      this.#paused.clear()
+    } else {
+      this.#paused.delete(database)
+    }
+    for (const pool of this.#of(database)) pool.resume()
+  }
+
+  /** New log-ins are refused; sessions go on. */
+  disable(database: string): void {
+    this.#disabled.add(database)
+  }
+
+  enable(database: string): void {
+    this.#disabled.delete(database)
+  }
+
+  /** Every server of now is closed as soon as nobody holds it. */
+  reconnect(database?: string): void {
+    for (const pool of this.#of(database)) pool.doom('doomed')
+    this.advance(database)
+  }
+
+  /** Cuts all servers off, refuses who waits, and leaves the database paused. */
+  kill(database?: string): void {
+    if (database === undefined) this.#isAllPaused = true
+    else this.#paused.add(database)
+    const error = new ProxyError('admin_disconnect')
+    for (const pool of this.#of(database)) {
+      pool.refuseAll(error)
+      pool.destroyAll('killed', error)
+    }
+  }
+
+  /** Resolves when no server is left that RECONNECT or RELOAD doomed. */
+  waitClose(database?: string): Promise<void> {
+    return this.#until(() => this.#of(database).every((pool) => !pool.hasDoomed))
+  }
+
+  /** Resolves when the mode's condition is met: at once, or when no server is left. */
+  shutdown(mode: ShutdownMode): Promise<void> {
+    if (mode === 'wait_for_clients') return Promise.resolve()
+    this.#stopping = new ProxyError('server_shutting_down')
+    for (const pool of this.#pools.values()) {
+      pool.refuseAll(this.#stopping)
+      if (mode === 'immediate') pool.destroyAll('shutdown', this.#stopping)
+      else pool.closeFree('shutdown')
+    }
+    if (mode === 'immediate') this.#timer.cancel()
+    return this.#until(() => this.#of().every((pool) => pool.serverCount === 0))
+  }
+
+  advance(database?: string): void {
+    for (const pool of this.#of(database)) pool.advance()
+  }
+
+  #of(database?: string): Pool[] {
+    const pools = [...this.#pools.values()]
+    return database === undefined ? pools : pools.filter((pool) => pool.database === database)
+  }
+
+  #until(isReached: () => boolean): Promise<void> {
+    if (isReached()) return Promise.resolve()
+    return new Promise((resolve) => {
+      this.#awaited.push({ isReached, resolve })
+    })
+  }
+
+  #checkAwaited(): void {
+    if (this.#awaited.length === 0) return
+    const reached = this.#awaited.filter((awaited) => awaited.isReached())
+    this.#awaited = this.#awaited.filter((awaited) => !reached.includes(awaited))
+    for (const awaited of reached) awaited.resolve()
+  }
+
+  /** One turn of the janitor. */
+  #sweep(): void {
+    this.#tickMs = this.#deps.clock.nowMs()
+    for (const [key, pool] of this.#pools) {
+      sweepServers(pool, this.#context)
+      pool.sweepWaits(this.#tickMs)
+      if (!isForgettable(pool, this.#context)) continue
+      pool.isForgotten = true
+      this.#pools.delete(key)
+    }
+    this.#refreshBusy()
+    this.#checkAwaited()
+  }
+
+  #refreshBusy(): void {
+    this.#setBusy(this.#bounds.isBusy(this.#view.eligible, this.#deps.clock.nowMs()))
+  }
+
+  #setBusy(isBusy: boolean): void {
+    if (isBusy === this.#isBusy) return
+    this.#isBusy = isBusy
+    this.#deps.onBusy(isBusy)
+  }
+
+  #makeRoom(pool: Pool, slot: Slot): boolean {
+    let reason: FullReason | null = null
+    if (this.#limits.mayLogIn(slot.member)) {
+      do reason = this.#limits.full(slot, pool.config, this.#config)
+      while (reason !== null && this.#evict(pool, slot, reason))
+      if (reason === null) return true
+    }
+    const starved = this.#starved.get(slot.member) ?? new Set<Pool>()
+    this.#starved.set(slot.member, starved.add(pool))
+    return false
+  }
+
+  /** Closes the server that was idle longest among those that the limit counts. */
+  #evict(pool: Pool, slot: Slot, reason: FullReason): boolean {
+    let oldest: { readonly server: ServerConnection; readonly pool: Pool } | null = null
+    for (const other of this.#pools.values()) {
+      const member = other.members.get(slot.member)
+      const server = member?.oldestIdle
+      if (other === pool || member === undefined || server === undefined) continue
+      if (reason === 'max_db_connections' && member.slot.database !== slot.database) continue
+      if (reason === 'max_user_connections' && member.slot.user !== slot.user) continue
+      if (oldest === null || server.stateSinceMs < oldest.server.stateSinceMs)
+        oldest = { server, pool: other }
+    }
+    if (oldest === null) return false
+    const wasServing = this.#isServingRoom
+    this.#isServingRoom = true
+    oldest.pool.close(oldest.server, 'evicted')
+    this.#isServingRoom = wasServing
+    return true
+  }
+
+  /** Pools that found no room before look again, in order. */
+  #onRoom(member: string): void {
+    const starved = this.#starved.get(member)
+    if (starved !== undefined && !this.#isServingRoom) {
+      this.#starved.delete(member)
+      this.#isServingRoom = true
+      for (const pool of starved) pool.advance()
+      this.#isServingRoom = false
+    }
+    this.#checkAwaited()
+  }
+
+  #adopt(pool: Pool): void {
+    pool.isForgotten = false
+    const key = keyOf(pool.database, pool.user)
+    if (this.#pools.has(key)) return
+    const config = poolConfig(this.#config, pool.database, pool.user)
+    if (config === undefined) return
+    this.#pools.set(key, pool)
+    pool.setConfig(config)
+    pool.onTopology()
+  }
+
+  #makeContext(): PoolContext {
+    const pools = this
+    return {
+      clock: this.#deps.clock,
+      log: this.#deps.log,
+      random: this.#deps.random ?? Math.random,
+      connect: this.#deps.connect,
+      cancel: this.#deps.cancel,
+      bounds: this.#bounds,
+      limits: this.#limits,
+      holds: new HoldLimits(),
+      primaryReads: 0,
+      get config() {
+        return pools.#config
+      },
+      get view() {
+        return pools.#view
+      },
+      get tickMs() {
+        return pools.#tickMs
+      },
+      get stopping() {
+        return pools.#stopping
+      },
+      nextServerId: () => {
+        this.#serverId += 1
+        return this.#serverId
+      },
+      isPaused: (database) => this.isPaused(database),
+      isDisabled: (database) => this.isDisabled(database),
+      makeRoom: (pool, slot) => this.#makeRoom(pool, slot),
+      onRoom: (member) => this.#onRoom(member),
+      adopt: (pool) => this.#adopt(pool),
+      onSecretRefused: (pool, error) =>
+        this.#deps.onSecretRefused?.(pool.database, pool.user, error),
+    }
+  }
+}
+
+function keyOf(database: string, user: string): string {
+  return `${database}\0${user}`
+}
+
+/** What decides where sessions go, without the samples. */
+function shapeOf(topology: Topology): string {
+  const { term, primary, standbyCluster, members } = topology
+  const shapes = members.map(({ name, host, port, eligible, weight, zone }) => [
+    name,
+    host,
+    port,
+    eligible,
+    weight,
+    zone,
+  ])
+  return JSON.stringify([term, primary, standbyCluster, shapes])
+}
+
+/** How connections to servers are secured; a change makes the old ones outdated. */
+function tlsOf(config: Config): string {
+  return JSON.stringify(
+    Object.entries(config.pgbouncer).filter(([key]) => key.startsWith('serverTls')),
+  )
+}

@@ -1,0 +1,84 @@
+/**
+ * The places of waiting sessions: one ticket per session, in one queue at a time, numbered in order
+ * of arrival so that the oldest of several queues can be found.
+ */
+import { invariant } from '../base/invariant.ts'
+import { Queue } from '../base/queue.ts'
+import type { Waiter } from './waiter.ts'
+
+export interface Ticket {
+  readonly waiter: Waiter
+  /** Grows with every arrival. */
+  readonly sequence: number
+  readonly sinceMs: number
+  /** Waits for a server since then: its arrival, or the end of its hold. */
+  queuedSinceMs: number
+  /** Waits for a primary since then, however often the topology changes; null: it does not. */
+  heldSinceMs: number | null
+  /** Counted against `hold_waiters_max` and `hold_bytes_max`. */
+  isCountedHeld: boolean
+  /** Counted against `primary_reads_max`: a read that waits for the primary. */
+  isPrimaryRead: boolean
+  isNotified: boolean
+  queue: Queue<Ticket> | null
+}
+
+export class Tickets {
+  readonly #tickets = new Map<Waiter, Ticket>()
+  #sequence = 0
+
+  get length(): number {
+    return this.#tickets.size
+  }
+
+  /** In order of arrival. */
+  all(): readonly Ticket[] {
+    return [...this.#tickets.values()]
+  }
+
+  of(waiter: Waiter): Ticket | undefined {
+    return this.#tickets.get(waiter)
+  }
+
+  add(waiter: Waiter, nowMs: number): Ticket {
+    invariant(!this.#tickets.has(waiter), 'a session waits in one place')
+    this.#sequence += 1
+    const ticket: Ticket = {
+      waiter,
+      sequence: this.#sequence,
+      sinceMs: nowMs,
+      queuedSinceMs: nowMs,
+      heldSinceMs: null,
+      isCountedHeld: false,
+      isPrimaryRead: false,
+      isNotified: false,
+      queue: null,
+    }
+    this.#tickets.set(waiter, ticket)
+    return ticket
+  }
+
+  /** Takes the ticket out of its queue and forgets it. */
+  drop(ticket: Ticket): void {
+    this.leave(ticket)
+    invariant(this.#tickets.delete(ticket.waiter), 'a ticket is dropped once')
+  }
+
+  leave(ticket: Ticket): void {
+    if (ticket.queue === null) return
+    invariant(ticket.queue.remove(ticket), 'a ticket is in its queue')
+    ticket.queue = null
+  }
+
+  /** Joins the end of `queue`; the ticket is in none. */
+  join(ticket: Ticket, queue: Queue<Ticket>): void {
+    invariant(ticket.queue === null, 'a ticket is in one queue')
+    invariant(queue.push(ticket), 'a queue has room for every ticket of its pool')
+    ticket.queue = queue
+  }
+}
+
+/** A queue that a pool's own bound (`waiters_max`) keeps from growing for ever. */
+export function ticketQueue(): Queue<Ticket> {
+  return new Queue<Ticket>(Number.MAX_SAFE_INTEGER)
+}

@@ -1,0 +1,254 @@
+/**
+ * The sessions that wait in one pool: in the queue of the member that must serve them, in the one of
+ * all replicas, in the one of anybody, or held until the cluster can serve them. First come, first
+ * served among those whom the same server may serve.
+ *
+ *     member lanes   pg1 | w1 w5 |   pg2 | r2 |        writes; reads that stay with their replica
+ *     replicas           | r3 r4 |                     reads that any eligible replica may serve
+ *     any                | a6 |
+ *     held               until primary | w7 |   until replica | r8 |
+ */
+import { ProxyError } from '../base/errors.ts'
+import { invariant } from '../base/invariant.ts'
+import type { Queue } from '../base/queue.ts'
+import type { PoolConfig } from '../config/config.ts'
+import type { PoolContext } from './context.ts'
+import type { WaitFacts } from './facts.ts'
+import { holdMsMax, shareOf } from './limits.ts'
+import type { MemberPool } from './member-pool.ts'
+import { type ClusterView, type Placement, place } from './placement.ts'
+import { type Ticket, Tickets, ticketQueue } from './tickets.ts'
+import type { Waiter } from './waiter.ts'
+
+/** What waiting needs of its pool. */
+export interface WaitingOwner {
+  readonly config: PoolConfig
+  /** The only member of a plain entry, else null. */
+  readonly plain: MemberPool | null
+  /** The cluster without members that this pool cannot log in to. */
+  readonly view: ClusterView
+  member(name: string): MemberPool | undefined
+}
+
+/** Reads looked at for one whose bound a freed replica meets. */
+const BOUND_LOOK_MAX = 32
+
+/** Source: PGBOUNCER.md 3, query_wait_notify. */
+export const QUEUED_NOTICE =
+  'No server connection available in postgres backend, client being queued'
+
+export class Waiting {
+  readonly replicas = ticketQueue()
+  readonly any = ticketQueue()
+  readonly heldPrimary = ticketQueue()
+  readonly heldReplica = ticketQueue()
+  readonly #tickets = new Tickets()
+  readonly #context: PoolContext
+  readonly #owner: WaitingOwner
+
+  constructor(context: PoolContext, owner: WaitingOwner) {
+    this.#context = context
+    this.#owner = owner
+  }
+
+  get length(): number {
+    return this.#tickets.length
+  }
+
+  has(waiter: Waiter): boolean {
+    return this.#tickets.of(waiter) !== undefined
+  }
+
+  /** Where the session belongs now. */
+  place(waiter: Waiter, sinceMs: number, nowMs: number): Placement {
+    const { plain, config, view } = this.#owner
+    if (plain !== null) return { kind: 'member', member: plain.name, isPrimaryRead: false }
+    const { pgsteer } = this.#context.config
+    const readsMax = shareOf(pgsteer.primaryReadsMax, this.#context.config)
+    return place(waiter, sinceMs, {
+      view,
+      bounds: this.#context.bounds,
+      noReplica: pgsteer.noReplica,
+      consistency: config.consistency,
+      replicaWaitMs: pgsteer.replicaWaitMs,
+      primaryReadsFull: readsMax > 0 && this.#context.primaryReads >= readsMax,
+      nowMs,
+    })
+  }
+
+  /** Queues a session that came now, or refuses it. */
+  add(waiter: Waiter, placement: Placement, nowMs: number): void {
+    const { config } = this.#context
+    if (this.#tickets.length >= shareOf(config.pgsteer.waitersMax, config)) {
+      waiter.waitReason = null
+      waiter.refused(new ProxyError('waiters_full'))
+      return
+    }
+    this.put(this.#tickets.add(waiter, nowMs), placement, nowMs)
+  }
+
+  /** Puts a ticket that is in no queue where its placement says. */
+  put(ticket: Ticket, placement: Placement, nowMs: number): void {
+    if (placement.kind === 'refused') {
+      this.refuse(ticket, placement.error)
+      return
+    }
+    if (placement.kind === 'held') {
+      this.#hold(ticket, placement.until, nowMs)
+      return
+    }
+    if (ticket.heldSinceMs !== null) ticket.queuedSinceMs = nowMs
+    ticket.heldSinceMs = null
+    if (placement.kind === 'member') this.#joinMember(ticket, placement)
+    else this.#tickets.join(ticket, placement.kind === 'any' ? this.any : this.replicas)
+    this.#explain(ticket, 'pool')
+  }
+
+  /** Takes the ticket out of its queue, and out of the counts that come with it, to be put anew. */
+  lift(ticket: Ticket): void {
+    this.#tickets.leave(ticket)
+    if (ticket.isCountedHeld) this.#context.holds.give(ticket.waiter.waitingBytes)
+    ticket.isCountedHeld = false
+    if (ticket.isPrimaryRead) this.#context.primaryReads -= 1
+    ticket.isPrimaryRead = false
+  }
+
+  /** The session leaves; returns false when it did not wait. */
+  remove(waiter: Waiter): boolean {
+    const ticket = this.#tickets.of(waiter)
+    if (ticket === undefined) return false
+    this.#forget(ticket)
+    return true
+  }
+
+  refuse(ticket: Ticket, error: ProxyError): void {
+    this.#forget(ticket)
+    ticket.waiter.refused(error)
+  }
+
+  refuseAll(error: ProxyError): void {
+    for (const ticket of this.#tickets.all()) this.refuse(ticket, error)
+  }
+
+  /** In order of arrival. */
+  all(): readonly Ticket[] {
+    return this.#tickets.all()
+  }
+
+  /** The oldest session that a free server of `member` may serve; null when there is none. */
+  nextFor(member: MemberPool): Ticket | null {
+    if (this.#tickets.length === 0) return null
+    let oldest = member.waiters.first ?? null
+    const read = member.role === 'replica' ? this.#nextRead(member) : null
+    if (read !== null && (oldest === null || read.sequence < oldest.sequence)) oldest = read
+    const any = this.any.first ?? null
+    if (any !== null && (oldest === null || any.sequence < oldest.sequence)) oldest = any
+    return oldest
+  }
+
+  /** Whether the samples that came let a held session go on. */
+  isHeldWrongly(nowMs: number): boolean {
+    for (const queue of [this.heldReplica, this.heldPrimary]) {
+      const until = queue === this.heldReplica ? 'replica' : 'primary'
+      for (const ticket of queue) {
+        if (until === 'primary' && ticket.waiter.wantsRole === 'primary') continue
+        const placement = this.place(ticket.waiter, ticket.sinceMs, nowMs)
+        if (placement.kind !== 'held' || placement.until !== until) return true
+      }
+    }
+    return false
+  }
+
+  /** Ends waits that took too long and tells clients that wait. */
+  sweep(nowMs: number): void {
+    const { queryWaitTimeoutMs } = this.#owner.config
+    const notifyMs = this.#context.config.pgbouncer.queryWaitNotifyMs
+    for (const ticket of this.#tickets.all()) {
+      if (this.#isHoldOver(ticket, nowMs)) continue
+      const queuedMs = ticket.heldSinceMs === null ? nowMs - ticket.queuedSinceMs : 0
+      if (queryWaitTimeoutMs > 0 && queuedMs >= queryWaitTimeoutMs) {
+        this.refuse(ticket, new ProxyError('query_wait_timeout'))
+      } else if (notifyMs > 0 && nowMs - ticket.sinceMs >= notifyMs && !ticket.isNotified) {
+        ticket.isNotified = true
+        ticket.waiter.notify(QUEUED_NOTICE)
+      }
+    }
+  }
+
+  facts(nowMs: number): WaitFacts {
+    let heldBytes = 0
+    for (const ticket of this.heldPrimary) heldBytes += ticket.waiter.waitingBytes
+    for (const ticket of this.heldReplica) heldBytes += ticket.waiter.waitingBytes
+    const [oldest] = this.#tickets.all()
+    return {
+      waiting: this.#tickets.length,
+      held: this.heldPrimary.length + this.heldReplica.length,
+      heldBytes,
+      oldestWaitMs: oldest === undefined ? 0 : nowMs - oldest.sinceMs,
+    }
+  }
+
+  #joinMember(ticket: Ticket, placement: Placement & { kind: 'member' }): void {
+    const member = this.#owner.member(placement.member)
+    invariant(member !== undefined, 'a pool has every member of its topology')
+    ticket.isPrimaryRead = placement.isPrimaryRead
+    if (placement.isPrimaryRead) this.#context.primaryReads += 1
+    this.#tickets.join(ticket, member.waiters)
+  }
+
+  #hold(ticket: Ticket, until: 'primary' | 'replica', nowMs: number): void {
+    const { holds, config, view } = this.#context
+    if (until === 'replica') {
+      this.#tickets.join(ticket, this.heldReplica)
+      this.#explain(ticket, 'replica')
+      return
+    }
+    if (!holds.take(ticket.waiter.waitingBytes, config)) {
+      this.refuse(ticket, new ProxyError('hold_full', { reason: view.topology.missing }))
+      return
+    }
+    ticket.isCountedHeld = true
+    ticket.heldSinceMs ??= nowMs
+    this.#tickets.join(ticket, this.heldPrimary)
+    this.#explain(ticket, 'primary')
+  }
+
+  #explain(ticket: Ticket, reason: 'pool' | 'primary' | 'replica'): void {
+    const isPaused = this.#context.isPaused(this.#owner.config.database)
+    ticket.waiter.waitReason = isPaused ? 'paused' : reason
+  }
+
+  #forget(ticket: Ticket): void {
+    this.lift(ticket)
+    this.#tickets.drop(ticket)
+    ticket.waiter.waitReason = null
+  }
+
+  #nextRead(member: MemberPool): Ticket | null {
+    if (this.replicas.length === 0) return null
+    const nowMs = this.#context.clock.nowMs()
+    let looked = 0
+    for (const ticket of this.replicas) {
+      if (looked === BOUND_LOOK_MAX) return null
+      looked += 1
+      const placement = this.place(ticket.waiter, ticket.sinceMs, nowMs)
+      if (placement.kind !== 'replicas') continue
+      if (placement.members.some(({ name }) => name === member.name)) return ticket
+    }
+    return null
+  }
+
+  #isHoldOver(ticket: Ticket, nowMs: number): boolean {
+    if (ticket.heldSinceMs === null) return false
+    const ms = nowMs - ticket.heldSinceMs
+    if (ms < holdMsMax(this.#context.config)) return false
+    const reason = this.#context.view.topology.missing
+    this.refuse(ticket, new ProxyError('no_primary', { reason, ms: Math.round(ms) }))
+    return true
+  }
+}
+
+/** How many of `queue` no server under way will serve. */
+export function unserved(queue: Queue<Ticket>, underWay: number): number {
+  return Math.max(0, queue.length - underWay)
+}
