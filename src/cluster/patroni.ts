@@ -110,7 +110,7 @@ export class PatroniSource implements Source {
     const sentMs = this.#clock.nowMs()
     try {
       const cluster = await this.#get(`${url}/cluster`)
-      if (!isObject(cluster) || !Array.isArray(cluster['members']))
+      if (!isObject(cluster) || listOf(cluster['members']).length === 0)
         throw new Error('answered /cluster without members')
       const settings = await this.#readSettings(url, sentMs)
       if (this.#isStopped) return true
@@ -124,7 +124,7 @@ export class PatroniSource implements Source {
   }
 
   async #take(cluster: Json, settings: Settings): Promise<void> {
-    const listed = (cluster['members'] as unknown[]).filter(isObject)
+    const listed = listOf(cluster['members']).filter(isObject)
     const members = listed.map(restMember).filter((member) => member.name !== '')
     const leading = listed.find((member) => LEADING.has(textOf(member['role'])))
     this.#reign(textOf(leading?.['name']))
@@ -217,6 +217,10 @@ function restMember(json: Json): ViewMember {
     state: textOf(json['state']) || 'unknown',
     tags: tagsOf(json['tags']),
   }
+}
+
+function listOf(value: unknown): readonly unknown[] {
+  return Array.isArray(value) ? value : []
 }
 
 function requestOf(scheduled: unknown): ClusterView['failover'] {

@@ -3,12 +3,16 @@
  * a time, straight to PostgreSQL whatever pooler stands beside it. It records answers and failures
  * and decides nothing. Nothing is left behind on the server: no prepared statement, no SET.
  */
-import net from 'node:net'
-import type tls from 'node:tls'
-import { Client } from 'pg'
 import type { Clock, Timer } from '../base/clock.ts'
 import { reasonOf } from '../base/errors.ts'
 import { type Address, formatAddress } from './address.ts'
+import {
+  type Direct,
+  type DirectAccess,
+  openDirect,
+  shouldFlipTls,
+  startsWithTls,
+} from './direct.ts'
 import type { Sample } from './topology.ts'
 
 /**
@@ -57,42 +61,18 @@ export interface ProbeFailure {
   readonly atMs: number
 }
 
-export type ProbeSslMode = 'disable' | 'allow' | 'prefer' | 'require' | 'verify-ca' | 'verify-full'
-
-export interface ProbeTls {
-  readonly mode: ProbeSslMode
-  readonly ca?: Buffer
-  readonly cert?: Buffer
-  readonly key?: Buffer
-}
-
-export interface ProbeAccess {
-  readonly user: string
-  readonly password: string
-  readonly database: string
-  readonly timeoutMs: number
-  readonly tls: ProbeTls
-}
-
 export interface ProbeEvents {
   answered(answer: ProbeAnswer): void
   failed(failure: ProbeFailure): void
 }
 
-interface Connection {
-  readonly client: Client
-  readonly socket: net.Socket
-  readonly address: Address
-  lost: Error | null
-}
-
 export class Probe {
   readonly name: string
   readonly #addresses: readonly Address[]
-  readonly #access: ProbeAccess
+  readonly #access: DirectAccess
   readonly #clock: Clock
   readonly #events: ProbeEvents
-  #connection: Connection | null = null
+  #connection: Direct | null = null
   #timer: Timer | null = null
   #periodMs: number
   #failurePeriodMs: number
@@ -106,7 +86,7 @@ export class Probe {
 
   constructor(
     member: { name: string; addresses: readonly Address[] },
-    access: ProbeAccess,
+    access: DirectAccess,
     clock: Clock,
     options: { events: ProbeEvents; periodMs: number; failurePeriodMs: number },
   ) {
@@ -117,7 +97,7 @@ export class Probe {
     this.#events = options.events
     this.#periodMs = options.periodMs
     this.#failurePeriodMs = options.failurePeriodMs
-    this.#usesTls = access.tls.mode !== 'disable' && access.tls.mode !== 'allow'
+    this.#usesTls = startsWithTls(access.tls.mode)
   }
 
   start(): void {
@@ -191,18 +171,15 @@ export class Probe {
       return null
     } catch (error) {
       const failure = classifyFailure(error, this.#clock.nowMs(), this.#address())
-      if (this.#mayFlipTls(failure)) this.#usesTls = !this.#usesTls
+      if (shouldFlipTls(this.#access.tls.mode, this.#usesTls, failure))
+        this.#usesTls = !this.#usesTls
       this.#drop()
       if (failure.kind !== 'denied') this.#addressIndex += 1
       return failure
     }
   }
 
-  #answer(
-    row: ProbeRow,
-    times: { sentMs: number; receivedMs: number },
-    connection: Connection,
-  ): void {
+  #answer(row: ProbeRow, times: { sentMs: number; receivedMs: number }, connection: Direct): void {
     const read = readRow(row, times, this.#rememberedTimeline(row['started'] ?? ''))
     this.#lastTimeline = read.sample.timeline
     this.#lastStarted = read.started
@@ -219,35 +196,14 @@ export class Probe {
     return address ?? { host: 'nowhere', port: 1 }
   }
 
-  /** As libpq's allow and prefer: the other way is tried when this one is refused as such. */
-  #mayFlipTls(failure: { code: string; reason: string }): boolean {
-    const { mode } = this.#access.tls
-    if (mode !== 'allow' && mode !== 'prefer') return false
-    return failure.code === '28000' || (this.#usesTls && failure.reason.includes('support SSL'))
-  }
-
-  async #connect(deadlineMs: number): Promise<Connection> {
-    const address = this.#address()
-    const socket = new net.Socket()
-    const client = new Client({
-      host: address.host,
-      port: address.port,
-      user: this.#access.user,
-      password: this.#access.password,
-      database: this.#access.database,
-      ssl: this.#usesTls ? tlsOptions(this.#access.tls) : false,
-      application_name: 'pgsteer probe',
-      keepAlive: true,
-      stream: () => socket,
-      types: { getTypeParser: () => (text: string | Buffer) => text },
-    })
-    const connection: Connection = { client, socket, address, lost: null }
+  async #connect(deadlineMs: number): Promise<Direct> {
+    const options = { usesTls: this.#usesTls, name: 'pgsteer probe', isText: true }
+    const connection = openDirect(this.#address(), this.#access, options)
     this.#connection = connection
-    client.on('error', (error) => {
-      connection.lost ??= error
+    connection.client.once('error', () => {
       if (!this.#stopped && !this.#asking) this.#schedule(0)
     })
-    await this.#within(client.connect(), deadlineMs)
+    await this.#within(connection.client.connect(), deadlineMs)
     return connection
   }
 
@@ -270,17 +226,11 @@ export class Probe {
   #drop(): void {
     const connection = this.#connection
     this.#connection = null
-    connection?.socket.destroy()
+    connection?.drop()
   }
 }
 
 class ProbeTimeout extends Error {}
-
-function tlsOptions({ mode, ...files }: ProbeTls): tls.ConnectionOptions {
-  if (mode === 'verify-full') return files
-  if (mode === 'verify-ca') return { ...files, checkServerIdentity: () => undefined }
-  return { ...files, rejectUnauthorized: false }
-}
 
 /** A member that denies our log-in need not be asked often: each try is a line in its log. */
 const DENIED_PERIOD_MS = 1000
@@ -336,7 +286,7 @@ const RECOVERY_STATE_CHANGED = '55000'
  * does not serve; an SQLSTATE proves that it lives; silence proves nothing.
  */
 export function classifyFailure(error: unknown, atMs: number, address: Address): ProbeFailure {
-  const code = codeOf(error)
+  const code = failureCode(error)
   const reason = `${formatAddress(address)}: ${reasonOf(error)}`
   const kind = error instanceof ProbeTimeout ? 'silent' : kindOf(code, reasonOf(error))
   return { kind, reason, atMs, code }
@@ -350,8 +300,9 @@ function kindOf(code: string, reason: string): ProbeFailureKind {
   return /^[0-9A-Z]{5}$/.test(code) && !/^E[A-Z]{4}$/.test(code) ? 'denied' : 'silent'
 }
 
-function codeOf(error: unknown): string {
-  if (error instanceof AggregateError) return codeOf(error.errors[0])
+/** The SQLSTATE or the code of the operating system; empty when there is none. */
+export function failureCode(error: unknown): string {
+  if (error instanceof AggregateError) return failureCode(error.errors[0])
   if (typeof error !== 'object' || error === null || !('code' in error)) return ''
   return typeof error.code === 'string' ? error.code : ''
 }

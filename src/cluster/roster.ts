@@ -4,8 +4,9 @@
  */
 import type { Clock } from '../base/clock.ts'
 import type { Address } from './address.ts'
+import type { DirectAccess } from './direct.ts'
 import type { Testimony } from './evidence.ts'
-import { Probe, type ProbeAccess, type ProbeAnswer, type ProbeFailure } from './probe.ts'
+import { Probe, type ProbeAnswer, type ProbeFailure } from './probe.ts'
 import type { ViewMember } from './source.ts'
 
 /** More members than this in one cluster are a mistake of the source. */
@@ -37,11 +38,11 @@ export class Roster {
   readonly #events: RosterEvents
   readonly #places = new Map<string, Place>()
   readonly failures = new Map<string, number>()
-  #access: ProbeAccess
+  #access: DirectAccess
   #pace = { periodMs: 500, failurePeriodMs: 500 }
   probes = 0
 
-  constructor(access: ProbeAccess, clock: Clock, events: RosterEvents) {
+  constructor(access: DirectAccess, clock: Clock, events: RosterEvents) {
     this.#access = access
     this.#clock = clock
     this.#events = events
@@ -77,7 +78,7 @@ export class Roster {
   }
 
   /** New credentials or deadlines: every probe connects anew, what was heard stays. */
-  setAccess(access: ProbeAccess): void {
+  setAccess(access: DirectAccess): void {
     this.#access = access
     for (const { entry } of this.#places.values()) this.#place(entry)
   }

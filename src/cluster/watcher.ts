@@ -8,14 +8,15 @@ import type { Clock, Timer } from '../base/clock.ts'
 import { unreachable } from '../base/invariant.ts'
 import type { Log } from '../base/log.ts'
 import type { ClusterConfig } from '../config/config.ts'
+import type { Address } from './address.ts'
+import type { DirectAccess, DirectTls } from './direct.ts'
 import type { LagLimits } from './eligibility.ts'
 import { EtcdSource } from './etcd.ts'
 import { type Evidence, isBlind } from './evidence.ts'
 import { advance, type FailoverState, forget, missingOf, primaryOf, UNSEEN } from './failover.ts'
 import { isSuccessor } from './keys.ts'
 import { PatroniSource } from './patroni.ts'
-import type { ProbeAccess, ProbeTls } from './probe.ts'
-import { Roster } from './roster.ts'
+import { type Entry, Roster } from './roster.ts'
 import type { ClusterView, Source, SourceEvents } from './source.ts'
 import { StaticSource } from './static.ts'
 import { type MemberAddress, MemberTable } from './table.ts'
@@ -27,7 +28,7 @@ export interface WatcherDeps {
   readonly limits: LagLimits
   readonly memberAddress: MemberAddress
   /** Certificates for the probes, already read; the mode is `probe_tls_sslmode`. */
-  readonly probeTls?: Omit<ProbeTls, 'mode'>
+  readonly probeTls?: Omit<DirectTls, 'mode'>
   readonly clock: Clock
   readonly log: Log
   /** Called with each new value, synchronously; must not call back into the watcher. */
@@ -153,6 +154,13 @@ export class Watcher {
     void this.#source.stop()
     this.#source = this.#createSource()
     this.#source.start()
+  }
+
+  /** Where to ask for facts that any member knows: fit replicas first, then the rest that answer. */
+  addresses(): readonly Address[] {
+    const entries = this.#roster.entries().filter((entry) => entry.testimony.failure === null)
+    const ordered = [...entries.filter(isReplica), ...entries.filter((entry) => !isReplica(entry))]
+    return ordered.flatMap((entry) => entry.address ?? [])
   }
 
   facts(): WatcherFacts {
@@ -370,6 +378,10 @@ export class Watcher {
   }
 }
 
+function isReplica(entry: Entry): boolean {
+  return entry.testimony.sample?.inRecovery === true
+}
+
 function newSource(
   cluster: ClusterConfig,
   events: SourceEvents,
@@ -387,7 +399,11 @@ function newSource(
   }
 }
 
-function probeAccess(cluster: ClusterConfig, files: Omit<ProbeTls, 'mode'> = {}): ProbeAccess {
+/** How the control plane connects to members: probes and the function catalogue alike. */
+export function probeAccess(
+  cluster: ClusterConfig,
+  files: Omit<DirectTls, 'mode'> = {},
+): DirectAccess {
   return {
     user: cluster.probeUser,
     password: cluster.probePassword ?? '',

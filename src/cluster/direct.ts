@@ -1,0 +1,90 @@
+/**
+ * A connection of the control plane straight to PostgreSQL, through `pg`: how it is encrypted and
+ * how it is dropped at once. Values come as text unless asked for otherwise; nothing is set in the
+ * session.
+ */
+import net from 'node:net'
+import type tls from 'node:tls'
+import { Client } from 'pg'
+import type { Address } from './address.ts'
+
+export type SslMode = 'disable' | 'allow' | 'prefer' | 'require' | 'verify-ca' | 'verify-full'
+
+export interface DirectTls {
+  readonly mode: SslMode
+  readonly ca?: Buffer
+  readonly cert?: Buffer
+  readonly key?: Buffer
+}
+
+export interface DirectAccess {
+  readonly user: string
+  readonly password: string
+  readonly database: string
+  readonly timeoutMs: number
+  readonly tls: DirectTls
+}
+
+export interface Direct {
+  readonly client: Client
+  readonly address: Address
+  /** The first thing that went wrong with it while nobody waited for an answer. */
+  lost: Error | null
+  /** Ends it now, without a word to the server. */
+  drop(): void
+}
+
+export interface DirectOptions {
+  readonly usesTls: boolean
+  /** application_name, so that people can tell whose connection it is. */
+  readonly name: string
+  /** Values as text, whatever their type. */
+  readonly isText: boolean
+}
+
+/** Makes the connection; `client.connect()` is the caller's, under the caller's deadline. */
+export function openDirect(address: Address, access: DirectAccess, options: DirectOptions): Direct {
+  const socket = new net.Socket()
+  const client = new Client({
+    host: address.host,
+    port: address.port,
+    user: access.user,
+    password: access.password,
+    database: access.database,
+    ssl: options.usesTls ? tlsOptions(access.tls) : false,
+    application_name: options.name,
+    keepAlive: true,
+    stream: () => socket,
+    ...(options.isText ? { types: { getTypeParser: () => keepText } } : {}),
+  })
+  const direct: Direct = { client, address, lost: null, drop: () => socket.destroy() }
+  client.on('error', (error) => {
+    direct.lost ??= error
+  })
+  return direct
+}
+
+/** Whether the first try is encrypted, by libpq's meaning of the mode. */
+export function startsWithTls(mode: SslMode): boolean {
+  return mode !== 'disable' && mode !== 'allow'
+}
+
+/** As libpq's allow and prefer: the other way is tried when this one is refused as such. */
+export function shouldFlipTls(
+  mode: SslMode,
+  usesTls: boolean,
+  failure: { code: string; reason: string },
+): boolean {
+  if (mode !== 'allow' && mode !== 'prefer') return false
+  return failure.code === '28000' || (usesTls && failure.reason.includes('support SSL'))
+}
+
+function tlsOptions({ mode, ...files }: DirectTls): tls.ConnectionOptions {
+  if (mode === 'verify-full') return files
+  if (mode === 'verify-ca') return { ...files, checkServerIdentity: () => undefined }
+  return { ...files, rejectUnauthorized: false }
+}
+
+function keepText(text: string): string {
+  return text
+}
