@@ -157,7 +157,11 @@ export class Channel {
    */
   async upgrade(wrap: (plain: Socket) => TLSSocket, isServer: boolean): Promise<void> {
     const plain = this.#socket
-    plain.removeAllListeners()
+    // Not all listeners at once: that resets the reading state, and what is unshifted is lost.
+    for (const event of ['data', 'drain', 'end', 'error', 'close']) plain.removeAllListeners(event)
+    plain.on('error', (error) => {
+      this.#lastError ??= error
+    })
     plain.pause()
     if (this.#pending.length > 0) plain.unshift(this.#pending)
     this.#pending = EMPTY

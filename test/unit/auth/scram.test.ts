@@ -1,4 +1,4 @@
-import fc from 'fast-check'
+import * as fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
 import { KeyDeriver, keysOf, mockVerifier } from '../../../src/auth/derive.ts'
 import {
@@ -7,6 +7,7 @@ import {
   SCRAM_PLUS,
   SCRAM_SERVER_MOVES,
   ScramClient,
+  type ScramMechanism,
   ScramServer,
   type ScramServerOptions,
 } from '../../../src/auth/scram.ts'
@@ -122,7 +123,7 @@ describe('the server', () => {
     expect(server.verify(right).keys.kind).toBe('scram')
   })
 
-  it.each([
+  it.each<[string, string, Buffer | null, ScramMechanism]>([
     ['y although -PLUS was offered', 'y,,n=,r=abc', Buffer.from('b'), SCRAM],
     ['n under -PLUS', 'n,,n=,r=abc', Buffer.from('b'), SCRAM_PLUS],
     ['y under -PLUS', 'y,,n=,r=abc', Buffer.from('b'), SCRAM_PLUS],
