@@ -33,7 +33,8 @@ export interface PoolSums {
   readonly oldestWaitMs: number
   readonly poolMode: string
   readonly loadBalanceHosts: string | null
-  readonly pool: PoolFacts | null
+  readonly serversOpened: number
+  readonly serverLoginFailures: number
 }
 
 /**
@@ -90,7 +91,8 @@ function sumOf(
     oldestWaitMs: pool?.waits.oldestWaitMs ?? 0,
     poolMode: pool?.poolMode ?? entry?.poolMode ?? config.pgbouncer.poolMode,
     loadBalanceHosts: entry === undefined ? null : balanceOf(entry),
-    pool,
+    serversOpened: pool?.serversOpened ?? 0,
+    serverLoginFailures: pool?.loginFailures ?? 0,
   }
 }
 
