@@ -84,6 +84,7 @@ export class Proxy {
     // A session of its own: Ctrl-C is for the demonstration, which ends it in good order.
     const child = spawn(process.execPath, [PROGRAM, ini], {
       detached: true,
+      env: environment(),
       stdio: ['ignore', log, log],
     })
     closeSync(log)
@@ -123,6 +124,13 @@ export class Proxy {
     }
     throw new Error(`pgsteer was not ready within ${READY_MS_MAX} ms:\n${this.logEnd}`)
   }
+}
+
+/** Ours without what configures a pgsteer: the file alone says how this one runs. */
+function environment(): NodeJS.ProcessEnv {
+  return Object.fromEntries(
+    Object.entries(process.env).filter(([name]) => !name.startsWith('PGSTEER_')),
+  )
 }
 
 async function answersOk(url: string): Promise<boolean> {
