@@ -133,10 +133,19 @@ function copyHead(head: Head): Statement {
   let { next } = table
   if (kindAt(head, next) === OPEN) next = behindClose(head, next)
   if (next < 0) return NOT_UNDERSTOOD
-  if (!isToStdout(head, next)) return scanned(head, plain('copy', 'copy_target'), next)
+  if (!isToStdout(head, next)) return copyOther(head, next)
   const found = scan(head.tokens, { from: at, to: table.next }, head.catalogue)
   const reason = found.reason ?? 'copy'
   return { verb: 'copy', read: found.reason === null, reason, unclean: false }
+}
+
+/** COPY FROM, or COPY to a file: only its WHERE may call something, options cannot. */
+function copyOther(head: Head, at: number): Statement {
+  const statement = plain('copy', 'copy_target')
+  for (let next = at; next < head.to; next += 1) {
+    if (wordAt(head, next) === 'where') return scanned(head, statement, next)
+  }
+  return statement
 }
 
 function copyQuery(head: Head, at: number): Statement {

@@ -109,8 +109,15 @@ export function catalogueWith(userVolatile: readonly string[]): Catalogue {
 }
 
 const HARMLESS = new Set([
-  ...['clock_timestamp', 'timeofday', 'random', 'random_normal', 'gen_random_uuid', 'pg_sleep'],
-  ...['pg_sleep_for', 'pg_sleep_until', 'pg_partition_tree', 'pg_partition_ancestors'],
+  'clock_timestamp',
+  'timeofday',
+  'random',
+  'gen_random_uuid',
+  'pg_sleep',
+  'pg_sleep_for',
+  'pg_sleep_until',
+  'pg_partition_tree',
+  'pg_partition_ancestors',
 ])
 
 /** True for a word of PostgreSQL's grammar. */
