@@ -209,6 +209,23 @@ export class PatroniCluster {
     throw new Error('no etcd answers')
   }
 
+  /** Writes a key below the scope, or deletes it when `value` is null, through that etcd member. */
+  async put(etcd: EtcdMember | undefined, name: string, value: string | null): Promise<true> {
+    const key = Buffer.from(`/service/${SCOPE}/${name}`).toString('base64')
+    if (value === null) await post(`${etcd?.url}/v3/kv/deleterange`, { key })
+    else await post(`${etcd?.url}/v3/kv/put`, { key, value: Buffer.from(value).toString('base64') })
+    return true
+  }
+
+  /** Whether there is a key of that name below the scope. */
+  async has(name: string): Promise<boolean> {
+    const key = Buffer.from(`/service/${SCOPE}/${name}`).toString('base64')
+    const { count = '0' } = JSON.parse(
+      await post(`${this.etcds[0]?.url}/v3/kv/range`, { key, count_only: true }),
+    ) as { count?: string }
+    return count !== '0'
+  }
+
   async switchover(candidate?: string): Promise<void> {
     const leader = await this.leader()
     if (leader === null) throw new Error('nobody leads')
@@ -387,11 +404,13 @@ function isAlive(pid: number | null): boolean {
   return existsSync(stat) && !/\) Z /.test(readFileSync(stat, 'utf8'))
 }
 
+const ANSWER_MS = 30_000
+
 async function post(url: string, body: unknown, method = 'POST'): Promise<string> {
   const response = await fetch(url, {
     method,
     body: JSON.stringify(body),
-    signal: AbortSignal.timeout(30_000),
+    signal: AbortSignal.timeout(url.includes('/v3/') ? 2000 : ANSWER_MS),
   })
   const text = await response.text()
   if (!response.ok) throw new Error(`${url} answered ${response.status}: ${text}`)

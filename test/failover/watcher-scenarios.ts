@@ -1,0 +1,313 @@
+/**
+ * What the watcher must see of a real Patroni cluster, as scenarios that run against any Patroni.
+ * Each one leaves the cluster as it found it: a primary, and replicas that stream.
+ */
+import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest'
+import { systemClock } from '../../src/base/clock.ts'
+import { createLog } from '../../src/base/log.ts'
+import type { Topology } from '../../src/cluster/topology.ts'
+import { Watcher } from '../../src/cluster/watcher.ts'
+import type { ClusterConfig } from '../../src/config/config.ts'
+import { type Installation, PatroniCluster, PROBE, SCOPE } from '../support/patroni.ts'
+import { waitFor } from '../support/wait.ts'
+
+interface Seen {
+  readonly atMs: number
+  readonly topology: Topology
+}
+
+/** A watcher, and everything it published. */
+class Recorder {
+  readonly watcher: Watcher
+  readonly seen: Seen[] = []
+
+  constructor(cluster: ClusterConfig) {
+    this.watcher = new Watcher({
+      cluster,
+      limits: { replicaLagBytesMax: 16_777_216, replicaLagMsMax: 10_000 },
+      memberAddress: 'conn_url',
+      clock: systemClock,
+      log: createLog({ level: 'silent', format: 'json' }),
+      publish: (topology) => this.seen.push({ atMs: performance.now(), topology }),
+    })
+  }
+
+  get topology(): Topology {
+    const last = this.seen.at(-1)
+    if (last === undefined) throw new Error('nothing was published')
+    return last.topology
+  }
+
+  /** Waits until the newest value fits. Returns when that was. */
+  async until(what: string, fits: (topology: Topology) => boolean, withinMs = 60_000) {
+    const from = Math.max(0, this.seen.length - 1)
+    return waitFor(what, () => this.seen.slice(from).find((one) => fits(one.topology)), {
+      withinMs,
+      everyMs: 5,
+    }).catch((error: unknown) => {
+      const { primary, missing } = this.topology
+      const facts = JSON.stringify(this.watcher.facts())
+      throw new Error(`${what}: primary ${primary}, missing '${missing}', ${facts}`, {
+        cause: error,
+      })
+    })
+  }
+
+  /** Every primary that was named since then, in order, without repetition; null where none was. */
+  namedSince(index: number): (string | null)[] {
+    const names = this.seen.slice(index).map((one) => one.topology.primary)
+    return names.filter((name, place) => place === 0 || name !== names[place - 1])
+  }
+}
+
+export function clusterConfig(
+  cluster: PatroniCluster,
+  changes: Partial<ClusterConfig> = {},
+): ClusterConfig {
+  return {
+    source: 'etcd',
+    scope: SCOPE,
+    group: null,
+    namespace: '/service/',
+    etcdHosts: cluster.etcdHosts,
+    etcdUser: null,
+    etcdPassword: null,
+    etcdTlsCaFile: null,
+    etcdTlsCertFile: null,
+    etcdTlsKeyFile: null,
+    etcdTimeoutMs: 1000,
+    patroniUrls: cluster.members.map((member) => member.restUrl),
+    patroniIntervalMs: 1000,
+    patroniTimeoutMs: 1500,
+    patroniTlsCaFile: null,
+    patroniTlsCertFile: null,
+    patroniTlsKeyFile: null,
+    hosts: cluster.members.map((member) => ({ host: '127.0.0.1', port: member.port })),
+    ttlMs: 30_000,
+    memberWeights: new Map(),
+    memberZones: new Map(),
+    probeUser: PROBE.user,
+    probePassword: PROBE.password,
+    probeDatabase: 'postgres',
+    probeIntervalMs: 500,
+    probeBusyIntervalMs: 20,
+    probeTimeoutMs: 1500,
+    probeTlsSslmode: 'prefer',
+    leaseGuardMs: 3000,
+    ...changes,
+  }
+}
+
+export function watcherScenarios(installation: () => Installation): void {
+  const recorders: Recorder[] = []
+
+  async function record(cluster: PatroniCluster, changes: Partial<ClusterConfig> = {}) {
+    const recorder = new Recorder(clusterConfig(cluster, changes))
+    recorders.push(recorder)
+    await recorder.watcher.start()
+    return recorder
+  }
+
+  afterEach(async () => {
+    await Promise.all(recorders.splice(0).map((recorder) => recorder.watcher.stop()))
+  })
+
+  describe('three members and three etcd', () => {
+    let cluster: PatroniCluster
+
+    beforeAll(async () => {
+      cluster = await PatroniCluster.start({
+        installation: installation(),
+        dynamic: { failsafe_mode: true },
+      })
+    })
+    afterAll(() => cluster?.stop())
+
+    test.for(['etcd', 'patroni', 'static'] as const)(
+      'source = %s names the verified primary and two fit replicas',
+      async (source) => {
+        const leader = await cluster.leader()
+        const recorder = await record(cluster, { source })
+        const port = cluster.member(leader ?? '').port
+        const { topology } = await recorder.until(
+          'a primary and two fit replicas',
+          ({ primary, members }) =>
+            primary !== null && members.filter((member) => member.eligible).length === 2,
+        )
+        expect(topology).toMatchObject({ term: 1, missing: '', standbyCluster: false })
+        const primary = topology.members.find((member) => member.name === topology.primary)
+        expect(primary).toMatchObject({ port, role: 'primary', ineligibleReason: 'primary' })
+        expect(primary?.sample?.insertLsn).toBeTypeOf('bigint')
+      },
+    )
+
+    test('a switchover fences the old primary, then names the new one as soon as it writes', async () => {
+      const recorder = await record(cluster)
+      const before = (await recorder.until('a primary', ({ primary }) => primary !== null)).topology
+      const candidate = cluster.members.find((member) => member.name !== before.primary)
+      const from = recorder.seen.length
+      const switched = cluster.switchover(candidate?.name)
+      const writable = waitFor(
+        'the candidate to be writable',
+        async () => {
+          const sql = 'select pg_is_in_recovery() as r'
+          const [row] = await cluster.query(candidate?.name ?? '', sql)
+          return row?.['r'] === false ? performance.now() : undefined
+        },
+        { withinMs: 60_000, everyMs: 5 },
+      )
+      const after = await recorder.until(
+        'the candidate',
+        ({ primary }) => primary === candidate?.name,
+      )
+      expect(after.atMs - (await writable)).toBeLessThan(500)
+      await switched
+      expect(recorder.namedSince(from - 1)).toEqual([before.primary, null, candidate?.name])
+      expect(after.topology.term).toBeGreaterThan(before.term)
+      expect(after.topology.timeline).toBe((before.timeline ?? 0) + 1)
+      await recorder.until(
+        'two replicas on the new timeline',
+        ({ members }) => members.filter((member) => member.eligible).length === 2,
+      )
+    })
+
+    test("kill -9 of the primary's node is seen at once, its successor when it writes", async () => {
+      const recorder = await record(cluster)
+      const before = (await recorder.until('a primary', ({ primary }) => primary !== null)).topology
+      const dead = before.primary ?? ''
+      const from = recorder.seen.length
+      const killedMs = performance.now()
+      await cluster.killNode(dead)
+      const gone = await recorder.until('no primary', ({ primary }) => primary === null)
+      expect(gone.atMs - killedMs).toBeLessThan(1000)
+      expect(gone.topology.missing).toContain(dead)
+      const frozen = gone.topology.members.filter((member) => member.eligible)
+      expect(frozen, 'replicas still serve reads').toHaveLength(2)
+      const after = await recorder.until(
+        'a successor',
+        ({ primary }) => primary !== null && primary !== dead,
+      )
+      expect(recorder.namedSince(from - 1)).toEqual([dead, null, after.topology.primary])
+      cluster.startPatroni(dead)
+      await recorder.until('the dead member back as a replica', ({ members }) =>
+        members.some((member) => member.name === dead && member.eligible),
+      )
+      expect(recorder.topology.primary).toBe(after.topology.primary)
+    })
+
+    test('a PostgreSQL that crashes and comes back in place serves in the same term', async () => {
+      const recorder = await record(cluster)
+      const before = (await recorder.until('a primary', ({ primary }) => primary !== null)).topology
+      cluster.killPostgres(before.primary ?? '')
+      await recorder.until('no primary', ({ primary }) => primary === null, 2000)
+      const after = await recorder.until('a primary', ({ primary }) => primary !== null)
+      if (after.topology.primary === before.primary && after.topology.timeline === before.timeline)
+        expect(after.topology.term).toBe(before.term)
+      else expect(after.topology.term).toBeGreaterThan(before.term)
+      await recorder.until(
+        'two replicas',
+        ({ members }) => members.filter((member) => member.eligible).length === 2,
+      )
+    })
+
+    test.for([0, 1, 2])('a change is seen within 2 s with etcd member %i frozen', async (index) => {
+      const recorder = await record(cluster)
+      await recorder.until('a primary', ({ primary }) => primary !== null)
+      const etcd = cluster.etcds[index]
+      const ghost = `ghost${index}`
+      const alive = cluster.etcds.find((one) => one !== etcd)
+      await cluster.signal(etcd?.name ?? '', 'SIGSTOP')
+      try {
+        await waitFor('a put', () => cluster.put(alive, `members/${ghost}`, '{"state":"running"}'))
+        const writtenMs = performance.now()
+        const seen = await recorder.until('the change', ({ members }) =>
+          members.some((member) => member.name === ghost),
+        )
+        expect(seen.atMs - writtenMs).toBeLessThan(2000)
+        expect(recorder.watcher.facts().sourceAnswers).toBe(true)
+      } finally {
+        await cluster.signal(etcd?.name ?? '', 'SIGCONT')
+        await waitFor('a delete', () => cluster.put(alive, `members/${ghost}`, null))
+      }
+      await recorder.until('the change undone', ({ members }) =>
+        members.every((member) => member.name !== ghost),
+      )
+    })
+
+    test('the loss of the etcd quorum interrupts nothing while Patroni vouches for the primary', async () => {
+      const recorder = await record(cluster)
+      const before = (await recorder.until('a primary', ({ primary }) => primary !== null)).topology
+      await waitFor('Patroni to know the failsafe set', () => cluster.has('failsafe'), {
+        withinMs: 20_000,
+      })
+      const from = recorder.seen.length
+      const frozen = cluster.etcds.slice(0, 2)
+      for (const etcd of frozen) await cluster.signal(etcd.name, 'SIGSTOP')
+      const lostMs = performance.now()
+      try {
+        await waitFor('the loss noticed', () => !recorder.watcher.facts().sourceAnswers)
+        expect(performance.now() - lostMs).toBeLessThan(4000)
+        await waitFor('more than ttl', () => performance.now() - lostMs > 26_000, {
+          withinMs: 30_000,
+          everyMs: 100,
+        })
+        expect(recorder.watcher.facts().state).toBe('failstatic')
+      } finally {
+        for (const etcd of frozen) await cluster.signal(etcd.name, 'SIGCONT')
+      }
+      await waitFor('etcd back', () => recorder.watcher.facts().state === 'serving')
+      expect(recorder.namedSince(from - 1)).toEqual([before.primary])
+      expect(recorder.topology.term).toBe(before.term)
+    })
+  })
+
+  describe('one member', () => {
+    let cluster: PatroniCluster
+
+    beforeAll(async () => {
+      cluster = await PatroniCluster.start({ installation: installation(), members: 1, etcds: 1 })
+    })
+    afterAll(() => cluster?.stop())
+
+    test("Patroni gone past its ttl and back: writes resume within 1 s of the key's return", async () => {
+      const recorder = await record(cluster)
+      await recorder.until('a primary', ({ primary }) => primary === 'pg1')
+      await cluster.signal('pg1', 'SIGKILL')
+      const fenced = await recorder.until('the fence', ({ primary }) => primary === null)
+      expect(fenced.topology.missing).toContain('fenced')
+      cluster.startPatroni('pg1')
+      const returned = waitFor(
+        "the key's return",
+        async () => ((await cluster.leader()) === 'pg1' ? performance.now() : undefined),
+        { withinMs: 60_000 },
+      )
+      const back = await recorder.until('pg1 again', ({ primary }) => primary === 'pg1')
+      expect(back.atMs - (await returned)).toBeLessThan(1000)
+      expect(back.topology.timeline).toBe(fenced.topology.timeline)
+      expect(back.topology.term).toBeGreaterThan(fenced.topology.term)
+    })
+
+    test('in pause the primary keeps serving without its key, in the same term', async () => {
+      const recorder = await record(cluster)
+      const before = (await recorder.until('a primary', ({ primary }) => primary === 'pg1'))
+        .topology
+      await cluster.configure({ pause: true })
+      await recorder.until('the pause', ({ paused }) => paused)
+      const from = recorder.seen.length
+      await cluster.signal('pg1', 'SIGKILL')
+      await waitFor('no key', () => recorder.watcher.facts().state === 'unlocked', {
+        withinMs: 40_000,
+        everyMs: 100,
+      })
+      cluster.startPatroni('pg1')
+      await waitFor('the key again', () => recorder.watcher.facts().state === 'serving', {
+        withinMs: 40_000,
+        everyMs: 100,
+      })
+      await cluster.configure({ pause: null })
+      await recorder.until('the end of the pause', ({ paused }) => !paused)
+      expect(recorder.namedSince(from - 1)).toEqual(['pg1'])
+      expect(recorder.topology.term).toBe(before.term)
+    })
+  })
+}
