@@ -1,0 +1,80 @@
+/** The cache of texts: bounded, forgetful with the catalogue, and it keeps what replicas taught. */
+import { describe, expect, test } from 'vitest'
+import { type Catalogue, EMPTY_CATALOGUE } from '../../../src/routing/catalogue.ts'
+import { Statements } from '../../../src/routing/statements.ts'
+import { CATALOGUE } from './oracle.ts'
+
+function filled(statementsMax = 10): Statements {
+  const statements = new Statements(statementsMax)
+  statements.setCatalogue(CATALOGUE)
+  return statements
+}
+
+describe('a text', () => {
+  test('is classified once while it is kept', () => {
+    const statements = filled()
+    expect(statements.classify('select 1')).toBe(statements.classify('select 1'))
+  })
+
+  test('is kept while it is used, whatever else passes', () => {
+    const statements = filled()
+    const first = statements.classify('select 1')
+    for (let i = 0; i < 100; i += 1) {
+      statements.classify(`select ${i} from t`)
+      expect(statements.classify('select 1')).toBe(first)
+    }
+  })
+
+  test('is forgotten when others are used instead', () => {
+    const statements = filled()
+    const first = statements.classify('select 1')
+    for (let i = 0; i < 20; i += 1) statements.classify(`select ${i} from t`)
+    expect(statements.classify('select 1')).not.toBe(first)
+  })
+
+  test('is never one of more than the bound', () => {
+    const statements = filled()
+    for (let i = 0; i < 100; i += 1) {
+      statements.classify(`select ${i % 13}`)
+      expect(statements.size).toBeLessThanOrEqual(10)
+    }
+  })
+
+  test('is not kept when it is long', () => {
+    const statements = filled()
+    statements.classify(`select '${'x'.repeat(70_000)}'`)
+    expect(statements.size).toBe(0)
+  })
+
+  test('is kept only as long as all texts together are not too long', () => {
+    const statements = filled(100_000)
+    for (let i = 0; i < 1200; i += 1) statements.classify(`select ${i}, '${'x'.repeat(60_000)}'`)
+    expect(statements.size).toBeLessThan(600)
+  })
+
+  test('that a replica refused is no read until the catalogue changes', () => {
+    const statements = filled()
+    statements.learnPrimaryOnly('select * from v')
+    expect(statements.classify('select * from v')).toMatchObject({ read: false, reason: 'learnt' })
+    statements.setCatalogue(CATALOGUE)
+    expect(statements.classify('select * from v').read).toBe(false)
+    statements.setCatalogue({ ...CATALOGUE, serial: CATALOGUE.serial + 1 })
+    expect(statements.classify('select * from v').read).toBe(true)
+  })
+
+  test('that is no read anyway keeps its own reason', () => {
+    const statements = filled()
+    statements.learnPrimaryOnly('delete from t')
+    expect(statements.classify('delete from t').reason).toBe('verb')
+  })
+
+  test('is judged again by every new catalogue', () => {
+    const statements = new Statements(10)
+    expect(statements.classify('select now()').read).toBe(false)
+    statements.setCatalogue(CATALOGUE)
+    expect(statements.classify('select now()').read).toBe(true)
+    const none: Catalogue = { ...EMPTY_CATALOGUE, serial: CATALOGUE.serial + 1 }
+    statements.setCatalogue(none)
+    expect(statements.classify('select now()').read).toBe(false)
+  })
+})
