@@ -12,15 +12,16 @@
  */
 import { ProxyError } from '../base/errors.ts'
 import { invariant } from '../base/invariant.ts'
+import { memberOf } from '../cluster/topology.ts'
 import type { Channel, Receiver } from '../net/channel.ts'
 import type { Classified, Statement } from '../routing/classify.ts'
 import type { ServerConnection } from '../server/connection.ts'
-import type { Pool } from '../server/pools.ts'
+import type { Pool } from '../server/pool.ts'
 import { type Settings, settingsChange } from '../server/settings.ts'
 import type { Bound, Waiter } from '../server/waiter.ts'
 import * as frame from '../wire/frame.ts'
 import type { Entry } from '../wire/ledger.ts'
-import { errorResponse, noticeResponse, readyForQuery } from '../wire/messages.ts'
+import { errorResponse, noticeResponse, parameterStatus, readyForQuery } from '../wire/messages.ts'
 import { BatchReader, strayCopyBytes } from './batch.ts'
 import { CausalPosition } from './causal.ts'
 import { type Decision, decide } from './decide.ts'
@@ -119,6 +120,8 @@ export class Session implements Receiver, Waiter, RelayOwner {
   #server: ServerConnection | null = null
   /** Session mode: servers kept between batches, at most one per role. */
   readonly #welcome: ReadonlyMap<string, string>
+  /** Reported parameters whose value is not the one of the log-in any more. */
+  readonly #told = new Map<string, string>()
   readonly #parked = new Map<string, ServerConnection>()
   #input: Buffer = EMPTY
   readonly #routed: Routed = { bytes: 0, endsReady: true, isWhole: true, texts: [], retained: null }
@@ -203,9 +206,35 @@ export class Session implements Receiver, Waiter, RelayOwner {
     return this.services.statements(this.pool.config.serverDatabase).classify(text)
   }
 
-  /** What the client was told of a parameter at its log-in. */
+  get isBetweenTransactions(): boolean {
+    return this.transaction.state === 'idle' && !this.isOwed && this.#state !== 'waiting'
+  }
+  get applicationName(): string {
+    return this.welcome('application_name')
+  }
+
+  /** What the client was told last of a reported parameter. */
   welcome(name: string): string {
-    return this.#welcome.get(name) ?? ''
+    return this.#told.get(name) ?? this.#welcome.get(name) ?? ''
+  }
+
+  /** Ends the session when a timeout passed. Called a few times a second. */
+  checkTime(nowMs: number): void {
+    const { config } = this.pool
+    const queryMs = this.queryStartedMs === 0 ? 0 : nowMs - this.queryStartedMs
+    const transactionMs = this.transaction.startedMs === 0 ? 0 : nowMs - this.transaction.startedMs
+    const idleMs = nowMs - this.activeMs
+    if (this.isOwed) {
+      if (hasPassed(queryMs, config.queryTimeoutMs)) this.close(new ProxyError('query_timeout'))
+    } else if (this.#state === 'idle' || this.#state === 'active') {
+      const isOpen = this.transaction.state !== 'idle'
+      if (isOpen && hasPassed(idleMs, config.idleTransactionTimeoutMs))
+        this.close(new ProxyError('idle_transaction_timeout'))
+      else if (!isOpen && hasPassed(idleMs, config.clientIdleTimeoutMs))
+        this.close(new ProxyError('client_idle_timeout'))
+    }
+    if (hasPassed(transactionMs, config.transactionTimeoutMs))
+      this.close(new ProxyError('transaction_timeout'))
   }
 
   /** Starts delivery: the log-in is over. */
@@ -362,6 +391,7 @@ export class Session implements Receiver, Waiter, RelayOwner {
   onReport(name: string, value: string): boolean {
     if (name === 'in_hot_standby') return false
     this.carried.report(name, value, this.#server?.defaults.get(name))
+    this.#told.set(name, value)
     return true
   }
 
@@ -498,7 +528,7 @@ export class Session implements Receiver, Waiter, RelayOwner {
       consistency: this.pool.config.consistency,
       nowMs,
       boundFor: (dirtySinceMs) => pools.boundFor(dirtySinceMs),
-      isEligible: (member) => pools.isEligible(member),
+      isEligible: (member) => memberOf(pools.topology, member)?.eligible === true,
     })
   }
 
@@ -515,6 +545,7 @@ export class Session implements Receiver, Waiter, RelayOwner {
       if (this.#server !== server) return
       if (error === null) {
         server.settings = wanted
+        this.#tellParameters(server)
         this.#activate(server)
         return
       }
@@ -524,6 +555,15 @@ export class Session implements Receiver, Waiter, RelayOwner {
       this.#answerRefused(error)
       this.#advance()
     })
+  }
+
+  /** The settings in force now, where the server spells them otherwise than the client was told. */
+  #tellParameters(server: ServerConnection): void {
+    for (const [name, value] of server.parameters) {
+      if (SAID_ONCE.has(name) || this.welcome(name) === value) continue
+      this.#told.set(name, value)
+      this.send(parameterStatus(name, value))
+    }
   }
 
   #activate(server: ServerConnection): void {
@@ -729,6 +769,20 @@ export class Session implements Receiver, Waiter, RelayOwner {
 }
 
 const NO_TEXTS: readonly string[] = []
+
+/** What a client is told at its log-in and never again, whichever server answers. */
+const SAID_ONCE: ReadonlySet<string> = new Set([
+  'in_hot_standby',
+  'integer_datetimes',
+  'is_superuser',
+  'server_encoding',
+  'server_version',
+])
+
+/** A limit of 0 is none. */
+function hasPassed(durationMs: number, limitMs: number): boolean {
+  return limitMs > 0 && durationMs > limitMs
+}
 
 function isUnclean(statement: Statement): boolean {
   return statement.unclean

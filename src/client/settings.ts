@@ -109,7 +109,7 @@ export class SessionSettings {
     if (value === fallback && !this.baseline.entries.has(key))
       this.#change(withoutSetting(this.#current, key), false)
     else if (!this.#current.entries.has(key) || value !== fallback)
-      this.#change(withSetting(this.#current, key, configStatement(key, value)), false)
+      this.#change(withSetting(this.#current, key, latin1Statement(key, value)), false)
   }
 
   /** The server is free again: what it has now is what `current` says. */
@@ -122,4 +122,9 @@ export class SessionSettings {
     this.#current = next
     if (isStatement) this.#isTouched = true
   }
+}
+
+/** Statement texts are latin1 strings of their bytes. */
+export function latin1Statement(name: string, value: string): string {
+  return Buffer.from(configStatement(name, value)).toString('latin1')
 }

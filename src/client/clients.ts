@@ -1,0 +1,447 @@
+/**
+ * All clients of one worker: limits, log-ins, cancel requests, timeouts, and the facts about them.
+ * It opens no server and reads no statement.
+ */
+import { type Clock, type Timer, wait } from '../base/clock.ts'
+import { ProxyError, reasonOf } from '../base/errors.ts'
+import type { Log } from '../base/log.ts'
+import type { Config } from '../config/config.ts'
+import type { Channel } from '../net/channel.ts'
+import { tlsText } from '../net/tls.ts'
+import type { Statements } from '../routing/statements.ts'
+import type { Pool } from '../server/pool.ts'
+import type { Pools } from '../server/pools.ts'
+import { PreparedRegistry } from '../server/prepared.ts'
+import { internSettings, type Settings } from '../server/settings.ts'
+import {
+  authenticationOk,
+  backendKeyData,
+  errorResponse,
+  noticeResponse,
+  parameterStatus,
+  READY_IDLE,
+} from '../wire/messages.ts'
+import { type CancelKey, CancelKeys, workerOf } from './cancel.ts'
+import { ClientCounters } from './counters.ts'
+import type { ClientFacts, ClientsFacts } from './facts.ts'
+import { acceptClient, type LoginContext, type SessionArrival } from './login.ts'
+import { Passthrough } from './passthrough.ts'
+import type { SessionServices } from './services.ts'
+import { Session } from './session.ts'
+import { latin1Statement } from './settings.ts'
+
+export interface ClientsDeps {
+  readonly worker: number
+  readonly clock: Clock
+  readonly log: Log
+  readonly pools: Pools
+  config(): Config
+  login(): LoginContext
+  statements(database: string): Statements
+  /** A client of the console logged in; the channel is handed over. */
+  onConsole(arrival: SessionArrival): void
+  /** A cancel request for a key of another worker. */
+  onForeignCancel(worker: number, processId: number, secret: Buffer): void
+  /** A database of servers is in use: its functions have to be known. */
+  onDatabaseUsed(serverDatabase: string): void
+}
+
+interface Replica {
+  readonly id: number
+  readonly arrival: SessionArrival
+  readonly link: Passthrough
+  readonly connectedWallMs: number
+}
+
+/** Limits and timeouts are looked at this often. */
+const TICK_MS = 250
+/** A cancel connection is closed after this, found or not. */
+const CANCEL_LINGER_MS = 10
+
+export class Clients {
+  readonly counters = new ClientCounters()
+  readonly #deps: ClientsDeps
+  readonly #sessions = new Map<number, Session>()
+  readonly #replicas = new Map<number, Replica>()
+  readonly #keys: CancelKeys<Session>
+  readonly #cancelKeys = new Map<number, CancelKey>()
+  readonly #byDatabase = new Map<string, number>()
+  readonly #byUser = new Map<string, number>()
+  readonly #services: SessionServices
+  readonly #ticker: Timer
+  #loggingIn = 0
+  #serial = 0
+  #drainingBecause: ProxyError | null = null
+  #onEmpty: (() => void) | null = null
+
+  constructor(deps: ClientsDeps) {
+    this.#deps = deps
+    this.#keys = new CancelKeys(deps.worker)
+    this.#services = {
+      clock: deps.clock,
+      log: deps.log,
+      pools: deps.pools,
+      registry: new PreparedRegistry(),
+      counters: this.counters,
+      config: deps.config,
+      statements: deps.statements,
+      onSessionClosed: (session, reason) => this.#onSessionClosed(session, reason),
+    }
+    this.#ticker = deps.clock.every(TICK_MS, () => this.#tick())
+  }
+
+  get count(): number {
+    return this.#sessions.size + this.#replicas.size
+  }
+
+  /** A connection came. */
+  accept(channel: Channel): void {
+    if (this.#loggingIn >= this.#share(this.#deps.config().pgsteer.clientLoginWaitersMax)) {
+      this.#refuse(channel, new ProxyError('max_client_conn'))
+      return
+    }
+    this.#loggingIn += 1
+    this.#logIn(channel)
+      .catch((error: unknown) => {
+        this.counters.loginFailures += 1
+        const { remoteAddress: address, remotePort: port } = channel
+        this.#deps.log.info({ address, port, reason: reasonOf(error) }, 'log-in failed')
+      })
+      .finally(() => {
+        this.#loggingIn -= 1
+      })
+  }
+
+  /** A cancel request, ours or handed over by another worker. */
+  cancel(processId: number, secret: Buffer): void {
+    this.#keys.find(processId, secret)?.cancel()
+  }
+
+  kill(clientId: number): boolean {
+    const session = this.#sessions.get(clientId)
+    session?.close(new ProxyError('admin_disconnect'))
+    return session !== undefined
+  }
+
+  /** Closes the clients of one database, or all of them. */
+  killDatabase(database: string | null, error: ProxyError): void {
+    for (const session of this.#sessions.values())
+      if (database === null || session.database === database) session.close(error)
+  }
+
+  /**
+   * Lets clients go: those that are between transactions at once when `force` is set, the others
+   * when they leave. Resolves when none is left.
+   */
+  drain(error: ProxyError, force: boolean): Promise<void> {
+    this.#drainingBecause = error
+    if (force) this.#closeIdle(error)
+    if (this.count === 0) return Promise.resolve()
+    return new Promise((resolve) => {
+      this.#onEmpty = resolve
+    })
+  }
+
+  destroy(error: ProxyError): void {
+    this.#ticker.cancel()
+    for (const session of this.#sessions.values()) session.close(error)
+    for (const replica of this.#replicas.values()) replica.link.onClosed()
+  }
+
+  facts(): ClientsFacts {
+    const { counters } = this
+    return {
+      clients: [
+        ...[...this.#sessions.values()].map((session) => this.#sessionFacts(session)),
+        ...[...this.#replicas.values()].map(replicaFacts),
+      ],
+      loginClients: this.#loggingIn,
+      stats: counters.statsFacts(),
+      queueTime: counters.queueTime.facts(),
+      queryTime: counters.queryTime.facts(),
+      routesByReason: counters.routes.facts(),
+      pinsByReason: counters.pins.facts(),
+      errorsBySqlstate: counters.errors.facts(),
+      healedBySqlstate: counters.healed.facts(),
+      disconnectsByReason: counters.disconnects.facts(),
+      loginFailures: counters.loginFailures,
+      cancelsForwarded: counters.cancelsForwarded,
+      holdsStarted: counters.holdsStarted,
+      holdsExpired: counters.holdsExpired,
+    }
+  }
+
+  async #logIn(channel: Channel): Promise<void> {
+    const arrival = await acceptClient(channel, this.#deps.login())
+    if (arrival.kind === 'cancel') {
+      await this.#onCancelRequest(channel, arrival.processId, arrival.secret)
+      return
+    }
+    if (arrival.isConsole) {
+      this.#deps.onConsole(arrival)
+      return
+    }
+    try {
+      await this.#admit(arrival)
+    } catch (error) {
+      this.#refuse(channel, error)
+      throw error
+    }
+  }
+
+  async #onCancelRequest(channel: Channel, processId: number, secret: Buffer): Promise<void> {
+    const worker = workerOf(processId)
+    if (worker === this.#deps.worker) this.cancel(processId, secret)
+    else this.#deps.onForeignCancel(worker, processId, secret)
+    await wait(this.#deps.clock, CANCEL_LINGER_MS)
+    channel.close()
+  }
+
+  async #admit(arrival: SessionArrival): Promise<void> {
+    if (this.#drainingBecause !== null) throw new ProxyError('shutting_down')
+    this.#checkLimits(arrival)
+    const pool = this.#deps.pools.pool(arrival.database, arrival.user, arrival.secret)
+    this.#deps.onDatabaseUsed(pool.config.serverDatabase)
+    if (arrival.replication !== null) {
+      await this.#link(arrival, pool)
+      return
+    }
+    const welcome = await pool.welcome()
+    if (arrival.channel.isClosed) return
+    // Others may have come while the first server of the pool was opened.
+    this.#checkLimits(arrival)
+    this.#start(arrival, pool, welcome)
+  }
+
+  #checkLimits(arrival: SessionArrival): void {
+    const { pgbouncer, databases, users } = this.#deps.config()
+    const database = databases.get(arrival.database)
+    const user = users.get(arrival.user)
+    const databaseMax = database?.maxDbClientConnections ?? pgbouncer.maxDbClientConnections
+    const userMax = user?.maxUserClientConnections ?? pgbouncer.maxUserClientConnections
+    if (this.count >= this.#share(pgbouncer.maxClientConn)) throw new ProxyError('max_client_conn')
+    if (isReached(this.#byDatabase.get(arrival.database), this.#share(databaseMax)))
+      throw new ProxyError('max_db_client_connections')
+    if (isReached(this.#byUser.get(arrival.user), this.#share(userMax)))
+      throw new ProxyError('max_user_client_connections')
+  }
+
+  #start(arrival: SessionArrival, pool: Pool, served: ReadonlyMap<string, string>): void {
+    const { channel, database, user } = arrival
+    this.#serial += 1
+    const welcome = welcomeOf(served, arrival.startup, pool)
+    const session = new Session({
+      id: this.#serial,
+      channel,
+      user,
+      database,
+      pool,
+      baseline: baselineOf(arrival.startup, this.#addHost(channel)),
+      welcome,
+      services: this.#services,
+    })
+    this.#sessions.set(session.clientId, session)
+    pool.join()
+    const key = this.#keys.give(session, arrival.protocolMinor)
+    this.#cancelKeys.set(session.clientId, key)
+    count(this.#byDatabase, database, 1)
+    count(this.#byUser, user, 1)
+    this.counters.stats(database).clientLogins += 1
+    if (this.#deps.config().pgbouncer.logConnections)
+      this.#deps.log.info(
+        { client: session.clientId, database, user, address: channel.remoteAddress },
+        'client logged in',
+      )
+    channel.write(this.#welcomeFrames(welcome, key))
+    session.begin()
+  }
+
+  #welcomeFrames(welcome: ReadonlyMap<string, string>, key: CancelKey): Buffer {
+    const notice = this.#deps.config().pgbouncer.loginNotifyMessage
+    const frames = [authenticationOk()]
+    for (const [name, value] of welcome) frames.push(parameterStatus(name, value))
+    frames.push(backendKeyData(key.processId, key.secret))
+    if (notice !== null && notice !== '') frames.push(noticeResponse(notice))
+    frames.push(READY_IDLE)
+    return Buffer.concat(frames)
+  }
+
+  async #link(arrival: SessionArrival, pool: Pool): Promise<void> {
+    const { channel, startup: parameters } = arrival
+    this.#serial += 1
+    const id = this.#serial
+    const link = new Passthrough(channel, () => {
+      this.#replicas.delete(id)
+      this.#checkEmpty()
+    })
+    const server = await pool.openReplication(
+      {
+        replication: arrival.replication ?? 'physical',
+        role: pool.config.route === 'replica' ? 'replica' : 'primary',
+        parameters,
+      },
+      link,
+    )
+    if (channel.isClosed) {
+      pool.discard(server, new ProxyError('server_lost'))
+      return
+    }
+    this.#replicas.set(id, { id, arrival, link, connectedWallMs: this.#deps.clock.wallMs() })
+    const frames = [authenticationOk()]
+    for (const [name, value] of server.parameters) frames.push(parameterStatus(name, value))
+    frames.push(backendKeyData(server.processId, server.cancelSecret), READY_IDLE)
+    channel.write(Buffer.concat(frames))
+    link.begin(server)
+  }
+
+  #addHost(channel: Channel): string {
+    if (!this.#deps.config().pgbouncer.applicationNameAddHost) return ''
+    return ` - ${channel.remoteAddress}:${channel.remotePort}`
+  }
+
+  #refuse(channel: Channel, error: unknown): void {
+    const told =
+      error instanceof ProxyError ? error : new ProxyError('internal', { reason: reasonOf(error) })
+    this.counters.errors.add(told.wireSqlstate(this.#deps.config().pgsteer.errorCodes))
+    channel.write(errorResponse(told, this.#deps.config().pgsteer.errorCodes))
+    channel.close()
+  }
+
+  #onSessionClosed(session: Session, reason: string): void {
+    this.#sessions.delete(session.clientId)
+    session.pool.leave()
+    const key = this.#cancelKeys.get(session.clientId)
+    if (key !== undefined) this.#keys.take(key)
+    this.#cancelKeys.delete(session.clientId)
+    count(this.#byDatabase, session.database, -1)
+    count(this.#byUser, session.user, -1)
+    this.counters.disconnects.add(reason)
+    if (this.#deps.config().pgbouncer.logDisconnections) {
+      const { clientId: client, database, user } = session
+      this.#deps.log.info({ client, database, user, reason }, 'client gone')
+    }
+    this.#checkEmpty()
+  }
+
+  #checkEmpty(): void {
+    if (this.count > 0) return
+    this.#onEmpty?.()
+    this.#onEmpty = null
+  }
+
+  #closeIdle(error: ProxyError): void {
+    for (const session of this.#sessions.values())
+      if (session.isBetweenTransactions) session.close(error)
+  }
+
+  #tick(): void {
+    const nowMs = this.#deps.clock.nowMs()
+    for (const session of this.#sessions.values()) session.checkTime(nowMs)
+    const draining = this.#drainingBecause
+    if (draining?.code === 'server_shutting_down') this.#closeIdle(draining)
+  }
+
+  /** This worker's part of a limit; 0 is no limit. */
+  #share(limit: number): number {
+    return limit === 0
+      ? Number.POSITIVE_INFINITY
+      : Math.ceil(limit / this.#deps.config().pgsteer.workers)
+  }
+
+  #sessionFacts(session: Session): ClientFacts {
+    const { clock } = this.#deps
+    const { channel, server } = session
+    return {
+      id: session.clientId,
+      database: session.database,
+      user: session.user,
+      state: session.clientState,
+      address: channel.remoteAddress,
+      port: channel.remotePort,
+      localAddress: channel.localAddress,
+      localPort: channel.localPort,
+      connectedWallMs: session.connectedWallMs,
+      requestWallMs: session.requestWallMs,
+      waitMs: session.state === 'waiting' ? clock.nowMs() - session.waitingSinceMs : 0,
+      closeNeeded: false,
+      serverId: server?.id ?? null,
+      serverMember: server?.identity.member ?? null,
+      tls: tlsText(channel.tls),
+      applicationName: session.applicationName,
+      preparedStatements: session.prepared.size,
+      replication: 'none',
+      routeReason: session.routeReason,
+      pinReasons: session.pins.reasons,
+      waitReason: session.waitReason,
+      cancels: session.cancels,
+    }
+  }
+}
+
+function replicaFacts(replica: Replica): ClientFacts {
+  const { arrival, link } = replica
+  const { channel } = arrival
+  return {
+    id: replica.id,
+    database: arrival.database,
+    user: arrival.user,
+    state: 'active',
+    address: channel.remoteAddress,
+    port: channel.remotePort,
+    localAddress: channel.localAddress,
+    localPort: channel.localPort,
+    connectedWallMs: replica.connectedWallMs,
+    requestWallMs: replica.connectedWallMs,
+    waitMs: 0,
+    closeNeeded: false,
+    serverId: link.server?.id ?? null,
+    serverMember: link.server?.identity.member ?? null,
+    tls: tlsText(channel.tls),
+    applicationName: arrival.startup.get('application_name') ?? '',
+    preparedStatements: 0,
+    replication: arrival.replication ?? 'none',
+    routeReason: null,
+    pinReasons: ['replication'],
+    waitReason: null,
+    cancels: 0,
+  }
+}
+
+/** The settings that the startup packet asked for, as statements. */
+function baselineOf(startup: ReadonlyMap<string, string>, host: string): Settings {
+  const entries = new Map<string, string>()
+  for (const [name, value] of startup) {
+    const full = name === 'application_name' ? `${value}${host}` : value
+    entries.set(name, latin1Statement(name, full))
+  }
+  return internSettings(entries)
+}
+
+/**
+ * What the client is told at its log-in. A session reports the role of its route, never that of the
+ * server that happens to answer.
+ */
+function welcomeOf(
+  served: ReadonlyMap<string, string>,
+  startup: ReadonlyMap<string, string>,
+  pool: Pool,
+): Map<string, string> {
+  const welcome = new Map(served)
+  for (const name of served.keys()) {
+    const asked = startup.get(name.toLowerCase())
+    if (asked !== undefined) welcome.set(name, asked)
+  }
+  if (welcome.has('in_hot_standby') && pool.config.isRouted)
+    welcome.set('in_hot_standby', pool.config.route === 'replica' ? 'on' : 'off')
+  return welcome
+}
+
+function isReached(current: number | undefined, limit: number): boolean {
+  return (current ?? 0) >= limit
+}
+
+function count(counts: Map<string, number>, key: string, change: number): void {
+  const next = (counts.get(key) ?? 0) + change
+  if (next > 0) counts.set(key, next)
+  else counts.delete(key)
+}

@@ -1,0 +1,402 @@
+/**
+ * The control process: learns who is primary and who lags, reads the functions of each database,
+ * serves HTTP, and runs what the console asks for over all workers. Workers go on without it.
+ */
+import { StatsWindow } from './admin/averages.ts'
+import { type Actions, runCommand } from './admin/commands.ts'
+import {
+  type AdminState,
+  type ClusterFacts,
+  type FactsDetail,
+  processFacts,
+  type ShutdownMode,
+  type Snapshot,
+  type WorkerFacts,
+} from './admin/facts.ts'
+import { localId, mergeFacts, Retired } from './admin/merge.ts'
+import type { RouteExplanation } from './admin/views/cluster.ts'
+import { systemClock } from './base/clock.ts'
+import { reasonOf } from './base/errors.ts'
+import type { Log } from './base/log.ts'
+import { FunctionReader } from './cluster/functions.ts'
+import { EMPTY_TOPOLOGY, type Topology } from './cluster/topology.ts'
+import { Watcher } from './cluster/watcher.ts'
+import type { Config } from './config/config.ts'
+import { createApp } from './http/app.ts'
+import { childLink, type Link, type WorkerAct } from './link.ts'
+import { FATAL_EXIT, processLog } from './main.ts'
+import {
+  CATALOGUE_QUERY,
+  type CatalogueFacts,
+  catalogueOf,
+  EMPTY_CATALOGUE,
+  factsOf,
+} from './routing/catalogue.ts'
+import { explainRoute } from './routing/explain.ts'
+import { VERSION } from './version.ts'
+
+const clock = systemClock
+/** A worker that does not answer in this time is left out of what is shown. */
+const FACTS_MS = 2000
+const FUNCTIONS_MS = 10_000
+/** A function that becomes VOLATILE is treated as proved for at most so long. */
+const FUNCTIONS_REFRESH_MS = 30_000
+
+class Control implements Actions {
+  #config: Config
+  readonly #log: Log
+  readonly #link: Link
+  #topology: Topology = EMPTY_TOPOLOGY
+  readonly #watcher: Watcher | null
+  readonly #functions: FunctionReader | null
+  readonly #catalogues = new Map<string, CatalogueFacts>()
+  readonly #databases = new Set<string>()
+  readonly #busyWorkers = new Set<number>()
+  readonly #window = new StatsWindow(clock)
+  readonly #retired = new Retired()
+  readonly #lastFacts = new Map<number, WorkerFacts>()
+  readonly #startedWallMs = clock.wallMs()
+  #state: AdminState
+  #primarySinceWallMs: number | null = null
+  #withoutPrimaryMs = 0
+  #primaryLostMs: number | null = clock.nowMs()
+  #serial = 0
+  #http: ReturnType<typeof createApp> | null = null
+
+  constructor(link: Link, config: Config) {
+    this.#link = link
+    this.#config = config
+    this.#log = processLog(config, 'control')
+    this.#state = {
+      isPaused: false,
+      shutdown: null,
+      pausedDatabases: [],
+      disabledDatabases: [],
+      reloads: 0,
+      reloadsFailed: 0,
+      reloadedWallMs: clock.wallMs(),
+    }
+    this.#watcher = this.#makeWatcher()
+    this.#functions = this.#makeFunctionReader()
+  }
+
+  async start(): Promise<void> {
+    this.#hear()
+    clock.every(this.#config.pgbouncer.statsPeriodMs, () => this.#turnStats())
+    await this.#watcher?.start()
+    this.#functions?.start()
+    await this.#listen()
+    for (let worker = 0; worker < this.#config.pgsteer.workers; worker += 1) this.#greet(worker)
+  }
+
+  /** Port 0 turns HTTP off. */
+  async #listen(): Promise<void> {
+    const { httpAddr: host, httpPort: port } = this.#config.pgsteer
+    if (port === 0) return
+    this.#http = createApp({ actions: this, clock, log: this.#log })
+    await this.#http.listen({ host, port })
+    this.#log.info({ host, port }, 'HTTP is listening')
+  }
+
+  #hear(): void {
+    this.#link.on(
+      {
+        hello: ({ worker }) => this.#greet(worker),
+        config: ({ config }) => this.#onConfig(config),
+        busy: ({ worker, busy }) => this.#onBusy(worker, busy),
+        database_used: ({ database }) => this.#onDatabaseUsed(database),
+      },
+      {
+        execute: ({ sql, role }) => runCommand(sql, role, this, this.#config.pgsteer.errorCodes),
+      },
+    )
+  }
+
+  #makeWatcher(): Watcher | null {
+    const { cluster, pgsteer } = this.#config
+    if (cluster === null) return null
+    return new Watcher({
+      cluster,
+      limits: pgsteer,
+      memberAddress: pgsteer.memberAddress,
+      clock,
+      log: this.#log,
+      publish: (topology) => this.#publish(topology),
+    })
+  }
+
+  #makeFunctionReader(): FunctionReader | null {
+    const { cluster } = this.#config
+    const watcher = this.#watcher
+    if (cluster === null || watcher === null) return null
+    return new FunctionReader({
+      access: {
+        user: cluster.probeUser,
+        password: cluster.probePassword ?? '',
+        database: cluster.probeDatabase,
+        timeoutMs: FUNCTIONS_MS,
+        tls: { mode: cluster.probeTlsSslmode },
+      },
+      clock,
+      log: this.#log,
+      query: CATALOGUE_QUERY,
+      refreshMs: FUNCTIONS_REFRESH_MS,
+      addresses: () => watcher.addresses(),
+      publish: (database, rows) => this.#onFunctions(database, rows),
+    })
+  }
+
+  /** A worker that was just started is told everything. */
+  #greet(worker: number): void {
+    const previous = this.#lastFacts.get(worker)
+    if (previous !== undefined) this.#retired.add(previous)
+    this.#lastFacts.delete(worker)
+    this.#link.tell(worker, 'state', { state: this.#state })
+    this.#link.tell(worker, 'topology', { topology: this.#topology })
+    for (const facts of this.#catalogues.values()) this.#link.tell(worker, 'catalogue', { facts })
+  }
+
+  #publish(topology: Topology): void {
+    this.#countPrimary(topology)
+    this.#topology = topology
+    this.#tellWorkers('topology', { topology })
+  }
+
+  #countPrimary(topology: Topology): void {
+    const hadOne = this.#topology.primary !== null
+    const hasOne = topology.primary !== null
+    const nowMs = clock.nowMs()
+    if (hasOne && (!hadOne || topology.term !== this.#topology.term))
+      this.#primarySinceWallMs = clock.wallMs()
+    if (hasOne && this.#primaryLostMs !== null) {
+      this.#withoutPrimaryMs += nowMs - this.#primaryLostMs
+      this.#primaryLostMs = null
+    }
+    if (!hasOne) {
+      this.#primarySinceWallMs = null
+      this.#primaryLostMs ??= nowMs
+    }
+  }
+
+  #onFunctions(database: string, rows: readonly Readonly<Record<string, unknown>>[]): void {
+    this.#serial += 1
+    const facts = factsOf(database, this.#serial, rows.map(catalogueRow))
+    this.#catalogues.set(database, facts)
+    this.#tellWorkers('catalogue', { facts })
+  }
+
+  #onDatabaseUsed(database: string): void {
+    this.#databases.add(database)
+    this.#functions?.setDatabases([...this.#databases])
+  }
+
+  #onBusy(worker: number, busy: boolean): void {
+    if (busy) this.#busyWorkers.add(worker)
+    else this.#busyWorkers.delete(worker)
+    this.#watcher?.setBusy(this.#busyWorkers.size > 0)
+  }
+
+  #onConfig(config: Config): void {
+    this.#config = config
+    if (config.cluster !== null) this.#watcher?.reload(config.cluster)
+  }
+
+  #tellWorkers(name: 'topology', body: { topology: Topology }): void
+  #tellWorkers(name: 'catalogue', body: { facts: CatalogueFacts }): void
+  #tellWorkers(name: 'topology' | 'catalogue', body: never): void {
+    for (const worker of this.#workers()) this.#link.tell(worker, name, body)
+  }
+
+  #workers(): number[] {
+    return Array.from({ length: this.#config.pgsteer.workers }, (_, worker) => worker)
+  }
+
+  async #everyWorker(act: WorkerAct): Promise<boolean> {
+    const answers = await Promise.all(
+      this.#workers().map((worker) => this.#link.ask(worker, 'act', act, 0)),
+    )
+    return answers.some(Boolean)
+  }
+
+  async #askFacts(detail: FactsDetail): Promise<WorkerFacts[]> {
+    const asked = this.#workers().map(async (worker) => {
+      try {
+        const facts = await this.#link.ask(worker, 'facts', { detail }, FACTS_MS)
+        this.#lastFacts.set(worker, facts)
+        return facts
+      } catch {
+        // A worker that is gone or stuck is missing in what is shown, and that is seen there.
+        return null
+      }
+    })
+    return (await Promise.all(asked)).filter((facts) => facts !== null)
+  }
+
+  #turnStats(): void {
+    this.#askFacts('counts')
+      .then((facts) => {
+        const merged = mergeFacts(facts, this.#config.pgsteer.workers, this.#retired.clients)
+        this.#window.turn(merged.clients.stats)
+      })
+      .catch((error: unknown) => this.#log.error(`stats: ${reasonOf(error)}`))
+  }
+
+  // What the console and HTTP do.
+
+  async snapshot(detail: FactsDetail): Promise<Snapshot> {
+    const workers = await this.#askFacts(detail)
+    const facts = mergeFacts(workers, this.#config.pgsteer.workers, this.#retired.clients)
+    return {
+      version: VERSION,
+      wallMs: clock.wallMs(),
+      nowMs: clock.nowMs(),
+      startedWallMs: this.#startedWallMs,
+      config: this.#config,
+      topology: this.#topology,
+      cluster: this.#clusterFacts(),
+      state: this.#state,
+      facts,
+      workersWanted: this.#config.pgsteer.workers,
+      averages: this.#window.averages(facts.clients.stats),
+      control: processFacts(),
+      dns: [],
+    }
+  }
+
+  config(): Config {
+    return this.#config
+  }
+
+  state(): AdminState {
+    return this.#state
+  }
+
+  async reload(): Promise<readonly string[]> {
+    try {
+      const notes = await this.#link.ask('main', 'reload', null, 0)
+      this.#set({ reloads: this.#state.reloads + 1, reloadedWallMs: clock.wallMs() })
+      return notes
+    } catch (error) {
+      this.#set({ reloadsFailed: this.#state.reloadsFailed + 1 })
+      this.#log.error(`RELOAD failed, the running configuration stays: ${reasonOf(error)}`)
+      throw error
+    }
+  }
+
+  async pause(database: string | null): Promise<void> {
+    if (database === null) this.#set({ isPaused: true })
+    else this.#set({ pausedDatabases: [...this.#state.pausedDatabases, database] })
+    await this.#everyWorker({ verb: 'pause', database })
+  }
+
+  async resume(database: string | null): Promise<void> {
+    const pausedDatabases =
+      database === null ? [] : this.#state.pausedDatabases.filter((name) => name !== database)
+    this.#set({ isPaused: database === null ? false : this.#state.isPaused, pausedDatabases })
+    await this.#everyWorker({ verb: 'resume', database })
+  }
+
+  async disable(database: string): Promise<void> {
+    this.#set({ disabledDatabases: [...this.#state.disabledDatabases, database] })
+    await this.#everyWorker({ verb: 'disable', database })
+  }
+
+  async enable(database: string): Promise<void> {
+    const disabledDatabases = this.#state.disabledDatabases.filter((name) => name !== database)
+    this.#set({ disabledDatabases })
+    await this.#everyWorker({ verb: 'enable', database })
+  }
+
+  async reconnect(database: string | null): Promise<void> {
+    if (database === null) this.#watcher?.forget()
+    await this.#everyWorker({ verb: 'reconnect', database })
+  }
+
+  async kill(database: string | null): Promise<void> {
+    if (database === null) this.#set({ isPaused: true })
+    else this.#set({ pausedDatabases: [...this.#state.pausedDatabases, database] })
+    await this.#everyWorker({ verb: 'kill', database })
+  }
+
+  killClient(id: number): Promise<boolean> {
+    const { worker, id: local } = localId(id, this.#config.pgsteer.workers)
+    return this.#link.ask(worker, 'act', { verb: 'kill_client', id: local }, FACTS_MS)
+  }
+
+  async waitClose(database: string | null): Promise<void> {
+    await this.#everyWorker({ verb: 'wait_close', database })
+  }
+
+  async shutdown(mode: ShutdownMode): Promise<void> {
+    this.#set({ shutdown: mode })
+    await this.#link.ask('main', 'stop', { mode }, 0)
+  }
+
+  async set(key: string, value: string): Promise<void> {
+    await this.#link.ask('main', 'set', { key, value }, 0)
+  }
+
+  explainRoute(sql: string, database: string | null): Promise<readonly RouteExplanation[]> {
+    const facts = this.#catalogues.get(database ?? this.#config.cluster?.probeDatabase ?? '')
+    const catalogue = facts === undefined ? EMPTY_CATALOGUE : catalogueOf(facts)
+    return Promise.resolve(
+      explainRoute(sql, { catalogue, topology: this.#topology, pgsteer: this.#config.pgsteer }),
+    )
+  }
+
+  #set(change: Partial<AdminState>): void {
+    this.#state = { ...this.#state, ...change }
+  }
+
+  #clusterFacts(): ClusterFacts {
+    const facts = this.#watcher?.facts()
+    const lostMs = this.#primaryLostMs === null ? 0 : clock.nowMs() - this.#primaryLostMs
+    let probesFailed = 0
+    for (const failures of facts?.probeFailures.values() ?? []) probesFailed += failures
+    return {
+      source: facts?.source ?? null,
+      sourceState: facts?.sourceAnswers === true ? 'connected' : 'lost',
+      sourceError: facts?.sourceTrouble ?? '',
+      failovers: facts?.failovers ?? 0,
+      primarySinceWallMs: this.#primarySinceWallMs,
+      withoutPrimaryMs: this.#watcher === null ? 0 : this.#withoutPrimaryMs + lostMs,
+      probesFailed,
+    }
+  }
+
+  async stop(): Promise<void> {
+    await this.#http?.close()
+    this.#functions?.stop()
+    await this.#watcher?.stop()
+  }
+}
+
+function catalogueRow(row: Readonly<Record<string, unknown>>) {
+  return {
+    name: String(row['name']),
+    is_volatile: row['is_volatile'] === true,
+    is_user: row['is_user'] === true,
+  }
+}
+
+/** Signals go to the supervisor; it ends this process by SIGTERM, last of all. */
+for (const signal of ['SIGINT', 'SIGHUP', 'SIGUSR1', 'SIGUSR2', 'SIGQUIT'] as const)
+  process.on(signal, () => {})
+process.on('disconnect', () => process.exit(1))
+
+const link = childLink('control')
+link.on(
+  {
+    start: ({ config }) => {
+      const control = new Control(link, config)
+      process.on('SIGTERM', () => {
+        control.stop().finally(() => process.exit(0))
+      })
+      control.start().catch((error: unknown) => {
+        processLog(config, 'control').fatal(reasonOf(error))
+        process.exit(FATAL_EXIT)
+      })
+    },
+  },
+  {},
+)

@@ -1,0 +1,215 @@
+/**
+ * Messages between the processes: the supervisor, the control process and the workers. The
+ * supervisor carries what two others say to each other. Values cross by structured clone.
+ */
+
+import type { ConsoleResult, ConsoleRole } from './admin/commands.ts'
+import type { AdminState, FactsDetail, ShutdownMode, WorkerFacts } from './admin/facts.ts'
+import { type Clock, systemClock } from './base/clock.ts'
+import { invariant } from './base/invariant.ts'
+import type { Topology } from './cluster/topology.ts'
+import type { Config } from './config/config.ts'
+import type { CatalogueFacts } from './routing/catalogue.ts'
+
+/** Workers by their number from 0. */
+export type Station = 'main' | 'control' | number
+
+/** What is said without an answer. */
+export interface Tellings {
+  /** To a child, first of all. */
+  start: { readonly config: Config; readonly mockSeed: Uint8Array; readonly worker: number }
+  /** A worker is up: it wants to know everything. */
+  hello: { readonly worker: number }
+  config: { readonly config: Config }
+  topology: { readonly topology: Topology }
+  catalogue: { readonly facts: CatalogueFacts }
+  state: { readonly state: AdminState }
+  busy: { readonly worker: number; readonly busy: boolean }
+  database_used: { readonly database: string }
+  cancel: { readonly processId: number; readonly secret: Uint8Array }
+  /** A child goes down: the supervisor expects its end. */
+  shutdown: { readonly mode: ShutdownMode }
+  ready: { readonly worker: number }
+}
+
+/** What is asked and answered. */
+export interface Questions {
+  facts: { readonly ask: { readonly detail: FactsDetail }; readonly answer: WorkerFacts }
+  execute: {
+    readonly ask: { readonly sql: string; readonly role: ConsoleRole }
+    readonly answer: ConsoleResult
+  }
+  act: { readonly ask: WorkerAct; readonly answer: boolean }
+  reload: { readonly ask: null; readonly answer: readonly string[] }
+  set: { readonly ask: { readonly key: string; readonly value: string }; readonly answer: null }
+  stop: { readonly ask: { readonly mode: ShutdownMode }; readonly answer: null }
+}
+
+/** What the control process has a worker do; answered when it is done. */
+export type WorkerAct =
+  | {
+      readonly verb: 'pause' | 'resume' | 'reconnect' | 'kill' | 'wait_close'
+      readonly database: string | null
+    }
+  | { readonly verb: 'disable' | 'enable'; readonly database: string }
+  | { readonly verb: 'kill_client'; readonly id: number }
+
+interface Envelope {
+  readonly from: Station
+  readonly to: Station
+  readonly name: string
+  readonly body: unknown
+  /** A question and its answer carry the same number. */
+  readonly question: number | null
+  readonly isAnswer: boolean
+  readonly failure: string | null
+}
+
+type TellingHandlers = { [K in keyof Tellings]?: (body: Tellings[K], from: Station) => void }
+type QuestionHandlers = {
+  [K in keyof Questions]?: (
+    ask: Questions[K]['ask'],
+    from: Station,
+  ) => Promise<Questions[K]['answer']>
+}
+
+interface Asked {
+  readonly resolve: (body: unknown) => void
+  readonly reject: (error: Error) => void
+  readonly to: Station
+}
+
+/** Questions under way; a peer that never answers must not fill the memory. */
+const ASKED_MAX = 10_000
+
+export class Link {
+  readonly #me: Station
+  readonly #send: (envelope: Envelope) => void
+  readonly #clock: Clock
+  readonly #asked = new Map<number, Asked>()
+  #tellings: TellingHandlers = {}
+  #questions: QuestionHandlers = {}
+  #serial = 0
+
+  constructor(me: Station, send: (envelope: Envelope) => void, clock: Clock = systemClock) {
+    this.#me = me
+    this.#send = send
+    this.#clock = clock
+  }
+
+  on(tellings: TellingHandlers, questions: QuestionHandlers): void {
+    this.#tellings = tellings
+    this.#questions = questions
+  }
+
+  tell<K extends keyof Tellings>(to: Station, name: K, body: Tellings[K]): void {
+    this.#post({ to, name, body, question: null, isAnswer: false, failure: null })
+  }
+
+  /**
+   * Asks and waits for the answer.
+   *
+   * `deadlineMs`  0: as long as it takes, or until the other side is gone.
+   * Errors  rejects with the other side's sentence, at the deadline, or when it is gone.
+   */
+  ask<K extends keyof Questions>(
+    to: Station,
+    name: K,
+    ask: Questions[K]['ask'],
+    deadlineMs: number,
+  ): Promise<Questions[K]['answer']> {
+    invariant(this.#asked.size < ASKED_MAX, 'questions between processes are bounded')
+    this.#serial += 1
+    const question = this.#serial
+    return new Promise((resolve, reject) => {
+      const timer =
+        deadlineMs === 0
+          ? null
+          : this.#clock.after(deadlineMs, () => {
+              this.#asked.delete(question)
+              reject(new Error(`${String(to)} did not answer within ${deadlineMs} ms`))
+            })
+      this.#asked.set(question, {
+        to,
+        resolve: (body) => {
+          timer?.cancel()
+          resolve(body as Questions[K]['answer'])
+        },
+        reject: (error) => {
+          timer?.cancel()
+          reject(error)
+        },
+      })
+      this.#post({ to, name, body: ask, question, isAnswer: false, failure: null })
+    })
+  }
+
+  /** The other side is gone: it will not answer. */
+  lost(station: Station): void {
+    for (const [question, asked] of this.#asked)
+      if (asked.to === station) {
+        this.#asked.delete(question)
+        asked.reject(new Error(`${String(station)} is gone`))
+      }
+  }
+
+  receive(envelope: Envelope): void {
+    if (envelope.isAnswer) {
+      this.#answered(envelope)
+      return
+    }
+    if (envelope.question === null) {
+      const handle = this.#tellings[envelope.name as keyof Tellings] as
+        | ((body: unknown, from: Station) => void)
+        | undefined
+      handle?.(envelope.body, envelope.from)
+      return
+    }
+    void this.#answer(envelope)
+  }
+
+  #answered(envelope: Envelope): void {
+    const asked = this.#asked.get(envelope.question ?? 0)
+    if (asked === undefined) return
+    this.#asked.delete(envelope.question ?? 0)
+    if (envelope.failure === null) asked.resolve(envelope.body)
+    else asked.reject(new Error(envelope.failure))
+  }
+
+  async #answer(envelope: Envelope): Promise<void> {
+    const { from: to, name, question } = envelope
+    const handle = this.#questions[name as keyof Questions] as
+      | ((ask: unknown, from: Station) => Promise<unknown>)
+      | undefined
+    let body: unknown = null
+    let failure: string | null = null
+    try {
+      if (handle === undefined) throw new Error(`nobody answers ${name} here`)
+      body = await handle(envelope.body, to)
+    } catch (error) {
+      failure = error instanceof Error ? error.message : String(error)
+    }
+    this.#post({ to, name, body, question, isAnswer: true, failure })
+  }
+
+  #post(envelope: Omit<Envelope, 'from'>): void {
+    this.#send({ ...envelope, from: this.#me })
+  }
+}
+
+export function isEnvelope(message: unknown): message is Envelope {
+  return typeof message === 'object' && message !== null && 'isAnswer' in message && 'to' in message
+}
+
+/** The link of a child process to its supervisor. */
+export function childLink(me: Station): Link {
+  const link = new Link(me, (envelope) => {
+    if (process.connected) process.send?.(envelope)
+  })
+  process.on('message', (message) => {
+    if (isEnvelope(message)) link.receive(message)
+  })
+  return link
+}
+
+export type { Envelope }

@@ -1,0 +1,330 @@
+/**
+ * A data process: accepts clients, pools servers, relays. It is told the configuration, the topology
+ * and the functions of each database, and goes on with the last of each when nobody tells it more.
+ */
+
+import { CONSOLE_PARAMETERS, ConsoleSession } from './admin/console.ts'
+import { type AdminState, countClients, processFacts, type WorkerFacts } from './admin/facts.ts'
+import { KeyDeriver } from './auth/derive.ts'
+import { Lookup } from './auth/lookup.ts'
+import { type AuthRules, authRules } from './auth/rules.ts'
+import { systemClock } from './base/clock.ts'
+import { ProxyError, reasonOf } from './base/errors.ts'
+import type { Log } from './base/log.ts'
+import { Clients } from './client/clients.ts'
+import type { LoginContext, SessionArrival } from './client/login.ts'
+import { type Config } from './config/config.ts'
+import { childLink, type Link, type WorkerAct } from './link.ts'
+import { FATAL_EXIT, processLog } from './main.ts'
+import { type Listener, listen } from './net/listener.ts'
+import { ClientTls, clientTlsSettings, ServerTls, serverTlsSettings } from './net/tls.ts'
+import { catalogueOf, EMPTY_CATALOGUE } from './routing/catalogue.ts'
+import { Statements } from './routing/statements.ts'
+import { authQuery } from './server/authquery.ts'
+import type { ServerConnection } from './server/connection.ts'
+import { logIn, sendCancel } from './server/login.ts'
+import { Pools, type ShutdownMode } from './server/pools.ts'
+import type { OpenedServer, ServerTarget } from './server/target.ts'
+import { VERSION } from './version.ts'
+import { authenticationOk, parameterStatus, READY_IDLE } from './wire/messages.ts'
+
+const clock = systemClock
+const number = Number(process.argv[2])
+
+class Worker {
+  #config: Config
+  #rules: AuthRules
+  readonly #log: Log
+  readonly #link: Link
+  readonly #mockSeed: Buffer
+  readonly #deriver = new KeyDeriver()
+  readonly #clientTls: ClientTls
+  readonly #serverTls: ServerTls
+  readonly #lookup: Lookup
+  readonly #pools: Pools
+  readonly #clients: Clients
+  readonly #statements = new Map<string, Statements>()
+  readonly #consoles = new Set<ConsoleSession>()
+  readonly #startedWallMs = clock.wallMs()
+  #listener: Listener | null = null
+  #stopping: ShutdownMode | null = null
+
+  constructor(link: Link, config: Config, mockSeed: Uint8Array) {
+    this.#link = link
+    this.#config = config
+    this.#rules = authRules(config)
+    this.#mockSeed = Buffer.from(mockSeed)
+    this.#log = processLog(config, `worker${number}`)
+    this.#clientTls = new ClientTls(clientTlsSettings(config.pgbouncer))
+    this.#serverTls = new ServerTls(serverTlsSettings(config.pgbouncer))
+    this.#pools = new Pools({
+      config,
+      clock,
+      log: this.#log,
+      connect: (target) => this.#connect(target),
+      cancel: (server) => this.#cancelServer(server),
+      onBusy: (busy) => link.tell('control', 'busy', { worker: number, busy }),
+      onSecretRefused: (_database, user) => this.#lookup.forget(user),
+    })
+    this.#lookup = new Lookup({ userlist: config.userlist, query: this.#authQuery() }, clock)
+    this.#clients = new Clients({
+      worker: number,
+      clock,
+      log: this.#log,
+      pools: this.#pools,
+      config: () => this.#config,
+      login: () => this.#loginContext(),
+      statements: (database) => this.#statementsOf(database),
+      onConsole: (arrival) => this.#onConsole(arrival),
+      onForeignCancel: (worker, processId, secret) =>
+        link.tell(worker, 'cancel', { processId, secret }),
+      onDatabaseUsed: (database) => this.#onDatabaseUsed(database),
+    })
+  }
+
+  async start(): Promise<void> {
+    this.#hear()
+    const { pgbouncer } = this.#config
+    this.#listener = await listen({
+      config: this.#config,
+      log: this.#log,
+      onChannel: (channel) => this.#clients.accept(channel),
+    })
+    this.#log.info({ addresses: pgbouncer.listenAddr, port: pgbouncer.listenPort }, 'listening')
+    this.#link.tell('control', 'hello', { worker: number })
+    this.#link.tell('main', 'ready', { worker: number })
+  }
+
+  #hear(): void {
+    this.#link.on(
+      {
+        config: ({ config }) => this.#reload(config),
+        topology: ({ topology }) => this.#pools.setTopology(topology),
+        catalogue: ({ facts }) =>
+          this.#statementsOf(facts.database).setCatalogue(catalogueOf(facts)),
+        state: ({ state }) => this.#adopt(state),
+        cancel: ({ processId, secret }) => this.#clients.cancel(processId, Buffer.from(secret)),
+        shutdown: ({ mode }) => this.#shutdown(mode),
+      },
+      {
+        facts: ({ detail }) => Promise.resolve(this.#facts(detail === 'all')),
+        act: (act) => this.#act(act),
+      },
+    )
+  }
+
+  /** What the console had set before this worker was started. */
+  #adopt(state: AdminState): void {
+    if (state.isPaused) void this.#pools.pause()
+    for (const database of state.pausedDatabases) void this.#pools.pause(database)
+    for (const database of state.disabledDatabases) this.#pools.disable(database)
+  }
+
+  #statementsOf(database: string): Statements {
+    const known = this.#statements.get(database)
+    if (known !== undefined) return known
+    const fresh = new Statements(this.#config.pgsteer.statementCacheMax)
+    fresh.setCatalogue(EMPTY_CATALOGUE)
+    this.#statements.set(database, fresh)
+    return fresh
+  }
+
+  #onDatabaseUsed(database: string): void {
+    if (this.#statements.has(database)) return
+    this.#statementsOf(database)
+    if (this.#config.cluster !== null) this.#link.tell('control', 'database_used', { database })
+  }
+
+  #loginContext(): LoginContext {
+    return {
+      config: this.#config,
+      rules: this.#rules,
+      clock,
+      log: this.#log,
+      tls: this.#clientTls,
+      lookup: this.#lookup,
+      deriver: this.#deriver,
+      mockSeed: this.#mockSeed,
+      isDisabled: (database) => this.#pools.isDisabled(database),
+      isShuttingDown: () => this.#stopping !== null,
+    }
+  }
+
+  async #connect(target: ServerTarget): Promise<OpenedServer> {
+    const { identity } = target
+    return logIn(
+      {
+        address: { host: identity.host, port: identity.port },
+        database: identity.database,
+        user: identity.user,
+        secret: target.secret,
+        startup: target.parameters,
+        replication: target.replication === 'none' ? null : target.replication,
+        tls: this.#serverTls,
+        deadlineMs: target.deadlineMs,
+      },
+      { clock, deriver: this.#deriver, keepAliveMs: this.#keepAliveMs() },
+    )
+  }
+
+  async #cancelServer(server: ServerConnection): Promise<void> {
+    const { host, port } = server.identity
+    const outcome = await sendCancel(
+      {
+        address: { host, port },
+        processId: server.processId,
+        secret: server.cancelSecret,
+        tls: server.channel.tls === null ? null : this.#serverTls,
+        deadlineMs: this.#config.pgbouncer.cancelWaitTimeoutMs,
+      },
+      { clock, keepAliveMs: 0 },
+    )
+    if (outcome === 'deadline') throw new ProxyError('server_connect_timeout')
+  }
+
+  #keepAliveMs(): number {
+    const { tcpKeepalive, tcpKeepidleMs } = this.#config.pgbouncer
+    return tcpKeepalive ? Math.max(tcpKeepidleMs, 1) : 0
+  }
+
+  #authQuery() {
+    return authQuery({
+      config: () => this.#config,
+      topology: () => this.#pools.topology,
+      tls: this.#serverTls,
+      clock,
+    })
+  }
+
+  #onConsole(arrival: SessionArrival): void {
+    const { channel, consoleRole } = arrival
+    const session = new ConsoleSession({
+      channel,
+      role: consoleRole ?? 'stats',
+      codes: this.#config.pgsteer.errorCodes,
+      clock,
+      execute: (sql, role) => this.#link.ask('control', 'execute', { sql, role }, 0),
+      onClosed: () => this.#consoles.delete(session),
+    })
+    this.#consoles.add(session)
+    const frames = [authenticationOk()]
+    for (const [name, value] of CONSOLE_PARAMETERS) frames.push(parameterStatus(name, value))
+    channel.write(Buffer.concat([...frames, READY_IDLE]))
+    channel.attach(session)
+  }
+
+  async #act(act: WorkerAct): Promise<boolean> {
+    switch (act.verb) {
+      case 'pause':
+        await this.#pools.pause(act.database ?? undefined)
+        return true
+      case 'resume':
+        this.#pools.resume(act.database ?? undefined)
+        return true
+      case 'reconnect':
+        this.#pools.reconnect(act.database ?? undefined)
+        return true
+      case 'kill':
+        this.#clients.killDatabase(act.database, new ProxyError('admin_disconnect'))
+        this.#pools.kill(act.database ?? undefined)
+        return true
+      case 'wait_close':
+        await this.#pools.waitClose(act.database ?? undefined)
+        return true
+      case 'disable':
+        this.#pools.disable(act.database)
+        return true
+      case 'enable':
+        this.#pools.enable(act.database)
+        return true
+      case 'kill_client':
+        return this.#clients.kill(act.id)
+    }
+  }
+
+  #reload(config: Config): void {
+    try {
+      const rules = authRules(config)
+      this.#clientTls.reload(clientTlsSettings(config.pgbouncer))
+      this.#serverTls.reload(serverTlsSettings(config.pgbouncer))
+      this.#rules = rules
+    } catch (error) {
+      this.#log.error(`RELOAD: the worker keeps its configuration: ${reasonOf(error)}`)
+      return
+    }
+    this.#config = config
+    this.#lookup.replace({ userlist: config.userlist, query: this.#authQuery() })
+    this.#pools.setConfig(config)
+  }
+
+  #facts(withLists: boolean): WorkerFacts {
+    const clients = this.#clients.facts()
+    const { pools, servers } = this.#pools.facts()
+    return {
+      worker: number,
+      startedWallMs: this.#startedWallMs,
+      version: VERSION,
+      process: processFacts(),
+      listeners: this.#listener?.addresses ?? [],
+      counts: countClients(clients.clients),
+      clients: withLists ? clients : { ...clients, clients: [] },
+      pools,
+      servers: withLists ? servers : [],
+      topologyTerm: this.#pools.topology.term,
+      topologySerial: this.#pools.topology.serial,
+      isPaused: pools.some((pool) => pool.isPaused),
+      isShuttingDown: this.#stopping !== null,
+    }
+  }
+
+  #shutdown(mode: ShutdownMode): void {
+    const isFirst = this.#stopping === null
+    this.#stopping = mode
+    if (mode === 'immediate' || !isFirst) {
+      this.#exit(0)
+      return
+    }
+    this.#listener?.close()
+    const deadlineMs = this.#config.pgsteer.shutdownTimeoutMs
+    clock.after(deadlineMs, () => {
+      this.#log.warn({ clients: this.#clients.count }, 'drain deadline passed, ending what is left')
+      this.#exit(0)
+    })
+    const isPatient = mode === 'wait_for_clients'
+    const told = new ProxyError(isPatient ? 'shutting_down' : 'server_shutting_down')
+    this.#clients
+      .drain(told, !isPatient)
+      .then(() => this.#pools.shutdown(mode))
+      .then(
+        () => this.#exit(0),
+        () => this.#exit(0),
+      )
+  }
+
+  #exit(code: number): void {
+    this.#listener?.close()
+    this.#clients.destroy(new ProxyError('shutting_down'))
+    void this.#pools.shutdown('immediate')
+    // What was written to clients leaves in this turn; then nothing is left to wait for.
+    setImmediate(() => process.exit(code))
+  }
+}
+
+/** Signals go to the supervisor, which tells us; a terminal sends them to the whole group. */
+for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP', 'SIGUSR1', 'SIGUSR2', 'SIGQUIT'] as const)
+  process.on(signal, () => {})
+process.on('disconnect', () => process.exit(1))
+
+const link = childLink(number)
+link.on(
+  {
+    start: ({ config, mockSeed }) => {
+      const worker = new Worker(link, config, mockSeed)
+      worker.start().catch((error: unknown) => {
+        processLog(config, `worker${number}`).fatal(reasonOf(error))
+        process.exit(FATAL_EXIT)
+      })
+    },
+  },
+  {},
+)
