@@ -56,6 +56,8 @@ export class MemberPool {
   /** The next entry of `addresses` to try. */
   addressIndex = 0
   lastLifetimeCloseMs = Number.NEGATIVE_INFINITY
+  /** Servers under way that nobody counts on yet; a note of supply.ts to itself. */
+  spare = 0
   /** The member left the topology or the configuration. */
   isGone = false
   readonly #idle: ServerConnection[] = []

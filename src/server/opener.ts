@@ -54,8 +54,7 @@ export class Opener {
    */
   open(member: MemberPool, waitedMs: number): boolean {
     const { config } = this.#owner
-    if (member.isGone || this.isFailing(member) || !this.#isUnderSize(member, waitedMs))
-      return false
+    if (!this.mayOpen(member, waitedMs)) return false
     if (!this.#context.makeRoom(this.#owner.pool, member.slot)) return false
     const { role } = member
     const opening: Opening = {
@@ -72,6 +71,11 @@ export class Opener {
       (error: unknown) => this.#onFailed(member, opening, asLoginError(error)),
     )
     return true
+  }
+
+  /** The pool's own side of it: size, reserve, and no failure just before. */
+  mayOpen(member: MemberPool, waitedMs: number): boolean {
+    return !member.isGone && this.#isUnderSize(member, waitedMs) && !this.isFailing(member)
   }
 
   /** What is asked of `connect` for one server at `address`. */

@@ -22,10 +22,11 @@ import { Opener, refusesWaiters } from './opener.ts'
 import type { ClusterView, Placement } from './placement.ts'
 import { poolFacts, serverFacts } from './pool-facts.ts'
 import { openReplicationServer, type ReplicationRequest } from './replication.ts'
+import { type SupplyOwner, supply } from './supply.ts'
 import type { Replication } from './target.ts'
 import { type Ticket, ticketQueue } from './tickets.ts'
 import type { Waiter } from './waiter.ts'
-import { unserved, Waiting } from './waiting.ts'
+import { Waiting } from './waiting.ts'
 import { Welcomes } from './welcomes.ts'
 
 /** Why a server was closed; a bounded set of words for the metrics. */
@@ -75,6 +76,7 @@ export class Pool {
   readonly #welcomes: Welcomes
   #plain: MemberPool | null = null
   #view: ClusterView
+  readonly #supplyOwner: SupplyOwner
   readonly #fits = (server: ServerConnection): boolean => this.#isUsable(server)
 
   constructor(config: PoolConfig, secret: ServerSecret, context: PoolContext) {
@@ -108,6 +110,15 @@ export class Pool {
     this.waiting = new Waiting(context, owner)
     this.opener = new Opener(context, owner)
     this.#welcomes = new Welcomes(context.clock)
+    this.#supplyOwner = {
+      members: this.#members,
+      waiting: this.waiting,
+      opener: this.opener,
+      serving: () => this.#serving(),
+      draw: (members) => this.#drawPool(members),
+      isUsable: this.#fits,
+      check: (server, member) => this.check(server, member),
+    }
     this.#syncMembers()
   }
 
@@ -409,8 +420,7 @@ export class Pool {
 
   /** The member drawn by the balance; when it has nothing free, another, while it gets one more. */
   #pickReplica(members: readonly Member[], waiter: Waiter): ServerConnection | null {
-    const drawn = this.#draw(members)
-    const first = drawn === null ? undefined : this.#members.get(drawn.name)
+    const first = this.#drawPool(members)
     if (first === undefined) return null
     const server = this.#freeOf(first, waiter)
     if (server !== null) return server
@@ -436,6 +446,11 @@ export class Pool {
       zone: this.#context.config.pgsteer.zone ?? '',
       outstanding: ({ name }) => this.#members.get(name)?.outstanding ?? 0,
     })
+  }
+
+  #drawPool(members: readonly Member[]): MemberPool | undefined {
+    const drawn = this.#draw(members)
+    return drawn === null ? undefined : this.#members.get(drawn.name)
   }
 
   /** Nothing new is sent to a primary's server of an older term, or while no primary is named. */
@@ -634,41 +649,8 @@ export class Pool {
   /** Opens what those who wait need, and no more than is under way already. */
   #launch(): void {
     if (this.isPaused || this.#context.stopping !== null) return
-    let spare = 0
-    for (const member of this.#members.values()) {
-      const underWay = underWayAt(member)
-      spare += Math.max(0, underWay - member.waiters.length)
-      this.#provide(member, member.waiters.first, unserved(member.waiters, underWay))
-    }
-    const { replicas, any } = this.waiting
-    this.#provideAmong(replicas.first, unserved(replicas, spare))
-    this.#provideAmong(any.first, unserved(any, Math.max(0, spare - replicas.length)))
+    if (this.waiting.length > 0) supply(this.#supplyOwner, this.#context.clock.nowMs())
     if (this.#welcomes.length > 0 && !this.#isOpening()) this.#openForWelcome()
-  }
-
-  #provide(member: MemberPool, oldest: Ticket | undefined, count: number): boolean {
-    for (let index = 0; index < count; index += 1) {
-      const [used] = member.count('used') > 0 ? member.inState('used') : []
-      const waitedMs = oldest === undefined ? 0 : this.#context.clock.nowMs() - oldest.queuedSinceMs
-      if (used !== undefined && this.#isUsable(used)) this.check(used, member)
-      else if (!this.opener.open(member, waitedMs)) return false
-    }
-    return true
-  }
-
-  /** Spreads `count` openings over the members that may serve reads; the primary as a last resort. */
-  #provideAmong(oldest: Ticket | undefined, count: number): void {
-    let members = this.#view.eligible
-    for (let index = 0; index < count; ) {
-      const drawn = this.#draw(members)
-      const member = drawn === null ? undefined : this.#members.get(drawn.name)
-      if (member === undefined) break
-      if (this.#provide(member, oldest, 1)) index += 1
-      else members = members.filter(({ name }) => name !== member.name)
-    }
-    const primary = this.#primaryMember()
-    if (this.#view.eligible.length > 0 || primary === undefined) return
-    this.#provide(primary, oldest, count)
   }
 
   #primaryMember(): MemberPool | undefined {
@@ -677,13 +659,20 @@ export class Pool {
   }
 
   #isOpening(): boolean {
-    for (const member of this.#members.values()) if (underWayAt(member) > 0) return true
+    for (const member of this.#members.values()) if (member.openings.size > 0) return true
     return false
   }
 
   /** Any member will do: those that serve first, then whoever answered a probe. */
   #openForWelcome(): void {
     for (const member of this.#candidates()) if (this.opener.open(member, 0)) return
+  }
+
+  /** Where anybody can be served: replicas first. */
+  #serving(): MemberPool[] {
+    return [...this.#members.values()]
+      .filter((member) => this.mayServe(member))
+      .toSorted((one, other) => Number(one.role === 'primary') - Number(other.role === 'primary'))
   }
 
   #candidates(): MemberPool[] {
@@ -814,11 +803,6 @@ export class Pool {
 
 /** How long a server may take to close its side. */
 const CLOSE_MS_MAX = 5000
-
-/** Servers that will be free soon without anybody's help. */
-function underWayAt(member: MemberPool): number {
-  return member.openings.size + member.count('tested') + member.idleCount
-}
 
 function failing(error: ProxyError): ProxyError {
   return new ProxyError('server_login_failing', { reason: error.message }, error)

@@ -10,7 +10,6 @@
  */
 import { ProxyError } from '../base/errors.ts'
 import { invariant } from '../base/invariant.ts'
-import type { Queue } from '../base/queue.ts'
 import type { PoolConfig } from '../config/config.ts'
 import type { PoolContext } from './context.ts'
 import type { WaitFacts } from './facts.ts'
@@ -246,9 +245,4 @@ export class Waiting {
     this.refuse(ticket, new ProxyError('no_primary', { reason, ms: Math.round(ms) }))
     return true
   }
-}
-
-/** How many of `queue` no server under way will serve. */
-export function unserved(queue: Queue<Ticket>, underWay: number): number {
-  return Math.max(0, queue.length - underWay)
 }

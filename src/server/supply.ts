@@ -1,0 +1,106 @@
+/**
+ * How many servers to get ready for those who wait, and where: as many as nothing under way will
+ * serve, and no more. A server that was unused for long is checked before a new one is opened.
+ */
+import type { Member } from '../cluster/topology.ts'
+import type { ServerConnection } from './connection.ts'
+import type { MemberPool } from './member-pool.ts'
+import type { Opener } from './opener.ts'
+import type { Ticket } from './tickets.ts'
+import type { Waiting } from './waiting.ts'
+
+export interface SupplyOwner {
+  readonly members: ReadonlyMap<string, MemberPool>
+  readonly waiting: Waiting
+  readonly opener: Opener
+  /** Members at which anybody can be served, best first. */
+  serving(): readonly MemberPool[]
+  draw(members: readonly Member[]): MemberPool | undefined
+  isUsable(server: ServerConnection): boolean
+  check(server: ServerConnection, member: MemberPool): void
+}
+
+/** Waiting reads looked at for what they need; the others follow when these are served. */
+const READS_LOOK_MAX = 32
+
+/** Cost: constant while no member may get another server, which is what a full pool looks like. */
+export function supply(owner: SupplyOwner, nowMs: number): void {
+  let mayGrow = false
+  for (const member of owner.members.values()) {
+    const underWay = member.openings.size + member.count('tested')
+    member.spare = Math.max(0, underWay - member.waiters.length)
+    provide(
+      owner,
+      member,
+      { oldest: member.waiters.first, nowMs },
+      member.waiters.length - underWay,
+    )
+    mayGrow ||= member.count('used') > 0 || owner.opener.mayOpen(member, 0)
+  }
+  const { replicas, any } = owner.waiting
+  const isLate = (replicas.first ?? any.first) !== undefined && !mayGrow
+  if (isLate && !mayUseReserve(owner, replicas.first ?? any.first, nowMs)) return
+  supplyReads(owner, nowMs)
+  supplyAny(owner, nowMs)
+}
+
+interface Need {
+  /** The oldest session that needs it: how long it waits decides over the reserve. */
+  readonly oldest: Ticket | undefined
+  readonly nowMs: number
+}
+
+/** Gets up to `count` servers ready at one member; returns whether it got all. */
+function provide(owner: SupplyOwner, member: MemberPool, need: Need, count: number): boolean {
+  const waitedMs = need.oldest === undefined ? 0 : need.nowMs - need.oldest.queuedSinceMs
+  for (let index = 0; index < count; index += 1) {
+    const [used] = member.count('used') > 0 ? member.inState('used') : []
+    if (used !== undefined && owner.isUsable(used)) owner.check(used, member)
+    else if (!owner.opener.open(member, waitedMs)) return false
+  }
+  return true
+}
+
+function mayUseReserve(owner: SupplyOwner, oldest: Ticket | undefined, nowMs: number): boolean {
+  if (oldest === undefined) return false
+  const waitedMs = nowMs - oldest.queuedSinceMs
+  return [...owner.members.values()].some((member) => owner.opener.mayOpen(member, waitedMs))
+}
+
+/** Each read counts on a server under way at a member that may serve it, or gets a new one. */
+function supplyReads(owner: SupplyOwner, nowMs: number): void {
+  let looked = 0
+  for (const ticket of owner.waiting.replicas) {
+    if (looked === READS_LOOK_MAX) return
+    looked += 1
+    const placement = owner.waiting.place(ticket.waiter, ticket.sinceMs, nowMs)
+    if (placement.kind !== 'replicas') continue
+    if (takeSpare(owner, placement.members)) continue
+    let members = placement.members
+    for (let member = owner.draw(members); member !== undefined; member = owner.draw(members)) {
+      const { name } = member
+      if (provide(owner, member, { oldest: ticket, nowMs }, 1)) break
+      members = members.filter((other) => other.name !== name)
+    }
+  }
+}
+
+function takeSpare(owner: SupplyOwner, members: readonly Member[]): boolean {
+  for (const { name } of members) {
+    const member = owner.members.get(name)
+    if (member === undefined || member.spare === 0) continue
+    member.spare -= 1
+    return true
+  }
+  return false
+}
+
+function supplyAny(owner: SupplyOwner, nowMs: number): void {
+  const { any } = owner.waiting
+  let missing = any.length
+  for (const member of owner.members.values()) missing -= member.spare
+  for (const member of owner.serving()) {
+    if (missing <= 0) return
+    if (provide(owner, member, { oldest: any.first, nowMs }, 1)) missing -= 1
+  }
+}
