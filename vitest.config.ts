@@ -28,6 +28,16 @@ export default defineConfig({
       },
       {
         test: {
+          name: 'image',
+          include: ['test/image/**/*.test.ts'],
+          testTimeout: 60_000,
+          hookTimeout: 120_000,
+          pool: 'forks',
+          fileParallelism: false,
+        },
+      },
+      {
+        test: {
           name: 'long',
           include: ['test/long/**/*.test.ts'],
           testTimeout: 1_200_000,

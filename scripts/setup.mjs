@@ -8,8 +8,9 @@ import { existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node
 import { constants } from 'node:os'
 import { join, resolve } from 'node:path'
 import { setTimeout as pause } from 'node:timers/promises'
+import { fileURLToPath } from 'node:url'
 
-export const ROOT = resolve(import.meta.dirname ?? new URL('.', import.meta.url).pathname, '..')
+export const ROOT = resolve(fileURLToPath(import.meta.url), '../..')
 export const BIN = join(ROOT, 'node_modules/.bin')
 const LOCK = join(ROOT, '.cache/installing')
 const INSTALL_MS_MAX = 600_000
@@ -189,3 +190,10 @@ export async function main(work) {
     process.exitCode = 1
   }
 }
+
+// By itself: installs and says nothing else.
+if (process.argv[1] === fileURLToPath(import.meta.url))
+  await main(async () => {
+    await setUp()
+    return 0
+  })
