@@ -119,7 +119,8 @@ export async function logIn(target: LoginTarget, deps: LoginDeps): Promise<Logge
  * Asks a server to cancel what the connection with this key runs.
  *
  * Returns 'ended' at the server's EOF, after which no later statement can be hit by it; 'deadline'
- *         when that did not come in time.
+ *         when that did not come in time: it may still take effect, so that server must not be used
+ *         again.
  * Errors  ProxyError when the server cannot be reached.
  */
 export async function sendCancel(
@@ -130,22 +131,31 @@ export async function sendCancel(
   const { address, deadlineMs, tls } = target
   const untilMs = clock.nowMs() + deadlineMs
   const channel = await dial(address, { clock, keepAliveMs, deadlineMs })
-  let isLate = false
-  const timer = clock.after(untilMs - clock.nowMs(), () => {
-    isLate = true
-    channel.destroy()
-  })
+  const late = new ProxyError('server_connect_timeout')
+  const timer = clock.after(untilMs - clock.nowMs(), () => channel.destroy(late))
   try {
     if (tls !== null) await secure(channel, address, { tls, isOptional: false })
     channel.write(cancelPacket(target.processId, target.secret))
-    await channel.read(1)
+    await untilEnd(channel)
+    return 'ended'
   } catch (error) {
-    if (error instanceof ProxyError && !isLate) throw error
+    if (clock.nowMs() >= untilMs) return 'deadline'
+    throw error instanceof ProxyError ? error : new ProxyError('server_lost', {}, error)
   } finally {
     timer.cancel()
     channel.destroy()
   }
-  return isLate ? 'deadline' : 'ended'
+}
+
+/** A server closes without a word; one that resets the connection has taken the request as well. */
+async function untilEnd(channel: Channel): Promise<void> {
+  try {
+    await channel.read(1)
+  } catch (error) {
+    if (error instanceof ProxyError) throw error
+    return
+  }
+  throw broken('an answer to a cancel request')
 }
 
 type TlsUse = 'plain' | 'optional' | 'required'

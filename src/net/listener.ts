@@ -1,0 +1,184 @@
+/**
+ * The listening sockets: TCP on every address of listen_addr, and the Unix socket. It makes a
+ * channel of each connection and hands it over; limits and log-in are not its business. Several
+ * processes may listen on the same port (so_reuseport, workers); only one of them has the Unix
+ * socket.
+ */
+import { once } from 'node:events'
+import { chmodSync, statSync, unlinkSync } from 'node:fs'
+import { connect, createServer, type ListenOptions, type Server, type Socket } from 'node:net'
+import { reasonOf } from '../base/errors.ts'
+import type { Log } from '../base/log.ts'
+import type { Config } from '../config/config.ts'
+import { Channel } from './channel.ts'
+import { socketPath } from './dial.ts'
+
+export interface ListenerOptions {
+  readonly config: Config
+  readonly log: Log
+  /** The channel belongs to the receiver from here on. */
+  readonly onChannel: (channel: Channel) => void
+}
+
+export interface ListenAddress {
+  /** An address, or the path of the Unix socket. */
+  readonly address: string
+  /** 0 for the Unix socket. */
+  readonly port: number
+}
+
+/** How long a live owner of a Unix socket may take to answer. */
+const PROBE_MS = 1000
+/** Accept errors (no file descriptors left) come in crowds: one line per period. */
+const COMPLAINT_MS = 10_000
+const ALL = '*'
+
+/**
+ * Begins to listen.
+ *
+ * Errors  rejects when an address cannot be listened on, and listens on none then.
+ */
+export async function listen(options: ListenerOptions): Promise<Listener> {
+  const listener = new Listener(options)
+  await listener.resumeAccepting()
+  return listener
+}
+
+export class Listener {
+  readonly #options: ListenerOptions
+  #servers: Server[] = []
+  #isClosed = false
+  #complainedMs = Number.NEGATIVE_INFINITY
+
+  constructor(options: ListenerOptions) {
+    this.#options = options
+  }
+
+  get addresses(): readonly ListenAddress[] {
+    return this.#servers.flatMap((server) => {
+      const address = server.address()
+      if (address === null) return []
+      if (typeof address === 'string') return [{ address, port: 0 }]
+      return [{ address: address.address, port: address.port }]
+    })
+  }
+
+  /** Lets go of the sockets: new clients are refused, or reach another process on the same port. */
+  pauseAccepting(): void {
+    for (const server of this.#servers.splice(0)) server.close()
+  }
+
+  /** Errors  rejects when an address cannot be listened on, and listens on none then. */
+  async resumeAccepting(): Promise<void> {
+    if (this.#isClosed || this.#servers.length > 0) return
+    const { listenAddr, listenPort, unixSocketDir } = this.#options.config.pgbouncer
+    try {
+      for (const address of listenAddr) await this.#listenTcp(address, listenPort)
+      if (unixSocketDir !== null) await this.#listenUnix(socketPath(unixSocketDir, listenPort))
+    } catch (error) {
+      this.pauseAccepting()
+      throw error
+    }
+  }
+
+  /** For good. Safe to call twice; connections that were accepted stay. */
+  close(): void {
+    this.#isClosed = true
+    this.pauseAccepting()
+  }
+
+  async #listenTcp(address: string, port: number): Promise<void> {
+    const { listenBacklog: backlog, soReuseport } = this.#options.config.pgbouncer
+    const reusePort = soReuseport || this.#options.config.pgsteer.workers > 1
+    const open = (host: string): Promise<void> =>
+      this.#open({ host, port, backlog, reusePort, exclusive: true })
+    if (address !== ALL) {
+      await open(address)
+      return
+    }
+    // Both families on one socket; where the machine has no IPv6, the other alone.
+    await open('::').catch((error: unknown) => {
+      if (!hasCode(error, 'EAFNOSUPPORT') && !hasCode(error, 'EADDRNOTAVAIL')) throw error
+      return open('0.0.0.0')
+    })
+  }
+
+  async #listenUnix(path: string): Promise<void> {
+    const { config, log } = this.#options
+    const { listenBacklog: backlog, unixSocketMode } = config.pgbouncer
+    const isAbstract = path.startsWith('\0')
+    try {
+      await this.#open({ path, backlog, exclusive: true })
+    } catch (error) {
+      if (!hasCode(error, 'EADDRINUSE')) throw error
+      if (isAbstract || (await isAlive(path))) {
+        if (config.pgsteer.workers === 1) throw error
+        log.info({ path }, 'another worker has the Unix socket')
+        return
+      }
+      removeSocket(path)
+      await this.#open({ path, backlog, exclusive: true })
+    }
+    if (!isAbstract) chmodSync(path, unixSocketMode)
+  }
+
+  async #open(where: ListenOptions): Promise<void> {
+    const { tcpKeepalive, tcpKeepidleMs } = this.#options.config.pgbouncer
+    const server = createServer({
+      pauseOnConnect: true,
+      noDelay: true,
+      keepAlive: tcpKeepalive,
+      keepAliveInitialDelay: tcpKeepidleMs,
+    })
+    server.listen(where)
+    await once(server, 'listening')
+    const isUnix = where.path !== undefined
+    server.on('connection', (socket) => this.#accept(socket, isUnix))
+    server.on('error', (error) => this.#complain(error))
+    this.#servers.push(server)
+  }
+
+  #accept(socket: Socket, isUnix: boolean): void {
+    // A TCP client that is gone already has no address, and must not be taken for a local one.
+    if (!isUnix && socket.remoteAddress === undefined) {
+      socket.destroy()
+      return
+    }
+    const channel = new Channel(socket)
+    const mapped = /^::ffff:(\d+\.\d+\.\d+\.\d+)$/i.exec(channel.remoteAddress)?.[1]
+    if (mapped !== undefined) channel.setRemote(mapped, channel.remotePort)
+    this.#options.onChannel(channel)
+  }
+
+  /** Accepting failed for one client; the socket still listens. */
+  #complain(error: Error): void {
+    const nowMs = performance.now()
+    if (nowMs - this.#complainedMs < COMPLAINT_MS) return
+    this.#complainedMs = nowMs
+    this.#options.log.error(`a client cannot be accepted: ${reasonOf(error)}`)
+  }
+}
+
+/** Whether somebody answers at the path of a Unix socket; a stale file refuses. */
+function isAlive(path: string): Promise<boolean> {
+  return new Promise((resolve) => {
+    const socket = connect({ path, timeout: PROBE_MS })
+    const end = (alive: boolean): void => {
+      socket.destroy()
+      resolve(alive)
+    }
+    socket.once('connect', () => end(true))
+    socket.once('timeout', () => end(true))
+    socket.once('error', (error) => end(!hasCode(error, 'ECONNREFUSED')))
+  })
+}
+
+/** Removes a stale socket, and nothing that is not one. */
+function removeSocket(path: string): void {
+  if (!statSync(path).isSocket()) throw new Error(`${path} is in the way and is not a socket`)
+  unlinkSync(path)
+}
+
+function hasCode(error: unknown, code: string): boolean {
+  return error instanceof Error && 'code' in error && error.code === code
+}
