@@ -3,7 +3,6 @@
  * in the table is not understood.
  */
 import { resetHead, setHead, showHead } from './assign.ts'
-import type { Catalogue } from './catalogue.ts'
 import type { PinReason, Statement, StatementReason, Verb } from './classify.ts'
 import { beginHead, endHead, releaseHead, savepointHead, startHead } from './control.ts'
 import {
@@ -19,13 +18,7 @@ import {
   wordAt,
 } from './head.ts'
 import { COMMA, DOT, nameAt, OPEN, OPERATOR, STRING, type Tokens } from './lexer.ts'
-import { type Findings, type Range, scan } from './scan.ts'
-
-/** What judging needs besides the text; `functions` grows by the names called. */
-export interface Knowledge {
-  readonly catalogue: Catalogue
-  readonly functions: string[]
-}
+import { type Findings, type Knowledge, type Range, scan } from './scan.ts'
 
 export function statementOf(tokens: Tokens, range: Range, knowledge: Knowledge): Statement {
   const { from, to } = range
@@ -43,21 +36,23 @@ const DEFINING: ReadonlySet<Verb> = new Set<Verb>(['create', 'drop', 'alter', 'o
 
 /** Scans the statement and adds what it found to `statement`. */
 function scanned(head: Head, statement: Statement, from = head.from): Statement {
-  const found = scan(head.tokens, { from, to: head.to }, head.catalogue)
-  for (const name of found.functions) head.functions.push(name)
+  const found = scan(head.tokens, { from, to: head.to }, head)
   return withFindings(statement, found)
 }
 
 function withFindings(statement: Statement, found: Findings): Statement {
   const isDefining = DEFINING.has(statement.verb)
   const unclean = statement.unclean || found.userFunction || (found.unknownFunction && !isDefining)
-  const pins = [...(statement.pins ?? []), ...found.pins]
-  const unpins = [...(statement.unpins ?? []), ...found.unpins]
+  if (found.pins === null && found.unpins === null) {
+    const hasLock = found.takesAdvisoryLock || found.advisoryUnlock
+    if (!hasLock) return unclean === statement.unclean ? statement : { ...statement, unclean }
+  }
+  const pins = [...(statement.pins ?? []), ...(found.pins ?? [])]
   return {
     ...statement,
     unclean,
-    ...(pins.length > 0 && { pins: [...new Set<PinReason>(pins)] }),
-    ...(unpins.length > 0 && { unpins }),
+    ...(pins.length > 0 && { pins }),
+    ...(found.unpins !== null && { unpins: found.unpins }),
     ...(found.takesAdvisoryLock && { takesAdvisoryLock: true }),
     ...(found.advisoryUnlock && { advisoryUnlock: true }),
   }
@@ -69,8 +64,7 @@ function queryHead(head: Head): Statement {
   while (kindAt(head, at) === OPEN) at += 1
   const first = QUERY_VERBS.get(wordAt(head, at))
   if (first === undefined) return NOT_UNDERSTOOD
-  const found = scan(head.tokens, head, head.catalogue)
-  for (const name of found.functions) head.functions.push(name)
+  const found = scan(head.tokens, head, head)
   const verb = found.main ?? first
   if (DATA_VERBS.has(verb)) return withFindings(plain(verb), found)
   const read: Statement = {
@@ -134,7 +128,7 @@ function copyHead(head: Head): Statement {
   if (kindAt(head, next) === OPEN) next = behindClose(head, next)
   if (next < 0) return NOT_UNDERSTOOD
   if (!isToStdout(head, next)) return copyOther(head, next)
-  const found = scan(head.tokens, { from: at, to: table.next }, head.catalogue)
+  const found = scan(head.tokens, { from: at, to: table.next }, head)
   const reason = found.reason ?? 'copy'
   return { verb: 'copy', read: found.reason === null, reason, unclean: false }
 }

@@ -36,6 +36,8 @@ export interface Tokens {
   kind: Uint8Array
   start: Int32Array
   end: Int32Array
+  /** Of a WORD: `hashOf` its folded text. */
+  hash: Int32Array
   /** What a leading comment `pgsteer: primary` or `pgsteer: replica` asks for. */
   hint: 'primary' | 'replica' | null
   /** Index of the last E'' constant, -1 for none: what follows it may be its continuation. */
@@ -48,6 +50,7 @@ const tokens: Tokens = {
   kind: new Uint8Array(TOKENS_MIN),
   start: new Int32Array(TOKENS_MIN),
   end: new Int32Array(TOKENS_MIN),
+  hash: new Int32Array(TOKENS_MIN),
   hint: null,
   escaped: -1,
 }
@@ -60,6 +63,8 @@ const DASH = 23
 const SLASH = 24
 const DIGIT = 25
 const CLASS = classes()
+/** 1 for letters, digits, `_` and `$`. */
+const IS_WORD_PART = wordParts()
 
 /**
  * Cuts `text` (bytes as latin1) into tokens.
@@ -92,15 +97,26 @@ export function nameAt(list: Tokens, index: number): string {
   return inner.includes('"') ? inner.replaceAll('""', '"') : inner
 }
 
+/** A number for a word in any case: equal words have equal numbers, others mostly not. */
+export function hashOf(name: string): number {
+  let hash = name.charCodeAt(0) | 32
+  for (let at = 1; at < name.length; at += 1) {
+    hash = (Math.imul(hash, 31) + (name.charCodeAt(at) | 32)) | 0
+  }
+  return hash
+}
+
 /** ASCII letters in lower case; other bytes stay, because their folding depends on the encoding. */
 export function fold(text: string): string {
+  let hasUpper = false
+  let isAscii = true
   for (let at = 0; at < text.length; at += 1) {
     const code = text.charCodeAt(at)
-    if (code >= 65 && code <= 90) {
-      return text.replace(/[A-Z]+/g, (upper) => upper.toLowerCase())
-    }
+    if (code >= 65 && code <= 90) hasUpper = true
+    else if (code >= 128) isAscii = false
   }
-  return text
+  if (!hasUpper) return text
+  return isAscii ? text.toLowerCase() : text.replace(/[A-Z]+/g, (upper) => upper.toLowerCase())
 }
 
 function step(text: string, at: number): number {
@@ -139,9 +155,16 @@ function step(text: string, at: number): number {
 }
 
 function word(text: string, at: number): number {
+  const { length } = text
+  let hash = text.charCodeAt(at) | 32
   let end = at + 1
-  while (end < text.length && isWordPart(text.charCodeAt(end))) end += 1
-  if (end - at > 1) return push(WORD, at, end)
+  while (end < length) {
+    const code = text.charCodeAt(end)
+    if (code < 128 && IS_WORD_PART[code] === 0) break
+    hash = (Math.imul(hash, 31) + (code | 32)) | 0
+    end += 1
+  }
+  if (end - at > 1) return pushWord(at, end, hash)
   const next = text.charCodeAt(end)
   const letter = text.charCodeAt(at) | 32
   if (next === 39) {
@@ -153,7 +176,13 @@ function word(text: string, at: number): number {
     if (after === 34) return -1
     if (after === 39) return string(text, at, end + 1)
   }
-  return push(WORD, at, end)
+  return pushWord(at, end, hash)
+}
+
+function pushWord(start: number, end: number, hash: number): number {
+  push(WORD, start, end)
+  tokens.hash[tokens.count - 1] = hash
+  return end
 }
 
 /** A constant whose opening quote is at `open`; a doubled quote is part of it. */
@@ -289,12 +318,15 @@ function resize(size: number, kept: number): void {
   const kind = new Uint8Array(size)
   const start = new Int32Array(size)
   const end = new Int32Array(size)
+  const hash = new Int32Array(size)
   kind.set(tokens.kind.subarray(0, kept))
   start.set(tokens.start.subarray(0, kept))
   end.set(tokens.end.subarray(0, kept))
+  hash.set(tokens.hash.subarray(0, kept))
   tokens.kind = kind
   tokens.start = start
   tokens.end = end
+  tokens.hash = hash
 }
 
 function isDigit(code: number): boolean {
@@ -311,7 +343,11 @@ function isWordStart(code: number): boolean {
 }
 
 function isWordPart(code: number): boolean {
-  return isWordStart(code) || isDigit(code) || code === 36
+  return code >= 128 || (code < 128 && IS_WORD_PART[code] === 1)
+}
+
+function wordParts(): Uint8Array {
+  return CLASS.map((kind, code) => (kind === WORD || kind === DIGIT || code === 36 ? 1 : 0))
 }
 
 function classes(): Uint8Array {

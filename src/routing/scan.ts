@@ -12,6 +12,7 @@ import {
   COMMA,
   DOT,
   foldedAt,
+  hashOf,
   nameAt,
   OPEN,
   QUOTED,
@@ -48,9 +49,9 @@ export interface Findings {
   reason: StatementReason | null
   /** The first of SELECT, VALUES, TABLE, INSERT, UPDATE, DELETE, MERGE outside parentheses. */
   main: Verb | null
-  functions: string[]
-  pins: PinReason[]
-  unpins: PinReason[]
+  /** null: none. */
+  pins: PinReason[] | null
+  unpins: PinReason[] | null
   takesAdvisoryLock: boolean
   advisoryUnlock: boolean
   /** A function that is not built in and not proved is called. */
@@ -69,8 +70,8 @@ const PLAIN = 0
 const PREFIX = 1
 const stack = new Uint8Array(DEPTH_MAX)
 
-/** Cost: linear in the tokens of `range`. */
-export function scan(tokens: Tokens, range: Range, catalogue: Catalogue): Findings {
+/** Adds the names called to `functions`. Cost: linear in the tokens of `range`. */
+export function scan(tokens: Tokens, range: Range, knowledge: Knowledge): Findings {
   const found = emptyFindings()
   let depth = 0
   let closed = PLAIN
@@ -85,23 +86,47 @@ export function scan(tokens: Tokens, range: Range, catalogue: Catalogue): Findin
       depth -= 1
       closed = stack[depth] ?? PLAIN
     } else if (kind === WORD) {
-      scanWord(found, { tokens, range, catalogue, at, closed }, depth)
+      if (matters(tokens, at)) scanWord(found, { tokens, range, knowledge, at, closed }, depth)
     } else if (kind === QUOTED) {
       const name = nameAt(tokens, at)
       if (isServerName(name)) found.reason ??= 'server_relation'
       if (tokens.kind[at + 1] === OPEN && at + 1 < range.to) {
-        call(found, { tokens, range, catalogue, at, closed }, name)
+        call(found, { tokens, range, knowledge, at, closed }, name)
       }
     }
   }
   return depth === 0 ? found : notUnderstood(found)
 }
 
+/** What judging needs besides the tokens; `functions` grows by the names called. */
+export interface Knowledge {
+  readonly catalogue: Catalogue
+  readonly functions: string[]
+}
+
+/** One bit per word that matters without a parenthesis behind it, by its hash. */
+const SINGLE_WORDS = new Uint8Array(1024)
+for (const [word, flags] of WORD_FLAGS) {
+  if ((flags & (IS_MODIFYING | IS_INTO | IS_FOR | IS_MAIN)) !== 0) {
+    SINGLE_WORDS[hashOf(word) & 1023] = 1
+  }
+}
+
+/** False for a word that is certainly neither a call nor one that the rules name. */
+function matters(tokens: Tokens, at: number): boolean {
+  if (tokens.kind[at + 1] === OPEN) return true
+  if (SINGLE_WORDS[(tokens.hash[at] ?? 0) & 1023] === 1) return true
+  const start = tokens.start[at] ?? 0
+  const first = tokens.text.charCodeAt(start) | 32
+  const second = tokens.text.charCodeAt(start + 1) | 32
+  return (first === 112 && second === 103) || (first === 116 && second === 120)
+}
+
 /** Where the walk stands. `closed` tells what the last closed parenthesis belonged to. */
 interface Place {
   readonly tokens: Tokens
   readonly range: Range
-  readonly catalogue: Catalogue
+  readonly knowledge: Knowledge
   readonly at: number
   readonly closed: number
 }
@@ -119,7 +144,7 @@ function scanWord(found: Findings, place: Place, depth: number): void {
   if ((flags & (IS_MODIFYING | IS_INTO | IS_FOR | IS_MAIN)) !== 0)
     keyword(found, place, flags, depth)
   if (!isCall || (flags & IS_NEVER_CALLED) !== 0) return
-  if ((flags & IS_RARELY_CALLED) !== 0 && !place.catalogue.exists(name)) return
+  if ((flags & IS_RARELY_CALLED) !== 0 && !place.knowledge.catalogue.exists(name)) return
   call(found, place, name)
 }
 
@@ -142,7 +167,7 @@ function into(found: Findings, place: Place): void {
   let next = at + 1
   if (isWord(tokens, next, 'local') || isWord(tokens, next, 'global')) next += 1
   const isTemporary = ['temp', 'temporary', 'pg_temp'].some((word) => isWord(tokens, next, word))
-  if (isTemporary) found.pins.push('temp_table')
+  if (isTemporary) found.pins = added(found.pins, 'temp_table')
 }
 
 function isLock(tokens: Tokens, at: number): boolean {
@@ -151,13 +176,14 @@ function isLock(tokens: Tokens, at: number): boolean {
 
 /** A name directly before "(" : a call unless its surroundings make it an alias or a type. */
 function call(found: Findings, place: Place, name: string): void {
-  const { tokens, range, at, catalogue } = place
+  const { tokens, range, at } = place
+  const { catalogue, functions } = place.knowledge
   const special = SPECIAL_FUNCTIONS.get(name)
   if (special !== undefined) effect(found, place, special)
   let first = at
   while (first - 2 >= range.from && tokens.kind[first - 1] === DOT) first -= 2
   if (first > range.from && isNotCall(place, first)) return
-  if (found.functions.length < FUNCTIONS_MAX) found.functions.push(name)
+  if (functions.length < FUNCTIONS_MAX) functions.push(name)
   if (isServerName(name)) found.reason ??= 'server_relation'
   const isNamed = name.length <= NAME_BYTES_MAX && isAscii(name)
   if (isNamed && catalogue.isHarmless(name)) return
@@ -220,7 +246,7 @@ function effect(found: Findings, place: Place, special: SpecialFunction): void {
   switch (special) {
     case 'lock':
       found.takesAdvisoryLock = true
-      found.pins.push('advisory_lock')
+      found.pins = added(found.pins, 'advisory_lock')
       break
     case 'xact_lock':
       found.takesAdvisoryLock = true
@@ -229,18 +255,24 @@ function effect(found: Findings, place: Place, special: SpecialFunction): void {
       found.advisoryUnlock = true
       break
     case 'unlock_all':
-      found.unpins.push('advisory_lock')
+      found.unpins = added(found.unpins, 'advisory_lock')
       break
     case 'sequence_value':
-      found.pins.push('sequence_value')
+      found.pins = added(found.pins, 'sequence_value')
       break
     case 'set_config':
-      if (!isLocalSetting(place)) found.pins.push('set_config')
+      if (!isLocalSetting(place)) found.pins = added(found.pins, 'set_config')
       break
     case 'current_setting':
       if (asksServer(place)) found.reason ??= 'server_relation'
       break
   }
+}
+
+function added(list: PinReason[] | null, pin: PinReason): PinReason[] {
+  if (list === null) return [pin]
+  if (!list.includes(pin)) list.push(pin)
+  return list
 }
 
 /** `set_config(a, b, true)`: gone at the end of the transaction. */
@@ -291,9 +323,8 @@ function emptyFindings(): Findings {
   return {
     reason: null,
     main: null,
-    functions: [],
-    pins: [],
-    unpins: [],
+    pins: null,
+    unpins: null,
     takesAdvisoryLock: false,
     advisoryUnlock: false,
     userFunction: false,
