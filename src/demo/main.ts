@@ -184,7 +184,10 @@ function onKey(run: (key: string) => void): void {
 
 async function main(): Promise<void> {
   let demo: Demo | undefined
+  let isQuitting = false
   const quit = async (): Promise<void> => {
+    if (isQuitting) return
+    isQuitting = true
     say('Stopping ...')
     await demo?.stop()
     process.exit()
