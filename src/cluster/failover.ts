@@ -215,7 +215,7 @@ export const FAILOVER_ROWS: readonly Row[] = [
     'SQL stops to confirm, alone',
     'interrupted',
     'none',
-    'no answer within 1 s, a rival, or no witness after ttl',
+    'no answer in time, a rival, or no witness after ttl',
   ),
 
   row('unlocked', 'it is a standby cluster', 'standby', 'fence', 'demoted in pause'),

@@ -72,8 +72,8 @@ const SEARCH_FAST_MS = 180_000
 const SEARCH_SLOW_MS = 250
 /** While the primary's own word is all there is, it is asked at least this often. */
 const ALONE_MS = 250
-const CONFIRM_ALONE_MS = 1000
-const WITNESS_MS = 3000
+/** Asked once a second with a deadline of one: a few answers may be late. */
+const WITNESS_MS = 5000
 const TICK_MS = 100
 
 export class Watcher {
@@ -221,6 +221,7 @@ export class Watcher {
   }
 
   #onContact(sentMs: number, leaseExpiresMs: number | null): void {
+    if (this.#trouble !== '') this.#log.info('the source answers again')
     this.#trouble = ''
     this.#leaseExpiresMs = leaseExpiresMs
     if (this.#contactMs === null || sentMs > this.#contactMs) this.#contactMs = sentMs
@@ -228,7 +229,7 @@ export class Watcher {
   }
 
   #onTrouble(reason: string): void {
-    if (this.#trouble !== reason) this.#log.warn({ reason }, 'the source does not answer')
+    if (this.#trouble === '') this.#log.warn({ reason }, 'the source does not answer')
     this.#trouble = reason
     this.#decide(false)
   }
@@ -268,7 +269,7 @@ export class Watcher {
       nowMs,
       limits: {
         confirmMs: 2 * this.#cluster.probeTimeoutMs,
-        confirmAloneMs: CONFIRM_ALONE_MS,
+        confirmAloneMs: ALONE_MS + this.#cluster.probeTimeoutMs,
         blindMs: this.#source.blindMs,
         witnessMs: WITNESS_MS,
       },

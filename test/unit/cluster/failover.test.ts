@@ -1,0 +1,466 @@
+import * as fc from 'fast-check'
+import { describe, expect, test } from 'vitest'
+import type { BeliefLimits, Evidence, Testimony } from '../../../src/cluster/evidence.ts'
+import {
+  advance,
+  FAILOVER_ROWS,
+  FAILOVER_STATES,
+  type Failover,
+  type FailoverState,
+  forget,
+  missingOf,
+  primaryOf,
+  UNSEEN,
+} from '../../../src/cluster/failover.ts'
+import { type ClusterView, DEFAULT_DYNAMIC } from '../../../src/cluster/source.ts'
+import type { Sample } from '../../../src/cluster/topology.ts'
+
+const IDENTIFIER = '7000000000000000001'
+const LIMITS: BeliefLimits = {
+  confirmMs: 3000,
+  confirmAloneMs: 1750,
+  blindMs: 2000,
+  witnessMs: 5000,
+}
+
+/** A small world: what the source says, what members answer, and the machine that watches. */
+class World {
+  nowMs = 1000
+  view: ClusterView | null = null
+  contactMs: number | null = null
+  leaderSinceMs = 0
+  witness: Evidence['witness'] = null
+  readonly testimony = new Map<string, Testimony>()
+  machine: Failover = UNSEEN
+  reigns = 0
+
+  get primary(): string | null {
+    return primaryOf(this.machine)?.name ?? null
+  }
+
+  get state(): FailoverState {
+    return this.machine.state
+  }
+
+  get missing(): string {
+    return missingOf(this.machine, this.evidence())
+  }
+
+  evidence(): Evidence {
+    const { nowMs, view, contactMs, leaderSinceMs, testimony, witness } = this
+    const trouble = ''
+    return { nowMs, limits: LIMITS, view, contactMs, trouble, leaderSinceMs, testimony, witness }
+  }
+
+  advance(): this {
+    this.machine = advance(this.machine, this.evidence()).machine
+    return this
+  }
+
+  /** Time passes; the source keeps answering unless `isSilent`. */
+  wait(ms: number, isSilent = false): this {
+    this.nowMs += ms
+    if (!isSilent && this.contactMs !== null) this.contactMs = this.nowMs
+    return this.advance()
+  }
+
+  /** The source says that `name` leads, in a new reign; null: nobody. */
+  leads(name: string | null, changes: Partial<ClusterView> = {}): this {
+    this.reigns += 1
+    this.leaderSinceMs = this.nowMs
+    this.contactMs = this.nowMs
+    this.view = {
+      leader: name === null ? null : { name, epoch: String(this.reigns) },
+      vacancy: name === null ? 'nobody holds the leader key' : '',
+      members: ['a', 'b', 'c'].map((member) => ({
+        name: member,
+        addresses: [{ host: member, port: 5432 }],
+        proxy: null,
+        restUrl: null,
+        state: 'running',
+        tags: {},
+      })),
+      systemIdentifier: IDENTIFIER,
+      dynamic: this.view?.dynamic ?? DEFAULT_DYNAMIC,
+      history: [],
+      failover: null,
+      ...changes,
+    }
+    return this.advance()
+  }
+
+  dynamic(changes: Partial<typeof DEFAULT_DYNAMIC>): this {
+    if (this.view !== null)
+      this.view = { ...this.view, dynamic: { ...DEFAULT_DYNAMIC, ...changes } }
+    return this.advance()
+  }
+
+  /** `name` answers a probe sent now. */
+  says(name: string, inRecovery: boolean, timeline: number, systemIdentifier = IDENTIFIER): this {
+    this.nowMs += 1
+    const sample: Sample = {
+      sentMs: this.nowMs,
+      receivedMs: this.nowMs,
+      inRecovery,
+      systemIdentifier,
+      timeline,
+      writeLsn: inRecovery ? null : 1n,
+      insertLsn: inRecovery ? null : 1n,
+      replayLsn: inRecovery ? 1n : null,
+      receiveLsn: null,
+    }
+    this.testimony.set(name, { sample, failure: null })
+    return this.advance()
+  }
+
+  writes(name: string, timeline: number): this {
+    return this.says(name, false, timeline)
+  }
+
+  replays(name: string, timeline: number): this {
+    return this.says(name, true, timeline)
+  }
+
+  fails(name: string, kind: 'refused' | 'silent' | 'denied'): this {
+    const sample = this.testimony.get(name)?.sample ?? null
+    const failure = { kind, code: '', reason: `${name} ${kind}`, atMs: this.nowMs }
+    this.testimony.set(name, { sample, failure })
+    return this.advance()
+  }
+}
+
+function serving(): World {
+  const world = new World().leads('a').writes('a', 5)
+  expect(world.primary).toBe('a')
+  return world
+}
+
+function silent(): World {
+  const world = serving()
+  for (let count = 0; count < 5; count += 1) world.wait(500, true).writes('a', 5)
+  expect(world.state).toBe('failstatic')
+  return world
+}
+
+function paused(): World {
+  return serving().dynamic({ paused: true }).leads(null)
+}
+
+describe('three must agree', () => {
+  test('the leader key alone names nobody, whatever its holder said before', () => {
+    const world = new World()
+    world.writes('a', 5)
+    world.wait(1).leads('a')
+    expect(world.primary).toBeNull()
+    expect(world.missing).toBe('a leads and has not been asked since it does')
+    expect(world.writes('a', 5).primary).toBe('a')
+  })
+
+  test('SQL alone names nobody', () => {
+    expect(new World().leads(null).writes('a', 5).primary).toBeNull()
+  })
+
+  test('a leader in recovery is not named', () => {
+    const world = new World().leads('a').replays('a', 5)
+    expect(world.primary).toBeNull()
+    expect(world.missing).toBe('a leads but is still in recovery')
+  })
+
+  test('a leader of another cluster is not named', () => {
+    const world = new World().leads('a').says('a', false, 5, '42')
+    expect(world.primary).toBeNull()
+    expect(world.missing).toContain('belongs to another cluster')
+  })
+
+  test('a leader that denies the probe is not named, and says why', () => {
+    const world = new World().leads('a').fails('a', 'denied')
+    expect(world.missing).toBe('a leads but denies the probe: a denied')
+  })
+})
+
+describe('fences', () => {
+  test('the deletion of the leader key fences at once', () => {
+    const world = serving()
+    const { term } = world.machine
+    world.leads(null)
+    expect(world.primary).toBeNull()
+    expect(world.machine.term).toBe(term + 1)
+    expect(world.writes('a', 5).primary).toBeNull()
+    expect(world.missing).toBe('a is fenced: nobody holds the leader key')
+  })
+
+  test('a new leader needs a later timeline than the last verified one', () => {
+    const world = serving().leads('b').writes('b', 5)
+    expect(world.primary).toBeNull()
+    expect(world.missing).toContain('must be on 6 or later')
+    expect(world.writes('b', 6).primary).toBe('b')
+  })
+
+  test('the fence is lifted on the same timeline when nobody led in between', () => {
+    const world = serving().leads(null)
+    const { term } = world.machine
+    world.leads('a').writes('a', 5)
+    expect(world.primary).toBe('a')
+    expect(world.machine.term).toBe(term + 1)
+  })
+
+  test('a member that another one replaced in between needs a later timeline', () => {
+    const world = serving().leads('b').leads('a').writes('a', 5)
+    expect(world.primary).toBeNull()
+    expect(world.writes('a', 6).primary).toBe('a')
+  })
+
+  test('a zombie that claims on its old timeline is ignored', () => {
+    const world = serving().leads('b').writes('b', 6)
+    expect(world.writes('a', 5).primary).toBe('b')
+    expect(world.wait(100).primary).toBe('b')
+  })
+
+  test('forgetting lets any verified member in, and the term still grows', () => {
+    const world = serving().leads('b').writes('b', 5)
+    const { term } = world.machine
+    world.machine = forget(world.machine)
+    expect(world.advance().primary).toBe('b')
+    expect(world.machine.term).toBeGreaterThan(term)
+  })
+})
+
+describe('interruptions under an unchanged key', () => {
+  test('a refusal stops writes at once, a restart in place resumes them in the same term', () => {
+    const world = serving()
+    const { term } = world.machine
+    expect(world.fails('a', 'refused').primary).toBeNull()
+    expect(world.missing).toBe('a leads but does not serve: a refused')
+    expect(world.writes('a', 5).primary).toBe('a')
+    expect(world.machine.term).toBe(term)
+  })
+
+  test('a promotion under the same key is a new term on the later timeline', () => {
+    const world = serving().replays('a', 5)
+    const { term } = world.machine
+    expect(world.primary).toBeNull()
+    expect(world.writes('a', 6).primary).toBe('a')
+    expect(world.machine.term).toBe(term + 1)
+    expect(primaryOf(world.machine)?.timeline).toBe(6)
+  })
+
+  test('a later timeline seen without any interruption is a new term too', () => {
+    const world = serving()
+    const { term } = world.machine
+    expect(world.writes('a', 6).primary).toBe('a')
+    expect(world.machine.term).toBe(term + 1)
+  })
+
+  test('one silent probe is endured, silence is not', () => {
+    const world = serving().fails('a', 'silent')
+    expect(world.primary).toBe('a')
+    expect(world.wait(LIMITS.confirmMs + 1).primary).toBeNull()
+  })
+})
+
+describe('the source is silent', () => {
+  test('the verified primary serves on while SQL confirms it', () => {
+    const world = silent()
+    expect(world.primary).toBe('a')
+    expect(world.wait(LIMITS.confirmAloneMs + 1, true).primary).toBeNull()
+    expect(world.missing).toContain('a does not confirm over SQL')
+    expect(world.writes('a', 5).primary).toBe('a')
+  })
+
+  test('another claim on the same or a later timeline ends it', () => {
+    const world = silent().writes('b', 6)
+    expect(world.primary).toBeNull()
+    expect(world.missing).toContain('both a and b take writes')
+  })
+
+  test('after ttl it needs the word of its Patroni', () => {
+    const world = silent()
+    world.wait(DEFAULT_DYNAMIC.ttlMs, true).writes('a', 5)
+    expect(world.primary).toBeNull()
+    expect(world.missing).toContain('Patroni on a does not confirm it')
+    world.witness = { name: 'a', atMs: world.nowMs }
+    expect(world.advance().primary).toBe('a')
+    expect(world.wait(LIMITS.witnessMs + 1, true).writes('a', 5).primary).toBeNull()
+  })
+
+  test('nobody new is verified, whoever claims', () => {
+    const world = serving().leads('b')
+    world.wait(LIMITS.blindMs + 1, true).writes('b', 6)
+    expect(world.primary).toBeNull()
+    expect(world.missing).toContain('does not answer')
+  })
+
+  test('what the source says when it is back counts again', () => {
+    const world = silent()
+    expect(world.leads('b').primary).toBeNull()
+    expect(world.writes('b', 6).primary).toBe('b')
+  })
+})
+
+describe('pause', () => {
+  test('the verified primary keeps serving without its key, in one term', () => {
+    const world = serving().dynamic({ paused: true })
+    const { term } = world.machine
+    world.leads(null)
+    expect(world.state).toBe('unlocked')
+    expect(world.primary).toBe('a')
+    world.leads('a')
+    expect(world.state).toBe('serving')
+    expect(world.machine.term).toBe(term)
+  })
+
+  test('a second claim ends it, and so does the end of the pause', () => {
+    expect(paused().writes('b', 5).primary).toBeNull()
+    const ended = paused().dynamic({ paused: false })
+    expect(ended.primary).toBeNull()
+    expect(ended.state).toBe('fenced')
+  })
+
+  test('a crash in pause is waited out', () => {
+    const world = serving().dynamic({ paused: true }).fails('a', 'refused').leads(null)
+    expect(world.state).toBe('interrupted')
+    expect(world.writes('a', 5).primary).toBe('a')
+  })
+})
+
+describe('standby cluster', () => {
+  test('names nobody and says so, until it is promoted', () => {
+    const world = new World().leads('a').dynamic({ standbyCluster: true }).replays('a', 5)
+    expect(world.missing).toBe('this is a standby cluster, nothing in it takes writes')
+    world.dynamic({ standbyCluster: false }).writes('a', 6)
+    expect(world.primary).toBe('a')
+  })
+
+  test('demoting the cluster fences its primary', () => {
+    const world = serving()
+    const { term } = world.machine
+    expect(world.dynamic({ standbyCluster: true }).primary).toBeNull()
+    expect(world.machine.term).toBe(term + 1)
+  })
+})
+
+describe('the table', () => {
+  test('every state but the first can be reached and can be left', () => {
+    const states = Object.keys(FAILOVER_STATES)
+    const left = new Set(FAILOVER_ROWS.filter((row) => row.to !== row.from).map((row) => row.from))
+    const reached = new Set<string>(['unseen'])
+    for (const _ of states)
+      for (const row of FAILOVER_ROWS) if (reached.has(row.from)) reached.add(row.to)
+    expect([...reached].toSorted()).toEqual(states.toSorted())
+    expect([...left].toSorted()).toEqual(states.toSorted())
+  })
+
+  test('no row is hidden by an equal one before it', () => {
+    const keys = FAILOVER_ROWS.map((row) => `${row.from}: ${row.when}`)
+    expect(new Set(keys).size).toBe(keys.length)
+  })
+})
+
+type Event = (world: World) => unknown
+
+const name = fc.constantFrom('a', 'b', 'c')
+const timeline = fc.integer({ min: 1, max: 4 })
+const patroniEvent: fc.Arbitrary<Event> = fc.oneof(
+  fc.tuple(name, timeline).map(
+    ([who, on]) =>
+      (world: World) =>
+        world.writes(who, on),
+  ),
+  fc.tuple(name, timeline).map(
+    ([who, on]) =>
+      (world: World) =>
+        world.replays(who, on),
+  ),
+  name.map((who) => (world: World) => world.leads(who)),
+  fc.constant((world: World) => world.leads(null)),
+  fc.tuple(name, fc.constantFrom('refused' as const, 'silent' as const, 'denied' as const)).map(
+    ([who, kind]) =>
+      (world: World) =>
+        world.fails(who, kind),
+  ),
+  fc.tuple(fc.integer({ min: 1, max: 20_000 }), fc.boolean()).map(
+    ([ms, isSilent]) =>
+      (world: World) =>
+        world.wait(ms, isSilent),
+  ),
+  fc.boolean().map((paused) => (world: World) => world.dynamic({ paused })),
+  name.map((who) => (world: World) => {
+    world.witness = { name: who, atMs: world.nowMs }
+    return world.advance()
+  }),
+)
+
+/** Becoming a standby cluster fences too, but within a reign: its end needs no new one. */
+const event: fc.Arbitrary<Event> = fc.oneof(
+  { weight: 12, arbitrary: patroniEvent },
+  {
+    weight: 1,
+    arbitrary: fc.boolean().map((on) => (world: World) => world.dynamic({ standbyCluster: on })),
+  },
+)
+
+describe('in any order of events', () => {
+  test('a primary is named only by fresh SQL of its own, terms only grow, and change with it', () => {
+    fc.assert(
+      fc.property(fc.array(event, { maxLength: 60 }), (events) => {
+        const world = new World()
+        let before = world.machine
+        for (const one of events) {
+          one(world)
+          checkStep(world, before)
+          before = world.machine
+        }
+      }),
+      { numRuns: 3000 },
+    )
+  })
+
+  test('a fenced primary is named again only in a new reign', () => {
+    fc.assert(
+      fc.property(fc.array(patroniEvent, { maxLength: 60 }), (events) => {
+        const world = new World()
+        let fenced: { name: string; epoch: string } | null = null
+        for (const one of events) {
+          one(world)
+          const { beliefs } = world.machine
+          const named = primaryOf(world.machine)
+          if (fenced !== null && named !== null)
+            expect(`${named.name} ${named.epoch}`).not.toBe(`${fenced.name} ${fenced.epoch}`)
+          if (beliefs.isFenced) fenced = beliefs.verified
+        }
+      }),
+      { numRuns: 3000 },
+    )
+  })
+
+  test('there is a sentence exactly when there is no primary', () => {
+    fc.assert(
+      fc.property(fc.array(event, { maxLength: 60 }), (events) => {
+        const world = new World()
+        for (const one of events) {
+          one(world)
+          expect(world.missing === '').toBe(world.primary !== null)
+        }
+      }),
+      { numRuns: 2000 },
+    )
+  })
+})
+
+function checkStep(world: World, before: Failover): void {
+  const { machine, nowMs } = world
+  expect(machine.term).toBeGreaterThanOrEqual(before.term)
+  const now = primaryOf(machine)
+  if (now === null) return
+  const heard = world.testimony.get(now.name)
+  expect(heard?.sample?.inRecovery).toBe(false)
+  expect(heard?.failure?.kind).not.toBe('refused')
+  expect(heard?.sample?.timeline).toBe(now.timeline)
+  expect(nowMs - (heard?.sample?.sentMs ?? 0)).toBeLessThanOrEqual(LIMITS.confirmMs)
+  const last = before.beliefs.verified
+  if (last === null) return
+  expect(now.timeline).toBeGreaterThanOrEqual(last.timeline)
+  if (last.name !== now.name) expect(now.timeline).toBeGreaterThan(last.timeline)
+  if (last.name !== now.name || last.timeline !== now.timeline)
+    expect(machine.term).toBeGreaterThan(before.term)
+}
