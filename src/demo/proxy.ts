@@ -7,12 +7,13 @@ import { once } from 'node:events'
 import { closeSync, existsSync, openSync, readFileSync, writeFileSync } from 'node:fs'
 import { join, resolve } from 'node:path'
 import { setTimeout as pause } from 'node:timers/promises'
+import { Client } from 'pg'
 import type { EmbeddedCluster } from './cluster.ts'
 
 export const PROGRAM = resolve(import.meta.dirname, '../cli.ts')
 const READY_MS_MAX = 20_000
 const STOP_MS_MAX = 5000
-const POLL_MS = 25
+const POLL_MS = 50
 
 export interface ProxyPorts {
   readonly port: number
@@ -58,14 +59,16 @@ http_port = ${ports.httpPort}
 export class Proxy {
   readonly #child: ChildProcess
   readonly #logFile: string
+  readonly #port: number
   readonly #httpPort: number
   /** Resolves when the process ends, however. */
   readonly ended: Promise<void>
 
-  private constructor(child: ChildProcess, logFile: string, httpPort: number) {
+  private constructor(child: ChildProcess, logFile: string, ports: ProxyPorts) {
     this.#child = child
     this.#logFile = logFile
-    this.#httpPort = httpPort
+    this.#port = ports.port
+    this.#httpPort = ports.httpPort
     this.ended = once(child, 'exit').then(() => undefined)
   }
 
@@ -89,7 +92,7 @@ export class Proxy {
     })
     closeSync(log)
     if (child.pid !== undefined) cluster.guard(child.pid)
-    const proxy = new Proxy(child, logFile, ports.httpPort)
+    const proxy = new Proxy(child, logFile, ports)
     await proxy.#untilReady()
     return proxy
   }
@@ -119,7 +122,7 @@ export class Proxy {
     while (performance.now() < deadline) {
       if (this.#child.exitCode !== null || this.#child.signalCode !== null)
         throw new Error(`pgsteer ended while it started:\n${this.logEnd}`)
-      if (await answersOk(url)) return
+      if ((await answersOk(url)) && (await serves(this.#port))) return
       await pause(POLL_MS)
     }
     throw new Error(`pgsteer was not ready within ${READY_MS_MAX} ms:\n${this.logEnd}`)
@@ -131,6 +134,25 @@ function environment(): NodeJS.ProcessEnv {
   return Object.fromEntries(
     Object.entries(process.env).filter(([name]) => !name.startsWith('PGSTEER_')),
   )
+}
+
+/** A whole log-in and a statement, as the user of the demonstration. */
+async function serves(port: number): Promise<boolean> {
+  const client = new Client({
+    connectionString: `postgres://demo:demo@127.0.0.1:${port}/demo`,
+    connectionTimeoutMillis: 2000,
+    query_timeout: 2000,
+  })
+  client.on('error', () => undefined)
+  try {
+    await client.connect()
+    await client.query('SELECT 1')
+    return true
+  } catch {
+    return false
+  } finally {
+    await client.end().catch(() => undefined)
+  }
 }
 
 async function answersOk(url: string): Promise<boolean> {
