@@ -25,9 +25,13 @@ function canIsolate() {
   return isRoot && spawnSync('unshare', ['--net', 'true']).status === 0
 }
 
-function rootFiles() {
+/** Those of the projects that were asked for; a project's files lie in its folder. */
+function rootFiles(projects) {
   const names = readdirSync(join(ROOT, 'test'), { recursive: true })
-  return names.filter((name) => name.endsWith('.root.test.ts')).map((name) => join('test', name))
+  const wanted = names.filter((name) =>
+    projects.some((project) => name.startsWith(join(project, '/'))),
+  )
+  return wanted.filter((name) => name.endsWith('.root.test.ts')).map((name) => join('test', name))
 }
 
 /** Runs one vitest project; returns what its own report counted. */
@@ -93,7 +97,7 @@ await main(async () => {
     notRun.push(...one.notRun)
   }
   if (!canIsolate())
-    notRun.push(...rootFiles().map((file) => `${file}: needs root and network namespaces`))
+    notRun.push(...rootFiles(projects).map((file) => `${file}: needs root and network namespaces`))
   console.log('')
   for (const what of notRun) console.log(`not run: ${what}`)
   console.log(`${notRun.length} not run`)
