@@ -6,7 +6,7 @@
 import { CONSOLE_PARAMETERS, ConsoleSession } from './admin/console.ts'
 import { type AdminState, countClients, processFacts, type WorkerFacts } from './admin/facts.ts'
 import { KeyDeriver } from './auth/derive.ts'
-import { Lookup } from './auth/lookup.ts'
+import { type AuthQuery, Lookup } from './auth/lookup.ts'
 import { type AuthRules, authRules } from './auth/rules.ts'
 import { systemClock } from './base/clock.ts'
 import { ProxyError, reasonOf } from './base/errors.ts'
@@ -40,6 +40,7 @@ class Worker {
   readonly #deriver = new KeyDeriver()
   readonly #clientTls: ClientTls
   readonly #serverTls: ServerTls
+  readonly #query: AuthQuery
   readonly #lookup: Lookup
   readonly #pools: Pools
   readonly #clients: Clients
@@ -66,7 +67,14 @@ class Worker {
       onBusy: (busy) => link.tell('control', 'busy', { worker: number, busy }),
       onSecretRefused: (_database, user) => this.#lookup.forget(user),
     })
-    this.#lookup = new Lookup({ userlist: config.userlist, query: this.#authQuery() }, clock)
+    this.#query = authQuery({
+      config: () => this.#config,
+      topology: () => this.#pools.topology,
+      tls: this.#serverTls,
+      clock,
+      isDisabled: (database) => this.#pools.isDisabled(database),
+    })
+    this.#lookup = new Lookup({ userlist: config.userlist, query: this.#query }, clock)
     this.#clients = new Clients({
       worker: number,
       clock,
@@ -167,9 +175,10 @@ class Worker {
     )
   }
 
+  /** Rejects when the cancel connection did not end in time: the server must not be used then. */
   async #cancelServer(server: ServerConnection): Promise<void> {
     const { host, port } = server.identity
-    const outcome = await sendCancel(
+    const end = await sendCancel(
       {
         address: { host, port },
         processId: server.processId,
@@ -179,21 +188,12 @@ class Worker {
       },
       { clock, keepAliveMs: 0 },
     )
-    if (outcome === 'deadline') throw new ProxyError('server_connect_timeout')
+    if (end === 'deadline') throw new ProxyError('server_connect_timeout')
   }
 
   #keepAliveMs(): number {
     const { tcpKeepalive, tcpKeepidleMs } = this.#config.pgbouncer
     return tcpKeepalive ? Math.max(tcpKeepidleMs, 1) : 0
-  }
-
-  #authQuery() {
-    return authQuery({
-      config: () => this.#config,
-      topology: () => this.#pools.topology,
-      tls: this.#serverTls,
-      clock,
-    })
   }
 
   #onConsole(arrival: SessionArrival): void {
@@ -253,7 +253,7 @@ class Worker {
       return
     }
     this.#config = config
-    this.#lookup.replace({ userlist: config.userlist, query: this.#authQuery() })
+    this.#lookup.replace({ userlist: config.userlist, query: this.#query })
     this.#pools.setConfig(config)
   }
 

@@ -37,6 +37,8 @@ export class BatchReader {
   isWhole = true
   /** It ends with Sync, a Query or a FunctionCall: a ReadyForQuery answers it. */
   endsReady = false
+  /** It uses a named statement that was prepared earlier. */
+  usesNamed = false
   /** Messages of the batch that run something. */
   executes = 0
   readonly classified: Classified[] = []
@@ -82,6 +84,7 @@ export class BatchReader {
     this.isWhole = true
     this.endsReady = false
     this.executes = 0
+    this.usesNamed = false
     this.classified.length = 0
     this.texts.length = 0
     if (this.#parsed.size > 0) this.#parsed.clear()
@@ -158,6 +161,7 @@ export class BatchReader {
     if (this.#reader.isBroken) throw new ProxyError('broken_message', { message: 'Bind' })
     if (this.#parsed.has(name)) return
     const known = prepared.get(name)
+    if (name !== '') this.usesNamed = true
     if (known !== undefined) this.texts.push(known.statement.text)
     this.classified.push(known?.classified ?? NOT_UNDERSTOOD)
   }

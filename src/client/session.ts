@@ -21,19 +21,23 @@ import { type Settings, settingsChange } from '../server/settings.ts'
 import type { Bound, Waiter } from '../server/waiter.ts'
 import * as frame from '../wire/frame.ts'
 import type { Entry } from '../wire/ledger.ts'
-import { errorResponse, noticeResponse, parameterStatus, readyForQuery } from '../wire/messages.ts'
+import { errorResponse, noticeResponse, readyForQuery } from '../wire/messages.ts'
 import { BatchReader, strayCopyBytes } from './batch.ts'
 import { CausalPosition } from './causal.ts'
 import { type Decision, decide } from './decide.ts'
 import { applyEffect } from './effects.ts'
 import type { ClientState, DatabaseStats } from './facts.ts'
 import { Forwarder } from './forward.ts'
+import { isHealable, isRemembered, isStalePlan } from './healing.ts'
+import { Input } from './input.ts'
 import { completeBatch, refuseBatch } from './local.ts'
 import { Pins } from './pin.ts'
 import { SessionPrepared } from './prepared.ts'
 import { Relay, type RelayOwner } from './relay.ts'
+import { Reported } from './reported.ts'
 import type { SessionServices } from './services.ts'
 import { SessionSettings } from './settings.ts'
+import { timeoutOf } from './timeouts.ts'
 import { Transaction } from './transaction.ts'
 import { Work } from './work.ts'
 
@@ -61,30 +65,15 @@ export interface SessionSeed {
   readonly services: SessionServices
 }
 
-/** Replies that PostgreSQL gives on a standby, or for tables that changed: not executed there. */
-const HEALED_ON_REPLICA: ReadonlySet<string> = new Set([
-  '25006',
-  '0A000',
-  '40001',
-  '40P01',
-  '42P01',
-  '42703',
-  '42883',
-  '42704',
-  '3F000',
-])
-const LEARNT: ReadonlySet<string> = new Set(['25006', '0A000'])
-const STALE_PLAN = 'RevalidateCachedQuery'
-
 /** Read synchronously by one session at a time. */
 const reader = new BatchReader()
-const EMPTY = Buffer.alloc(0)
 
 /** The batch that was routed last: what is left of the reader's findings. */
 interface Routed {
   bytes: number
   endsReady: boolean
   isWhole: boolean
+  usesNamed: boolean
   texts: readonly string[]
   /** Its bytes, while it may have to be sent once more; null otherwise. */
   retained: Buffer | null
@@ -118,18 +107,18 @@ export class Session implements Receiver, Waiter, RelayOwner {
   readonly #forwarder: Forwarder
   #state: SessionState = 'idle'
   #server: ServerConnection | null = null
+  readonly #reported: Reported
   /** Session mode: servers kept between batches, at most one per role. */
-  readonly #welcome: ReadonlyMap<string, string>
-  /** Reported parameters whose value is not the one of the log-in any more. */
-  readonly #told = new Map<string, string>()
   readonly #parked = new Map<string, ServerConnection>()
-  #input: Buffer = EMPTY
-  readonly #routed: Routed = { bytes: 0, endsReady: true, isWhole: true, texts: [], retained: null }
-  /** An error answered messages whose Sync is still to come: everything up to it is dropped. */
-  #isDroppingToSync = false
-  #dropBytes = 0
-  /** A ReadyForQuery is due when they are dropped. */
-  #isReadyOwed = false
+  readonly #input = new Input()
+  readonly #routed: Routed = {
+    bytes: 0,
+    endsReady: true,
+    isWhole: true,
+    usesNamed: false,
+    texts: [],
+    retained: null,
+  }
   /** The batch in progress was refused by its server and goes to the primary. */
   #isHealing = false
   #isAdvancing = false
@@ -143,7 +132,7 @@ export class Session implements Receiver, Waiter, RelayOwner {
     this.pool = seed.pool
     this.services = seed.services
     this.carried = new SessionSettings(seed.baseline)
-    this.#welcome = seed.welcome
+    this.#reported = new Reported(seed.welcome)
     this.prepared = new SessionPrepared(seed.services.registry)
     this.stats = seed.services.counters.stats(seed.database)
     this.connectedWallMs = seed.services.clock.wallMs()
@@ -215,26 +204,23 @@ export class Session implements Receiver, Waiter, RelayOwner {
 
   /** What the client was told last of a reported parameter. */
   welcome(name: string): string {
-    return this.#told.get(name) ?? this.#welcome.get(name) ?? ''
+    return this.#reported.value(name)
   }
 
   /** Ends the session when a timeout passed. Called a few times a second. */
   checkTime(nowMs: number): void {
-    const { config } = this.pool
-    const queryMs = this.queryStartedMs === 0 ? 0 : nowMs - this.queryStartedMs
-    const transactionMs = this.transaction.startedMs === 0 ? 0 : nowMs - this.transaction.startedMs
-    const idleMs = nowMs - this.activeMs
-    if (this.isOwed) {
-      if (hasPassed(queryMs, config.queryTimeoutMs)) this.close(new ProxyError('query_timeout'))
-    } else if (this.#state === 'idle' || this.#state === 'active') {
-      const isOpen = this.transaction.state !== 'idle'
-      if (isOpen && hasPassed(idleMs, config.idleTransactionTimeoutMs))
-        this.close(new ProxyError('idle_transaction_timeout'))
-      else if (!isOpen && hasPassed(idleMs, config.clientIdleTimeoutMs))
-        this.close(new ProxyError('client_idle_timeout'))
-    }
-    if (hasPassed(transactionMs, config.transactionTimeoutMs))
-      this.close(new ProxyError('transaction_timeout'))
+    const startedMs = this.transaction.startedMs
+    const code = timeoutOf(
+      {
+        queryMs: this.queryStartedMs === 0 ? 0 : nowMs - this.queryStartedMs,
+        transactionMs: startedMs === 0 ? 0 : nowMs - startedMs,
+        idleMs: nowMs - this.activeMs,
+        isOwed: this.isOwed,
+        isWaiting: this.#state === 'waiting' || this.#state === 'settling',
+      },
+      this.pool.config,
+    )
+    if (code !== null) this.close(new ProxyError(code))
   }
 
   /** Starts delivery: the log-in is over. */
@@ -248,7 +234,7 @@ export class Session implements Receiver, Waiter, RelayOwner {
     if (this.#state === 'closed') return
     this.stats.bytesReceived += chunk.length
     this.activeMs = this.services.clock.nowMs()
-    this.#input = this.#input.length === 0 ? chunk : Buffer.concat([this.#input, chunk])
+    this.#input.push(chunk)
     this.#advance()
   }
 
@@ -290,10 +276,8 @@ export class Session implements Receiver, Waiter, RelayOwner {
   }
 
   onServerBytes(chunk: Buffer, server: ServerConnection): void {
-    if (server !== this.#server) {
-      this.#breach(server, new ProxyError('server_protocol', { reason: 'message while parked' }))
-      return
-    }
+    // A parked server may report or say that it ends; its end comes by onServerClosed.
+    if (server !== this.#server) return
     try {
       this.#relay.onBytes(chunk, server)
     } catch (error) {
@@ -356,16 +340,7 @@ export class Session implements Receiver, Waiter, RelayOwner {
 
   onError(fields: Readonly<Record<string, string>>, isUnanswered: boolean): boolean {
     const sqlstate = fields['C'] ?? ''
-    if (isUnanswered && this.#mayHeal(sqlstate, fields['R'])) {
-      this.#isHealing = true
-      this.services.counters.healed.add(sqlstate)
-      const statements = this.services.statements(this.pool.config.serverDatabase)
-      if (LEARNT.has(sqlstate) && this.#server?.identity.role === 'replica')
-        for (const text of this.#routed.texts) statements.learnPrimaryOnly(text)
-      if (fields['R'] === STALE_PLAN)
-        for (const text of this.#routed.texts) this.prepared.renew(text)
-      return true
-    }
+    if (isUnanswered && this.#startHealing({ sqlstate, routine: fields['R'] })) return true
     this.services.counters.errors.add(sqlstate)
     if (this.transaction.state === 'idle') this.carried.rollback()
     return false
@@ -389,10 +364,9 @@ export class Session implements Receiver, Waiter, RelayOwner {
   }
 
   onReport(name: string, value: string): boolean {
-    if (name === 'in_hot_standby') return false
-    this.carried.report(name, value, this.#server?.defaults.get(name))
-    this.#told.set(name, value)
-    return true
+    if (name !== 'in_hot_standby')
+      this.carried.report(name, value, this.#server?.defaults.get(name))
+    return this.#reported.pass(name, value)
   }
 
   // The one loop.
@@ -415,7 +389,7 @@ export class Session implements Receiver, Waiter, RelayOwner {
   #step(): boolean {
     switch (this.#state) {
       case 'idle':
-        return this.#dropping() || this.#route()
+        return this.#drop() || this.#route()
       case 'active':
         return this.#finish() || this.#forward()
       case 'waiting':
@@ -426,35 +400,22 @@ export class Session implements Receiver, Waiter, RelayOwner {
   }
 
   /** Drops what an error made void. Returns true while it makes progress. */
-  #dropping(): boolean {
-    if (this.#dropBytes > 0) {
-      const bytes = Math.min(this.#dropBytes, this.#input.length)
-      this.#dropBytes -= bytes
-      this.#take(bytes)
-      if (this.#dropBytes > 0) return false
-      if (this.#isReadyOwed) this.send(readyForQuery(this.transaction.status))
-      this.#isReadyOwed = false
-      return true
-    }
-    if (!this.#isDroppingToSync || this.#input.length < frame.HEADER_BYTES) return false
-    const type = this.#input[0]
-    this.#isDroppingToSync = type !== frame.SYNC && type !== frame.TERMINATE
-    if (type === frame.TERMINATE) return true
-    this.#isReadyOwed = type === frame.SYNC
-    this.#dropBytes = frame.frameBytes(this.#input, 0)
-    return true
+  #drop(): boolean {
+    const outcome = this.#input.drop()
+    if (outcome === 'ready') this.send(readyForQuery(this.transaction.status))
+    return outcome !== 'done'
   }
 
   #route(): boolean {
-    const stray = this.#input.length === 0 ? 0 : strayCopyBytes(this.#input)
+    if (this.#input.isDropping || this.#input.length < frame.HEADER_BYTES) return false
+    const stray = strayCopyBytes(this.#input.bytes)
     if (stray > 0) {
-      this.#dropBytes = stray
+      this.#input.dropMessage(stray)
       return true
     }
-    if (this.#isDroppingToSync || this.#input.length < frame.HEADER_BYTES) return false
     const { pgbouncer, pgsteer } = this.services.config()
     const limits = { batchBytesMax: pgsteer.batchBytesMax, frameBytesMax: pgbouncer.maxPacketSize }
-    if (!reader.read(this.#input, this.prepared, this.#classifyBound, limits)) return false
+    if (!reader.read(this.#input.bytes, this.prepared, this.#classifyBound, limits)) return false
     if (reader.kind === 'terminate') {
       this.channel.close()
       this.#end('client_closed')
@@ -470,6 +431,7 @@ export class Session implements Receiver, Waiter, RelayOwner {
     this.#routed.bytes = reader.bytes
     this.#routed.endsReady = reader.endsReady
     this.#routed.isWhole = reader.isWhole
+    this.#routed.usesNamed = reader.usesNamed
     this.#routed.texts = reader.texts.length === 0 ? NO_TEXTS : [...reader.texts]
     this.#routed.retained = null
   }
@@ -501,8 +463,8 @@ export class Session implements Receiver, Waiter, RelayOwner {
       this.stats.transactions += 1
     }
     this.stats.queries += 1
-    const batch = this.#input.subarray(0, this.#routed.bytes)
-    this.#take(this.#routed.bytes)
+    const batch = this.#input.bytes.subarray(0, this.#routed.bytes)
+    this.#input.take(this.#routed.bytes)
     this.send(completeBatch(batch, tag, status))
   }
 
@@ -545,7 +507,8 @@ export class Session implements Receiver, Waiter, RelayOwner {
       if (this.#server !== server) return
       if (error === null) {
         server.settings = wanted
-        this.#tellParameters(server)
+        const news = this.#reported.catchUp(server.parameters)
+        if (news !== null) this.send(news)
         this.#activate(server)
         return
       }
@@ -557,29 +520,25 @@ export class Session implements Receiver, Waiter, RelayOwner {
     })
   }
 
-  /** The settings in force now, where the server spells them otherwise than the client was told. */
-  #tellParameters(server: ServerConnection): void {
-    for (const [name, value] of server.parameters) {
-      if (SAID_ONCE.has(name) || this.welcome(name) === value) continue
-      this.#told.set(name, value)
-      this.send(parameterStatus(name, value))
-    }
-  }
-
   #activate(server: ServerConnection): void {
     this.#move('active')
     this.#relay.hasAnswered = false
     if (this.#isRetainable()) {
-      this.#routed.retained = Buffer.from(this.#input.subarray(0, this.#routed.bytes))
+      this.#routed.retained = Buffer.from(this.#input.bytes.subarray(0, this.#routed.bytes))
       this.prepared.mark()
     }
     this.#send(server, this.#isAlone(server) ? this.#routed.bytes : this.#input.length)
     this.#advance()
   }
 
-  /** What may have to be sent once more is kept: whole batches outside a transaction. */
+  /**
+   * What may have to be sent once more is kept: whole batches outside a transaction, for a replica
+   * that may refuse them or with prepared statements that may be stale.
+   */
   #isRetainable(): boolean {
-    return this.#routed.isWhole && this.#routed.endsReady && this.transaction.state === 'idle'
+    const { endsReady, isWhole, usesNamed } = this.#routed
+    const mayBeRefused = this.#server?.identity.role === 'replica' || usesNamed
+    return isWhole && endsReady && mayBeRefused && this.transaction.state === 'idle'
   }
 
   /** On a replica one batch at a time, so that the next may be routed by itself. */
@@ -591,15 +550,15 @@ export class Session implements Receiver, Waiter, RelayOwner {
     const server = this.#server
     if (server === null || this.#input.length === 0) return false
     const isOpen = this.transaction.status !== frame.STATUS_IDLE || this.#forwarder.isUnsynced
-    const isBusy = server.ledger.length > 0 || this.#forwarder.isMidMessage
+    const isBusy = server.ledger.length > 0 && !this.#forwarder.isCopyIn
     if (!isOpen && isBusy && this.#routed.isWhole && this.#isAlone(server)) return false
     return this.#send(server, this.#input.length)
   }
 
   #send(server: ServerConnection, bytesMax: number): boolean {
     if (this.queryStartedMs === 0) this.queryStartedMs = this.services.clock.nowMs()
-    const taken = this.#forwarder.forward(this.#input, bytesMax, server)
-    this.#take(taken)
+    const taken = this.#forwarder.forward(this.#input.bytes, bytesMax, server)
+    this.#input.take(taken)
     this.#relay.drainLocals(server)
     if (server.channel.unsentBytes > this.#inputBytesMax) this.channel.pause()
     if (this.#forwarder.isTerminated) {
@@ -625,11 +584,7 @@ export class Session implements Receiver, Waiter, RelayOwner {
     this.causal.answered(server.identity.role, server.identity.member, this.services.clock.nowMs())
     if (this.pins.isPinned) return false
     if (this.pool.config.poolMode === 'statement' && this.transaction.state !== 'idle') return false
-    this.#server = null
-    server.settings = this.carried.current
-    this.#move('idle')
-    if (this.pool.config.poolMode === 'session') this.#parked.set(server.identity.role, server)
-    else this.pool.release(server, this)
+    this.#giveBack(server)
     return true
   }
 
@@ -640,25 +595,37 @@ export class Session implements Receiver, Waiter, RelayOwner {
     this.#isHealing = false
     this.prepared.rewind()
     this.carried.rollback()
-    this.#input = this.#input.length === 0 ? retained : Buffer.concat([retained, this.#input])
-    const wasReplica = server.identity.role === 'replica'
+    this.#input.unshift(retained)
+    this.#giveBack(server)
+    this.routeReason = 'healed'
+    this.services.counters.routes.add('healed')
+    this.#demand(server.identity.role === 'plain' ? 'any' : 'primary')
+    return true
+  }
+
+  /** The server is not needed any more; in session mode it stays with the session. */
+  #giveBack(server: ServerConnection): void {
     this.#server = null
     server.settings = this.carried.current
     this.#move('idle')
     if (this.pool.config.poolMode === 'session') this.#parked.set(server.identity.role, server)
     else this.pool.release(server, this)
-    this.routeReason = 'healed'
-    this.services.counters.routes.add('healed')
-    this.#demand(wasReplica || server.identity.role === 'primary' ? 'primary' : 'any')
-    return true
   }
 
-  #mayHeal(sqlstate: string, routine: string | undefined): boolean {
+  /** Keeps an error from the client when its batch may be sent once more. */
+  #startHealing(found: { sqlstate: string; routine: string | undefined }): boolean {
     const server = this.#server
     if (server === null || this.#routed.retained === null) return false
-    if (this.transaction.state !== 'idle' || this.#routed.texts.length === 0) return false
-    if (server.identity.role === 'replica') return HEALED_ON_REPLICA.has(sqlstate)
-    return sqlstate === '0A000' && routine === STALE_PLAN
+    const refusal = { ...found, role: server.identity.role }
+    if (this.transaction.state !== 'idle' || !isHealable(refusal)) return false
+    this.#isHealing = true
+    this.services.counters.healed.add(refusal.sqlstate)
+    const statements = this.services.statements(this.pool.config.serverDatabase)
+    for (const text of this.#routed.texts) {
+      if (isRemembered(refusal)) statements.learnPrimaryOnly(text)
+      if (isStalePlan(refusal.sqlstate, refusal.routine)) this.prepared.renew(text)
+    }
+    return true
   }
 
   #unpark(role: 'primary' | 'replica' | 'any'): ServerConnection | null {
@@ -680,19 +647,8 @@ export class Session implements Receiver, Waiter, RelayOwner {
   #answerRefused(error: ProxyError): void {
     this.#count(error)
     if (this.transaction.state === 'deferred') this.transaction.lose()
-    const { bytes, endsReady, isWhole } = this.#routed
-    const isLone = this.#input[0] === frame.QUERY || this.#input[0] === frame.FUNCTION_CALL
-    if (isWhole) this.#take(bytes)
-    this.#isDroppingToSync = isWhole ? !endsReady : !isLone
-    if (!isWhole && isLone) {
-      this.#isReadyOwed = true
-      this.#dropBytes = frame.frameBytes(this.#input, 0)
-    }
-    this.send(refuseBatch(error, this.#codes, this.transaction.status, isWhole && endsReady))
-  }
-
-  #take(bytes: number): void {
-    this.#input = bytes === this.#input.length ? EMPTY : this.#input.subarray(bytes)
+    const isReady = this.#input.dropBatch(this.#routed)
+    this.send(refuseBatch(error, this.#codes, this.transaction.status, isReady))
   }
 
   #countGrant(server: ServerConnection): void {
@@ -730,7 +686,7 @@ export class Session implements Receiver, Waiter, RelayOwner {
     if (this.#state === 'closed') return
     if (this.#state === 'waiting') this.pool.withdraw(this)
     this.#move('closed')
-    this.#input = EMPTY
+    this.#input.clear()
     const server = this.#server
     this.#server = null
     if (server !== null) this.#leave(server)
@@ -769,20 +725,6 @@ export class Session implements Receiver, Waiter, RelayOwner {
 }
 
 const NO_TEXTS: readonly string[] = []
-
-/** What a client is told at its log-in and never again, whichever server answers. */
-const SAID_ONCE: ReadonlySet<string> = new Set([
-  'in_hot_standby',
-  'integer_datetimes',
-  'is_superuser',
-  'server_encoding',
-  'server_version',
-])
-
-/** A limit of 0 is none. */
-function hasPassed(durationMs: number, limitMs: number): boolean {
-  return limitMs > 0 && durationMs > limitMs
-}
 
 function isUnclean(statement: Statement): boolean {
   return statement.unclean
