@@ -22,8 +22,9 @@ export function chooseMember(members: readonly Member[], choice: Choice): Member
   if (near.length <= 1) return near[0] ?? null
   const first = Math.floor(choice.random() * near.length)
   const step = 1 + Math.floor(choice.random() * (near.length - 1))
-  const one = near[first] as Member
-  const other = near[(first + step) % near.length] as Member
+  const one = near[first]
+  const other = near[(first + step) % near.length]
+  if (one === undefined || other === undefined) return one ?? null
   return load(other, choice) < load(one, choice) ? other : one
 }
 

@@ -42,5 +42,5 @@ export interface PoolContext {
   /** A pool that was given up is in use again. */
   adopt(pool: Pool): void
   /** A server refused the user's secret: a key learnt from the client is worth nothing. */
-  onSecretRefused(pool: Pool, error: ProxyError): void
+  onSecretRefused(database: string, user: string, error: ProxyError): void
 }

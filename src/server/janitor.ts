@@ -13,7 +13,7 @@ import type { Pool } from './pool.ts'
 export const JANITOR_PERIOD_MS = 333
 
 export function sweepServers(pool: Pool, context: PoolContext): void {
-  for (const member of pool.members.values()) {
+  for (const member of pool.roster.members.values()) {
     sweepFree(pool, member, context)
     sweepStuck(pool, member, context)
     closeFast(pool, member, context)
@@ -25,12 +25,14 @@ export function sweepServers(pool: Pool, context: PoolContext): void {
 /** Free servers that are too old or unused for too long end; others need a check before use. */
 function sweepFree(pool: Pool, member: MemberPool, context: PoolContext): void {
   const { serverIdleTimeoutMs, serverCheckDelayMs, serverCheckQuery } = context.config.pgbouncer
+  const { serverLifetimeMs, poolSize } = pool.config
+  const life = { serverLifetimeMs, poolSize, nowMs: context.tickMs }
   const sizeMin = shareOf(pool.config.minPoolSize, context.config)
   for (const server of [...member.inState('used'), ...member.inState('idle')]) {
     const idleMs = context.tickMs - server.stateSinceMs + checkedMs(server, serverCheckDelayMs)
     const isUnused = serverIdleTimeoutMs > 0 && idleMs >= serverIdleTimeoutMs
-    if (pool.isLifeOver(server, member)) pool.close(server, 'lifetime')
-    else if (isUnused && member.size > sizeMin) pool.close(server, 'idle')
+    if (member.isLifeOver(server, life)) pool.fleet.close(server, 'lifetime')
+    else if (isUnused && member.size > sizeMin) pool.fleet.close(server, 'idle')
     else if (server.state === 'idle' && idleMs >= serverCheckDelayMs && serverCheckQuery !== null)
       member.move(server, 'used', context.tickMs)
   }
@@ -46,17 +48,18 @@ function sweepStuck(pool: Pool, member: MemberPool, context: PoolContext): void 
   const { serverConnectTimeoutMs, cancelWaitTimeoutMs } = context.config.pgbouncer
   for (const server of member.inState('tested'))
     if (context.tickMs - server.stateSinceMs >= serverConnectTimeoutMs)
-      pool.close(server, 'timeout', new ProxyError('server_connect_timeout'))
+      pool.fleet.close(server, 'timeout', new ProxyError('server_connect_timeout'))
   for (const server of member.inState('active_cancel'))
-    if (context.tickMs - server.stateSinceMs >= cancelWaitTimeoutMs) pool.close(server, 'cancel')
+    if (context.tickMs - server.stateSinceMs >= cancelWaitTimeoutMs)
+      pool.fleet.close(server, 'cancel')
 }
 
 /** server_fast_close: outdated servers of idle sessions in session mode do not wait for them. */
 function closeFast(pool: Pool, member: MemberPool, context: PoolContext): void {
   if (!context.config.pgbouncer.serverFastClose || pool.config.poolMode !== 'session') return
   for (const server of member.inState('active'))
-    if (server.isDoomed && server.isIdle && !pool.isReplication(server))
-      pool.close(server, 'changed', new ProxyError('database_changed'))
+    if (server.isDoomed && server.isIdle && pool.fleet.replicationOf(server) === 'none')
+      pool.fleet.close(server, 'changed', new ProxyError('database_changed'))
 }
 
 /** The pool was made smaller. */
@@ -66,7 +69,7 @@ function closeExcess(pool: Pool, member: MemberPool, context: PoolContext): void
   const sizeMax = shareOf(poolSize, context.config) + shareOf(reservePoolSize, context.config)
   for (const server of member.inState('idle')) {
     if (member.size <= sizeMax) return
-    pool.close(server, 'size')
+    pool.fleet.close(server, 'size')
   }
 }
 
@@ -74,15 +77,15 @@ function closeExcess(pool: Pool, member: MemberPool, context: PoolContext): void
 function keepMinimum(pool: Pool, member: MemberPool, context: PoolContext): void {
   const { minPoolSize, serverUser, user } = pool.config
   const isInUse = pool.clients > 0 || pool.isWaitedFor || serverUser !== user
-  if (minPoolSize === 0 || !isInUse || pool.isPaused || !pool.mayServe(member)) return
+  if (minPoolSize === 0 || !isInUse || pool.isPaused || !pool.roster.mayServe(member)) return
   const sizeMin = shareOf(minPoolSize, context.config)
   while (member.size < sizeMin) if (!pool.opener.open(member, 0)) return
 }
 
 /** Nobody has used the pool for long and it holds nothing: it can be forgotten. */
 export function isForgettable(pool: Pool, context: PoolContext): boolean {
-  if (pool.clients > 0 || pool.serverCount > 0 || pool.isWaitedFor) return false
-  for (const member of pool.members.values()) if (member.size > 0) return false
+  if (pool.clients > 0 || pool.fleet.size > 0 || pool.isWaitedFor) return false
+  for (const member of pool.roster.members.values()) if (member.size > 0) return false
   const { poolIdleTimeoutMs, autodbIdleTimeoutMs } = context.config.pgbouncer
   const idleMs = context.tickMs - pool.lastUsedMs
   if (poolIdleTimeoutMs > 0 && idleMs >= poolIdleTimeoutMs) return true

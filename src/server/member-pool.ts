@@ -103,9 +103,8 @@ export class MemberPool {
     return this.#others.active.size + this.waiters.length
   }
 
-  *servers(): IterableIterator<ServerConnection> {
-    yield* [...this.#idle]
-    for (const list of Object.values(this.#others)) yield* [...list]
+  servers(): readonly ServerConnection[] {
+    return [...this.#idle, ...Object.values(this.#others).flatMap((list) => [...list])]
   }
 
   inState(state: Exclude<ServerState, 'login' | 'closed'>): readonly ServerConnection[] {
@@ -150,6 +149,22 @@ export class MemberPool {
     return found
   }
 
+  /** The last log-in failed, and it is too early for the next. */
+  isFailing(nowMs: number): boolean {
+    return this.failure !== null && nowMs < this.failure.retryAtMs
+  }
+
+  /**
+   * Servers that were opened together do not end together: one per part of the lifetime.
+   * Source  PgBouncer's life_over.
+   */
+  isLifeOver(server: ServerConnection, limits: LifeLimits): boolean {
+    const { serverLifetimeMs, poolSize, nowMs } = limits
+    if (nowMs - server.openedMs < serverLifetimeMs) return false
+    const gapMs = poolSize > 0 ? serverLifetimeMs / poolSize : 0
+    return nowMs - this.lastLifetimeCloseMs >= gapMs
+  }
+
   facts(poolSize: number): MemberPoolFacts {
     let beingCanceled = 0
     for (const server of this.#others.active) if (server.cancelsUnderWay > 0) beingCanceled += 1
@@ -179,6 +194,12 @@ export class MemberPool {
     invariant(state !== 'closed', 'a closed server does not move')
     invariant(this.#others[state].delete(server), 'a server is in the list of its state')
   }
+}
+
+export interface LifeLimits {
+  readonly serverLifetimeMs: number
+  readonly poolSize: number
+  readonly nowMs: number
 }
 
 export interface MemberPoolOptions {

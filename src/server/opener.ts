@@ -4,24 +4,22 @@
  * said; what becomes of it is the pool's business.
  */
 
-import type { ServerSecret } from '../auth/secret.ts'
 import { ProxyError, reasonOf } from '../base/errors.ts'
+import { invariant } from '../base/invariant.ts'
 import type { PoolConfig } from '../config/config.ts'
 import { ServerConnection, type ServerIdentity } from './connection.ts'
 import type { PoolContext } from './context.ts'
-import { shareOf } from './limits.ts'
+import { type Slot, shareOf } from './limits.ts'
 import type { HostPort, MemberPool, Opening } from './member-pool.ts'
-import type { Pool } from './pool.ts'
+import type { PoolState } from './pool.ts'
 import type { OpenedServer, Replication, ServerTarget } from './target.ts'
 
-/** What opening needs of its pool, and tells it. */
+/** What the pool does about it. */
 export interface OpenerOwner {
-  readonly pool: Pool
-  readonly config: PoolConfig
-  readonly secret: ServerSecret
+  makeRoom(slot: Slot): boolean
   onOpened(server: ServerConnection, member: MemberPool): void
   /** The failure is booked in `member.failure` already. */
-  onOpenFailed(member: MemberPool, error: ProxyError): void
+  onFailed(member: MemberPool, error: ProxyError): void
   onLost(server: ServerConnection, error: ProxyError): void
 }
 
@@ -35,16 +33,13 @@ export class Opener {
   opened = 0
   failures = 0
   readonly #context: PoolContext
+  readonly #state: Readonly<PoolState>
   readonly #owner: OpenerOwner
 
-  constructor(context: PoolContext, owner: OpenerOwner) {
+  constructor(context: PoolContext, state: Readonly<PoolState>, owner: OpenerOwner) {
     this.#context = context
+    this.#state = state
     this.#owner = owner
-  }
-
-  /** The last log-in failed, and it is too early for the next. */
-  isFailing(member: MemberPool): boolean {
-    return member.failure !== null && this.#context.clock.nowMs() < member.failure.retryAtMs
   }
 
   /**
@@ -53,16 +48,14 @@ export class Opener {
    * `waitedMs`  of the oldest session that needs it: decides over the reserve.
    */
   open(member: MemberPool, waitedMs: number): boolean {
-    const { config } = this.#owner
-    if (!this.mayOpen(member, waitedMs)) return false
-    if (!this.#context.makeRoom(this.#owner.pool, member.slot)) return false
+    if (!this.mayOpen(member, waitedMs) || !this.#owner.makeRoom(member.slot)) return false
     const { role } = member
     const opening: Opening = {
       sinceMs: this.#context.clock.nowMs(),
       role,
       term: role === 'primary' ? this.#context.view.topology.term : 0,
     }
-    const address = nextAddress(member, config)
+    const address = nextAddress(member, this.#state.config)
     const target = this.target(opening, member, address)
     member.openings.add(opening)
     this.#begin(member)
@@ -75,7 +68,8 @@ export class Opener {
 
   /** The pool's own side of it: size, reserve, and no failure just before. */
   mayOpen(member: MemberPool, waitedMs: number): boolean {
-    return !member.isGone && this.#isUnderSize(member, waitedMs) && !this.isFailing(member)
+    if (member.isGone || !this.#isUnderSize(member, waitedMs)) return false
+    return !member.isFailing(this.#context.clock.nowMs())
   }
 
   /** What is asked of `connect` for one server at `address`. */
@@ -84,7 +78,7 @@ export class Opener {
     member: MemberPool,
     address: HostPort,
   ): ServerTarget {
-    const { config, secret } = this.#owner
+    const { config, secret } = this.#state
     const identity: ServerIdentity = {
       member: opening.role === 'plain' ? `${address.host}:${address.port}` : member.name,
       host: address.host,
@@ -117,7 +111,7 @@ export class Opener {
   }
 
   #isUnderSize(member: MemberPool, waitedMs: number): boolean {
-    const { config } = this.#owner
+    const { config } = this.#state
     const size = shareOf(config.poolSize, this.#context.config)
     if (size === 0 || member.size < size) return true
     const mayUseReserve = waitedMs >= config.reservePoolTimeoutMs && config.reservePoolSize > 0
@@ -166,28 +160,29 @@ export class Opener {
   }
 
   #onFailed(member: MemberPool, opening: Opening, error: ProxyError): void {
-    const { context, owner } = { context: this.#context, owner: this.#owner }
+    const { config } = this.#state
     member.openings.delete(opening)
     this.#end(member)
     this.failures += 1
     member.failure = failureOf(member, error, {
-      nowMs: context.clock.nowMs(),
-      retryMs: context.config.pgbouncer.serverLoginRetryMs,
+      nowMs: this.#context.clock.nowMs(),
+      retryMs: this.#context.config.pgbouncer.serverLoginRetryMs,
     })
-    if (owner.config.loadBalanceHosts === 'disable') member.addressIndex += 1
-    context.log.warn(
+    if (config.loadBalanceHosts === 'disable') member.addressIndex += 1
+    this.#context.log.warn(
       {
         code: error.code,
         sqlstate: error.sqlstate,
-        database: owner.config.database,
-        user: owner.config.user,
+        database: config.database,
+        user: config.user,
         member: member.name,
       },
       `server log-in failed: ${error.message}`,
     )
-    if (error.sqlstate === '28P01') context.onSecretRefused(owner.pool, error)
-    owner.onOpenFailed(member, error)
-    context.onRoom(member.name)
+    if (error.sqlstate === '28P01')
+      this.#context.onSecretRefused(config.database, config.user, error)
+    this.#owner.onFailed(member, error)
+    this.#context.onRoom(member.name)
   }
 
   #begin(member: MemberPool): void {
@@ -234,7 +229,9 @@ function nextAddress(member: MemberPool, config: PoolConfig): HostPort {
   const { addresses } = member
   const index = member.addressIndex % addresses.length
   if (config.loadBalanceHosts === 'round-robin') member.addressIndex = index + 1
-  return addresses[index] as HostPort
+  const address = addresses[index]
+  invariant(address !== undefined, 'a member has an address')
+  return address
 }
 
 function asLoginError(error: unknown): ProxyError {

@@ -20,10 +20,10 @@ export function poolFacts(pool: Pool, context: PoolContext): PoolFacts {
     isPaused: pool.isPaused,
     isDisabled: context.isDisabled(pool.database),
     loadBalanceHosts: config.loadBalanceHosts,
-    members: [...pool.members.values()].map((member) => member.facts(poolSize)),
+    members: [...pool.roster.members.values()].map((member) => member.facts(poolSize)),
     waits: pool.waiting.facts(context.clock.nowMs()),
     serversOpened: pool.opener.opened,
-    serversClosed: { ...pool.serversClosed },
+    serversClosed: { ...pool.fleet.closedByReason },
     loginFailures: pool.opener.failures,
   }
 }

@@ -15,7 +15,7 @@ import type { PoolContext } from './context.ts'
 import type { PoolFacts, ServerFacts } from './facts.ts'
 import { isForgettable, JANITOR_PERIOD_MS, sweepServers } from './janitor.ts'
 import { type FullReason, HoldLimits, Limits, type Slot } from './limits.ts'
-import { type ClusterView, viewOf } from './placement.ts'
+import { viewOf } from './placement.ts'
 import { Pool } from './pool.ts'
 import type { Cancel, Connect } from './target.ts'
 import type { Bound } from './waiter.ts'
@@ -43,30 +43,21 @@ interface Awaited {
 export class Pools {
   readonly #deps: PoolsDeps
   readonly #pools = new Map<string, Pool>()
-  readonly #bounds: Bounds
-  readonly #limits = new Limits()
-  readonly #context: PoolContext
+  readonly #shared: Shared
   readonly #timer: Timer
   readonly #paused = new Set<string>()
   readonly #disabled = new Set<string>()
   /** Pools that found no room at a member, in order. */
   readonly #starved = new Map<string, Set<Pool>>()
   #awaited: Awaited[] = []
-  #config: Config
-  #view: ClusterView = viewOf(EMPTY_TOPOLOGY)
-  #stopping: ProxyError | null = null
   #isAllPaused = false
   #isBusy = false
   #isServingRoom = false
   #serverId = 0
-  #tickMs: number
 
   constructor(deps: PoolsDeps) {
     this.#deps = deps
-    this.#config = deps.config
-    this.#tickMs = deps.clock.nowMs()
-    this.#bounds = new Bounds(() => this.#setBusy(true))
-    this.#context = this.#makeContext()
+    this.#shared = this.#shareWithPools()
     this.#timer = deps.clock.every(JANITOR_PERIOD_MS, () => this.#sweep())
   }
 
@@ -77,33 +68,32 @@ export class Pools {
    * Errors  ProxyError `no_such_database`, `database_disabled`.
    */
   pool(database: string, user: string, secret: ServerSecret): Pool {
-    const config = poolConfig(this.#config, database, user)
+    const config = poolConfig(this.#shared.config, database, user)
     if (config === undefined) throw new ProxyError('no_such_database', { database })
     if (this.#disabled.has(database)) throw new ProxyError('database_disabled', { database })
     const known = this.#pools.get(keyOf(database, user))
     if (known !== undefined) {
-      if (secret.kind !== 'none') known.secret = secret
+      known.learnSecret(secret)
       return known
     }
-    const pool = new Pool(config, secret, this.#context)
+    const pool = new Pool(config, secret, this.#shared)
     this.#pools.set(keyOf(database, user), pool)
     return pool
   }
 
   /** The bound of what was answered at `sinceMs`, or null while no later sample is known. */
   boundFor(sinceMs: number): Bound | null {
-    return this.#bounds.boundFor(sinceMs)
+    return this.#shared.bounds.boundFor(sinceMs)
   }
 
-  /** Whether the servers of a primary with this term may still be used. */
   get topology(): Topology {
-    return this.#view.topology
+    return this.#shared.view.topology
   }
 
   setTopology(topology: Topology): void {
-    const before = this.#view
-    this.#view = viewOf(topology)
-    this.#bounds.push(topology)
+    const before = this.#shared.view
+    this.#shared.view = viewOf(topology)
+    this.#shared.bounds.push(topology)
     const isSame = shapeOf(before.topology) === shapeOf(topology)
     for (const pool of this.#pools.values()) {
       if (isSame) pool.onSamples()
@@ -114,8 +104,8 @@ export class Pools {
 
   /** RELOAD: sizes and limits hold at once; changed connection details end servers in good order. */
   setConfig(config: Config): void {
-    const isTlsSame = tlsOf(this.#config) === tlsOf(config)
-    this.#config = config
+    const isTlsSame = tlsOf(this.#shared.config) === tlsOf(config)
+    this.#shared.config = config
     for (const [key, pool] of this.#pools) {
       const changed = poolConfig(config, pool.database, pool.user)
       if (changed === undefined) {
@@ -151,8 +141,8 @@ export class Pools {
   pause(database?: string): Promise<void> {
     if (database === undefined) this.#isAllPaused = true
     else this.#paused.add(database)
-    for (const pool of this.#of(database)) pool.closeFree('paused')
-    return this.#until(() => this.#of(database).every((pool) => pool.serverCount === 0))
+    for (const pool of this.#of(database)) pool.fleet.closeFree('paused')
+    return this.#until(() => this.#of(database).every((pool) => pool.fleet.size === 0))
   }
 
   resume(database?: string): void {
@@ -193,20 +183,21 @@ export class Pools {
 
   /** Resolves when no server is left that RECONNECT or RELOAD doomed. */
   waitClose(database?: string): Promise<void> {
-    return this.#until(() => this.#of(database).every((pool) => !pool.hasDoomed))
+    return this.#until(() => this.#of(database).every((pool) => !pool.fleet.hasDoomed))
   }
 
   /** Resolves when the mode's condition is met: at once, or when no server is left. */
   shutdown(mode: ShutdownMode): Promise<void> {
     if (mode === 'wait_for_clients') return Promise.resolve()
-    this.#stopping = new ProxyError('server_shutting_down')
+    const error = new ProxyError('server_shutting_down')
+    this.#shared.stopping = error
     for (const pool of this.#pools.values()) {
-      pool.refuseAll(this.#stopping)
-      if (mode === 'immediate') pool.destroyAll('shutdown', this.#stopping)
-      else pool.closeFree('shutdown')
+      pool.refuseAll(error)
+      if (mode === 'immediate') pool.destroyAll('shutdown', error)
+      else pool.fleet.closeFree('shutdown')
     }
     if (mode === 'immediate') this.#timer.cancel()
-    return this.#until(() => this.#of().every((pool) => pool.serverCount === 0))
+    return this.#until(() => this.#of().every((pool) => pool.fleet.size === 0))
   }
 
   advance(database?: string): void {
@@ -234,11 +225,11 @@ export class Pools {
 
   /** One turn of the janitor. */
   #sweep(): void {
-    this.#tickMs = this.#deps.clock.nowMs()
+    this.#shared.tickMs = this.#deps.clock.nowMs()
     for (const [key, pool] of this.#pools) {
-      sweepServers(pool, this.#context)
-      pool.sweepWaits(this.#tickMs)
-      if (!isForgettable(pool, this.#context)) continue
+      sweepServers(pool, this.#shared)
+      pool.sweepWaits(this.#shared.tickMs)
+      if (!isForgettable(pool, this.#shared)) continue
       pool.isForgotten = true
       this.#pools.delete(key)
     }
@@ -247,7 +238,7 @@ export class Pools {
   }
 
   #refreshBusy(): void {
-    this.#setBusy(this.#bounds.isBusy(this.#view.eligible, this.#deps.clock.nowMs()))
+    this.#setBusy(this.#shared.bounds.isBusy(this.#shared.view.eligible, this.#deps.clock.nowMs()))
   }
 
   #setBusy(isBusy: boolean): void {
@@ -258,8 +249,8 @@ export class Pools {
 
   #makeRoom(pool: Pool, slot: Slot): boolean {
     let reason: FullReason | null = null
-    if (this.#limits.mayLogIn(slot.member)) {
-      do reason = this.#limits.full(slot, pool.config, this.#config)
+    if (this.#shared.limits.mayLogIn(slot.member)) {
+      do reason = this.#shared.limits.full(slot, pool.config, this.#shared.config)
       while (reason !== null && this.#evict(pool, slot, reason))
       if (reason === null) return true
     }
@@ -272,7 +263,7 @@ export class Pools {
   #evict(pool: Pool, slot: Slot, reason: FullReason): boolean {
     let oldest: { readonly server: ServerConnection; readonly pool: Pool } | null = null
     for (const other of this.#pools.values()) {
-      const member = other.members.get(slot.member)
+      const member = other.roster.members.get(slot.member)
       const server = member?.oldestIdle
       if (other === pool || member === undefined || server === undefined) continue
       if (reason === 'max_db_connections' && member.slot.database !== slot.database) continue
@@ -283,7 +274,7 @@ export class Pools {
     if (oldest === null) return false
     const wasServing = this.#isServingRoom
     this.#isServingRoom = true
-    oldest.pool.close(oldest.server, 'evicted')
+    oldest.pool.fleet.close(oldest.server, 'evicted')
     this.#isServingRoom = wasServing
     return true
   }
@@ -304,37 +295,28 @@ export class Pools {
     pool.isForgotten = false
     const key = keyOf(pool.database, pool.user)
     if (this.#pools.has(key)) return
-    const config = poolConfig(this.#config, pool.database, pool.user)
+    const config = poolConfig(this.#shared.config, pool.database, pool.user)
     if (config === undefined) return
     this.#pools.set(key, pool)
     pool.setConfig(config)
     pool.onTopology()
   }
 
-  #makeContext(): PoolContext {
-    const pools = this
+  #shareWithPools(): Shared {
     return {
       clock: this.#deps.clock,
       log: this.#deps.log,
       random: this.#deps.random ?? Math.random,
       connect: this.#deps.connect,
       cancel: this.#deps.cancel,
-      bounds: this.#bounds,
-      limits: this.#limits,
+      bounds: new Bounds(() => this.#setBusy(true)),
+      limits: new Limits(),
       holds: new HoldLimits(),
       primaryReads: 0,
-      get config() {
-        return pools.#config
-      },
-      get view() {
-        return pools.#view
-      },
-      get tickMs() {
-        return pools.#tickMs
-      },
-      get stopping() {
-        return pools.#stopping
-      },
+      config: this.#deps.config,
+      view: viewOf(EMPTY_TOPOLOGY),
+      tickMs: this.#deps.clock.nowMs(),
+      stopping: null,
       nextServerId: () => {
         this.#serverId += 1
         return this.#serverId
@@ -344,11 +326,14 @@ export class Pools {
       makeRoom: (pool, slot) => this.#makeRoom(pool, slot),
       onRoom: (member) => this.#onRoom(member),
       adopt: (pool) => this.#adopt(pool),
-      onSecretRefused: (pool, error) =>
-        this.#deps.onSecretRefused?.(pool.database, pool.user, error),
+      onSecretRefused: (database, user, error) =>
+        this.#deps.onSecretRefused?.(database, user, error),
     }
   }
 }
+
+/** The context as its owner sees it. */
+type Shared = { -readonly [Key in keyof PoolContext]: PoolContext[Key] }
 
 function keyOf(database: string, user: string): string {
   return `${database}\0${user}`

@@ -6,7 +6,6 @@ import { ProxyError } from '../base/errors.ts'
 import type { ServerConnection } from './connection.ts'
 import type { PoolContext } from './context.ts'
 import type { MemberPool } from './member-pool.ts'
-import type { Opener } from './opener.ts'
 import type { Pool } from './pool.ts'
 import type { Replication } from './target.ts'
 
@@ -18,28 +17,25 @@ export interface ReplicationRequest {
   readonly parameters: ReadonlyMap<string, string>
 }
 
-interface ReplicationOptions {
-  readonly request: ReplicationRequest
+interface ReplicationServer {
+  readonly server: ServerConnection
   readonly member: MemberPool
-  readonly context: PoolContext
-  readonly opener: Opener
 }
 
 /** The server holds a slot of the member's limits; who closes it gives that back. */
 export async function openReplicationServer(
   pool: Pool,
-  options: ReplicationOptions,
-): Promise<ServerConnection> {
-  const { member, context, opener, request } = options
-  if (!context.makeRoom(pool, member.slot))
+  request: ReplicationRequest,
+  context: PoolContext,
+): Promise<ReplicationServer> {
+  const member = memberFor(pool, request.role, context)
+  const [address] = member.addresses
+  if (address === undefined || !context.makeRoom(pool, member.slot))
     throw new ProxyError('replication_refused', { reason: 'the limits of servers are reached' })
   const { role } = member
   const term = role === 'primary' ? context.view.topology.term : 0
-  const [address] = member.addresses
-  if (address === undefined)
-    throw new ProxyError('replication_refused', { reason: 'the member has no address' })
   const target = {
-    ...opener.target({ role, term }, member, address),
+    ...pool.opener.target({ role, term }, member, address),
     parameters: request.parameters,
     replication: request.replication,
   }
@@ -47,12 +43,21 @@ export async function openReplicationServer(
   try {
     const opened = await context.connect(target)
     const isStale = role === 'primary' && term !== context.view.topology.term
-    if (!isStale && !member.isGone) return opener.adopt(target, opened)
-    const reason = 'the cluster changed during the log-in'
+    if (!isStale && !member.isGone) return { server: pool.opener.adopt(target, opened), member }
     opened.channel.destroy()
-    throw new ProxyError('replication_refused', { reason })
+    throw new ProxyError('replication_refused', { reason: 'the cluster changed meanwhile' })
   } catch (error) {
     context.limits.give(member.slot)
     throw error
   }
+}
+
+function memberFor(pool: Pool, role: 'primary' | 'replica', context: PoolContext): MemberPool {
+  const { roster } = pool
+  const member =
+    roster.plain ?? (role === 'replica' ? roster.draw(roster.view.eligible) : roster.primary)
+  if (member !== undefined) return member
+  const { missing } = context.view.topology
+  const reason = role === 'replica' ? 'no replica is eligible' : missing
+  throw new ProxyError('replication_refused', { reason })
 }

@@ -6,17 +6,15 @@ import type { Member } from '../cluster/topology.ts'
 import type { ServerConnection } from './connection.ts'
 import type { MemberPool } from './member-pool.ts'
 import type { Opener } from './opener.ts'
+import type { Roster } from './roster.ts'
 import type { Ticket } from './tickets.ts'
 import type { Waiting } from './waiting.ts'
 
 export interface SupplyOwner {
-  readonly members: ReadonlyMap<string, MemberPool>
+  readonly roster: Roster
   readonly waiting: Waiting
   readonly opener: Opener
-  /** Members at which anybody can be served, best first. */
-  serving(): readonly MemberPool[]
-  draw(members: readonly Member[]): MemberPool | undefined
-  isUsable(server: ServerConnection): boolean
+  /** Runs the check query; the server is handed on when it is answered. */
   check(server: ServerConnection, member: MemberPool): void
 }
 
@@ -25,23 +23,23 @@ const READS_LOOK_MAX = 32
 
 /** Cost: constant while no member may get another server, which is what a full pool looks like. */
 export function supply(owner: SupplyOwner, nowMs: number): void {
-  let mayGrow = false
-  for (const member of owner.members.values()) {
+  for (const member of owner.roster.members.values()) {
     const underWay = member.openings.size + member.count('tested')
-    member.spare = Math.max(0, underWay - member.waiters.length)
-    provide(
-      owner,
-      member,
-      { oldest: member.waiters.first, nowMs },
-      member.waiters.length - underWay,
-    )
-    mayGrow ||= member.count('used') > 0 || owner.opener.mayOpen(member, 0)
+    const missing = member.waiters.length - underWay
+    member.spare = Math.max(0, -missing)
+    provide(owner, member, { oldest: member.waiters.first, nowMs }, missing)
   }
   const { replicas, any } = owner.waiting
-  const isLate = (replicas.first ?? any.first) !== undefined && !mayGrow
-  if (isLate && !mayUseReserve(owner, replicas.first ?? any.first, nowMs)) return
-  supplyReads(owner, nowMs)
-  supplyAny(owner, nowMs)
+  if (mayGrowFor(owner, replicas.first, nowMs)) supplyReads(owner, nowMs)
+  if (mayGrowFor(owner, any.first, nowMs)) supplyAny(owner, nowMs)
+}
+
+function mayGrowFor(owner: SupplyOwner, oldest: Ticket | undefined, nowMs: number): boolean {
+  if (oldest === undefined) return false
+  const waitedMs = nowMs - oldest.queuedSinceMs
+  for (const member of owner.roster.members.values())
+    if (member.count('used') > 0 || owner.opener.mayOpen(member, waitedMs)) return true
+  return false
 }
 
 interface Need {
@@ -55,16 +53,10 @@ function provide(owner: SupplyOwner, member: MemberPool, need: Need, count: numb
   const waitedMs = need.oldest === undefined ? 0 : need.nowMs - need.oldest.queuedSinceMs
   for (let index = 0; index < count; index += 1) {
     const [used] = member.count('used') > 0 ? member.inState('used') : []
-    if (used !== undefined && owner.isUsable(used)) owner.check(used, member)
+    if (used !== undefined && owner.roster.isUsable(used)) owner.check(used, member)
     else if (!owner.opener.open(member, waitedMs)) return false
   }
   return true
-}
-
-function mayUseReserve(owner: SupplyOwner, oldest: Ticket | undefined, nowMs: number): boolean {
-  if (oldest === undefined) return false
-  const waitedMs = nowMs - oldest.queuedSinceMs
-  return [...owner.members.values()].some((member) => owner.opener.mayOpen(member, waitedMs))
 }
 
 /** Each read counts on a server under way at a member that may serve it, or gets a new one. */
@@ -77,7 +69,11 @@ function supplyReads(owner: SupplyOwner, nowMs: number): void {
     if (placement.kind !== 'replicas') continue
     if (takeSpare(owner, placement.members)) continue
     let members = placement.members
-    for (let member = owner.draw(members); member !== undefined; member = owner.draw(members)) {
+    for (
+      let member = owner.roster.draw(members);
+      member !== undefined;
+      member = owner.roster.draw(members)
+    ) {
       const { name } = member
       if (provide(owner, member, { oldest: ticket, nowMs }, 1)) break
       members = members.filter((other) => other.name !== name)
@@ -87,7 +83,7 @@ function supplyReads(owner: SupplyOwner, nowMs: number): void {
 
 function takeSpare(owner: SupplyOwner, members: readonly Member[]): boolean {
   for (const { name } of members) {
-    const member = owner.members.get(name)
+    const member = owner.roster.members.get(name)
     if (member === undefined || member.spare === 0) continue
     member.spare -= 1
     return true
@@ -98,8 +94,8 @@ function takeSpare(owner: SupplyOwner, members: readonly Member[]): boolean {
 function supplyAny(owner: SupplyOwner, nowMs: number): void {
   const { any } = owner.waiting
   let missing = any.length
-  for (const member of owner.members.values()) missing -= member.spare
-  for (const member of owner.serving()) {
+  for (const member of owner.roster.members.values()) missing -= member.spare
+  for (const member of owner.roster.serving()) {
     if (missing <= 0) return
     if (provide(owner, member, { oldest: any.first, nowMs }, 1)) missing -= 1
   }

@@ -10,24 +10,15 @@
  */
 import { ProxyError } from '../base/errors.ts'
 import { invariant } from '../base/invariant.ts'
-import type { PoolConfig } from '../config/config.ts'
 import type { PoolContext } from './context.ts'
 import type { WaitFacts } from './facts.ts'
 import { holdMsMax, shareOf } from './limits.ts'
 import type { MemberPool } from './member-pool.ts'
-import { type ClusterView, type Placement, place } from './placement.ts'
+import { type Placement, place } from './placement.ts'
+import type { PoolState } from './pool.ts'
+import type { Roster } from './roster.ts'
 import { type Ticket, Tickets, ticketQueue } from './tickets.ts'
 import type { Waiter } from './waiter.ts'
-
-/** What waiting needs of its pool. */
-export interface WaitingOwner {
-  readonly config: PoolConfig
-  /** The only member of a plain entry, else null. */
-  readonly plain: MemberPool | null
-  /** The cluster without members that this pool cannot log in to. */
-  readonly view: ClusterView
-  member(name: string): MemberPool | undefined
-}
 
 /** Reads looked at for one whose bound a freed replica meets. */
 const BOUND_LOOK_MAX = 32
@@ -43,24 +34,27 @@ export class Waiting {
   readonly heldReplica = ticketQueue()
   readonly #tickets = new Tickets()
   readonly #context: PoolContext
-  readonly #owner: WaitingOwner
+  readonly #state: Readonly<PoolState>
+  readonly #roster: Roster
 
-  constructor(context: PoolContext, owner: WaitingOwner) {
+  constructor(context: PoolContext, state: Readonly<PoolState>, roster: Roster) {
     this.#context = context
-    this.#owner = owner
+    this.#state = state
+    this.#roster = roster
   }
 
   get length(): number {
     return this.#tickets.length
   }
 
-  has(waiter: Waiter): boolean {
-    return this.#tickets.of(waiter) !== undefined
+  /** Whether the session still waits and is to be put somewhere. */
+  isLifted(ticket: Ticket): boolean {
+    return this.#tickets.of(ticket.waiter) === ticket && ticket.queue === null
   }
 
   /** Where the session belongs now. */
   place(waiter: Waiter, sinceMs: number, nowMs: number): Placement {
-    const { plain, config, view } = this.#owner
+    const { plain, view } = this.#roster
     if (plain !== null) return { kind: 'member', member: plain.name, isPrimaryRead: false }
     const { pgsteer } = this.#context.config
     const readsMax = shareOf(pgsteer.primaryReadsMax, this.#context.config)
@@ -68,7 +62,7 @@ export class Waiting {
       view,
       bounds: this.#context.bounds,
       noReplica: pgsteer.noReplica,
-      consistency: config.consistency,
+      consistency: this.#state.config.consistency,
       replicaWaitMs: pgsteer.replicaWaitMs,
       primaryReadsFull: readsMax > 0 && this.#context.primaryReads >= readsMax,
       nowMs,
@@ -160,7 +154,7 @@ export class Waiting {
 
   /** Ends waits that took too long and tells clients that wait. */
   sweep(nowMs: number): void {
-    const { queryWaitTimeoutMs } = this.#owner.config
+    const { queryWaitTimeoutMs } = this.#state.config
     const notifyMs = this.#context.config.pgbouncer.queryWaitNotifyMs
     for (const ticket of this.#tickets.all()) {
       if (this.#isHoldOver(ticket, nowMs)) continue
@@ -188,7 +182,7 @@ export class Waiting {
   }
 
   #joinMember(ticket: Ticket, placement: Placement & { kind: 'member' }): void {
-    const member = this.#owner.member(placement.member)
+    const member = this.#roster.members.get(placement.member)
     invariant(member !== undefined, 'a pool has every member of its topology')
     ticket.isPrimaryRead = placement.isPrimaryRead
     if (placement.isPrimaryRead) this.#context.primaryReads += 1
@@ -213,7 +207,7 @@ export class Waiting {
   }
 
   #explain(ticket: Ticket, reason: 'pool' | 'primary' | 'replica'): void {
-    const isPaused = this.#context.isPaused(this.#owner.config.database)
+    const isPaused = this.#context.isPaused(this.#state.config.database)
     ticket.waiter.waitReason = isPaused ? 'paused' : reason
   }
 

@@ -89,7 +89,7 @@ describe('release', () => {
     pool.release(server, waiter)
     await flush()
     expect(server.state).toBe('closed')
-    expect(pool.serverCount).toBe(0)
+    expect(pool.fleet.size).toBe(0)
   })
 
   test('a server that is lost tells its holder and frees its place', async () => {

@@ -21,6 +21,18 @@ function lagging(sentMs: number, written: bigint, replayed: readonly bigint[]): 
   })
 }
 
+/** pg2 is the new primary and began its timeline at 450. */
+function promoted(replayLsn: bigint): Topology {
+  return topology({
+    term: 2,
+    primary: 'pg2',
+    members: [
+      primary('pg2', { sentMs: 200, timeline: 2, insertLsn: 450n }),
+      member('pg3', { sample: { timeline: 2, replayLsn } }),
+    ],
+  })
+}
+
 async function served(world: World, fields: Partial<FakeWaiter>): Promise<string | null> {
   const waiter = world.waiter({ wantsRole: 'replica', ...fields })
   world.pool().acquire(waiter)
@@ -66,15 +78,6 @@ describe('read your writes', () => {
   test('a bound of an older timeline asks for what the new primary began with', async () => {
     const world = new World()
     world.pools.setTopology(lagging(100, 500n, [500n]))
-    const promoted = (replayLsn: bigint): Topology =>
-      topology({
-        term: 2,
-        primary: 'pg2',
-        members: [
-          primary('pg2', { sentMs: 200, timeline: 2, insertLsn: 450n }),
-          member('pg3', { sample: { timeline: 2, replayLsn } }),
-        ],
-      })
     world.pools.setTopology(promoted(440n))
     expect(await served(world, { bound: { timeline: 1, lsn: 500n } })).toBe('pg2')
     world.pools.setTopology(promoted(450n))
