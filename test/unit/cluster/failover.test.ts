@@ -142,7 +142,7 @@ function silent(): World {
   return world
 }
 
-function paused(): World {
+function pausedWithoutKey(): World {
   return serving().dynamic({ paused: true }).leads(null)
 }
 
@@ -310,8 +310,8 @@ describe('pause', () => {
   })
 
   test('a second claim ends it, and so does the end of the pause', () => {
-    expect(paused().writes('b', 5).primary).toBeNull()
-    const ended = paused().dynamic({ paused: false })
+    expect(pausedWithoutKey().writes('b', 5).primary).toBeNull()
+    const ended = pausedWithoutKey().dynamic({ paused: false })
     expect(ended.primary).toBeNull()
     expect(ended.state).toBe('fenced')
   })
@@ -383,7 +383,7 @@ const patroniEvent: fc.Arbitrary<Event> = fc.oneof(
       (world: World) =>
         world.wait(ms, isSilent),
   ),
-  fc.boolean().map((paused) => (world: World) => world.dynamic({ paused })),
+  fc.boolean().map((on) => (world: World) => world.dynamic({ paused: on })),
   name.map((who) => (world: World) => {
     world.witness = { name: who, atMs: world.nowMs }
     return world.advance()

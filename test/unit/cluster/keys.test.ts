@@ -165,10 +165,11 @@ describe('initialize', () => {
   })
 })
 
-describe('history', () => {
-  const history = (...lines: [number, number][]) =>
-    parseHistory(lines.map(([timeline, lsn]) => [timeline, lsn, 'no recovery target specified']))
+function history(...lines: [number, number][]): ReturnType<typeof parseHistory> {
+  return parseHistory(lines.map(([timeline, lsn]) => [timeline, lsn, 'no recovery target']))
+}
 
+describe('history', () => {
   test('a line more, and old lines cut off, continue it', () => {
     expect(isSuccessor(history([1, 10]), history([1, 10], [2, 20]))).toBe(true)
     expect(isSuccessor(history([1, 10], [2, 20]), history([2, 20], [3, 30]))).toBe(true)
@@ -203,6 +204,10 @@ function keyspace(revision: bigint, keys: Record<string, StoredKey>): Keyspace {
   }
 }
 
+function vacancy(keys: Record<string, StoredKey>): string {
+  return viewOf(keyspace(1n, keys), '/service/main/', 30_000).vacancy
+}
+
 describe('the keyspace', () => {
   const member = '{"conn_url":"postgres://h:1/p","state":"running","role":"master"}'
   const known = keyspace(10n, {
@@ -225,8 +230,6 @@ describe('the keyspace', () => {
   })
 
   test('says why nobody leads', () => {
-    const vacancy = (keys: Record<string, StoredKey>): string =>
-      viewOf(keyspace(1n, keys), '/service/main/', 30_000).vacancy
     expect(vacancy({})).toContain('nothing under /service/main/')
     expect(vacancy({ initialize: stored('', 1n) })).toBe('the cluster is not bootstrapped yet')
     const initialize = stored('7711257450862600699', 1n)
