@@ -22,7 +22,7 @@ export function parse(text: string): Tree[] | null {
     const result = parseSync(text) as { stmts?: { stmt: Tree }[] }
     return (result.stmts ?? []).map(({ stmt }) => stmt)
   } catch (error) {
-    return String(error).includes('empty') ? [] : null
+    return String(error).includes('Query cannot be empty') ? [] : null
   }
 }
 
