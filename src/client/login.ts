@@ -13,7 +13,7 @@
 import type { KeyDeriver } from '../auth/derive.ts'
 import type { SecretLookup } from '../auth/lookup.ts'
 import { type AuthRules, methodFor } from '../auth/rules.ts'
-import type { ServerSecret } from '../auth/secret.ts'
+import { parseSecret, type ServerSecret, serverSecretOf } from '../auth/secret.ts'
 import type { Clock } from '../base/clock.ts'
 import { ProxyError, reasonOf } from '../base/errors.ts'
 import { invariant } from '../base/invariant.ts'
@@ -46,7 +46,7 @@ export interface SessionArrival {
   readonly replication: 'logical' | 'physical' | null
   /** 2: cancel keys may be longer than 4 bytes. */
   readonly protocolMinor: 0 | 2
-  /** What can be used to log in to servers as this user. */
+  /** What can be used to log in to servers as the user that they see: this one, or a forced one. */
   readonly secret: ServerSecret
   /** The database is the console's. */
   readonly isConsole: boolean
@@ -237,7 +237,7 @@ class ClientLogin {
       binding: channel.tls === null ? null : tls.binding,
       messageBytesMax: config.pgsteer.frameBytesBeforeLoginMax,
     })
-    const arrival = this.#arrive(packet, secret)
+    const arrival = await this.#arrive(packet, secret)
     this.#move('arrived')
     return arrival
   }
@@ -249,7 +249,7 @@ class ClientLogin {
   }
 
   /** Databases are looked at only now: who is not authenticated learns nothing about them. */
-  #arrive(packet: StartupPacket, secret: ServerSecret): SessionArrival {
+  async #arrive(packet: StartupPacket, proved: ServerSecret): Promise<SessionArrival> {
     const { config } = this.#context
     const { user, database, replication } = packet
     const isConsole = database === ADMIN_DATABASE
@@ -260,6 +260,7 @@ class ClientLogin {
       throw new ProxyError('no_such_database', { database })
     if (!isConsole && this.#context.isDisabled(database))
       throw new ProxyError('database_disabled', { database })
+    const secret = await this.#serverSecret(packet, proved)
     return {
       kind: 'session',
       channel: this.#channel,
@@ -272,6 +273,15 @@ class ClientLogin {
       isConsole,
       consoleRole,
     }
+  }
+
+  /** Where the entry forces another user, what the client proved is of no use at the servers. */
+  async #serverSecret(packet: StartupPacket, proved: ServerSecret): Promise<ServerSecret> {
+    const { config, lookup } = this.#context
+    const forced = databaseOf(config, packet.database)
+    if (forced === undefined || forced.user === null || forced.user === packet.user) return proved
+    if (forced.password !== null) return serverSecretOf(parseSecret(forced.password))
+    return serverSecretOf(await lookup.find(forced.user, packet.database))
   }
 
   #startup({ parameters }: StartupPacket): ReadonlyMap<string, string> {

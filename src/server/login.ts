@@ -131,15 +131,18 @@ export async function sendCancel(
   const { address, deadlineMs, tls } = target
   const untilMs = clock.nowMs() + deadlineMs
   const channel = await dial(address, { clock, keepAliveMs, deadlineMs })
-  const late = new ProxyError('server_connect_timeout')
-  const timer = clock.after(untilMs - clock.nowMs(), () => channel.destroy(late))
+  let isLate = false
+  const timer = clock.after(untilMs - clock.nowMs(), () => {
+    isLate = true
+    channel.destroy()
+  })
   try {
     if (tls !== null) await secure(channel, address, { tls, isOptional: false })
     channel.write(cancelPacket(target.processId, target.secret))
     await untilEnd(channel)
-    return 'ended'
+    return isLate ? 'deadline' : 'ended'
   } catch (error) {
-    if (clock.nowMs() >= untilMs) return 'deadline'
+    if (isLate) return 'deadline'
     throw error instanceof ProxyError ? error : new ProxyError('server_lost', {}, error)
   } finally {
     timer.cancel()
@@ -151,8 +154,7 @@ export async function sendCancel(
 async function untilEnd(channel: Channel): Promise<void> {
   try {
     await channel.read(1)
-  } catch (error) {
-    if (error instanceof ProxyError) throw error
+  } catch {
     return
   }
   throw broken('an answer to a cancel request')
@@ -197,14 +199,16 @@ async function attempt(target: LoginTarget, deps: LoginDeps, use: Attempt): Prom
   if (deadlineMs <= 0) throw new ProxyError('server_connect_timeout')
   const channel = await dial(target.address, { clock, keepAliveMs, deadlineMs })
   const login = new ServerLogin(channel, target, deps.deriver)
-  const timer = clock.after(untilMs - clock.nowMs(), () =>
-    channel.destroy(new ProxyError('server_connect_timeout')),
-  )
+  let isLate = false
+  const timer = clock.after(untilMs - clock.nowMs(), () => {
+    isLate = true
+    channel.destroy()
+  })
   try {
     return await login.run(use)
   } catch (error) {
     channel.destroy()
-    if (clock.nowMs() >= untilMs) throw new ProxyError('server_connect_timeout', {}, error)
+    if (isLate) throw new ProxyError('server_connect_timeout', {}, error)
     throw error instanceof ProxyError ? error : new ProxyError('server_lost', {}, error)
   } finally {
     timer.cancel()
@@ -293,7 +297,8 @@ class ServerLogin {
       case frame.AUTHENTICATION:
         return this.#authenticate(body, message)
       case frame.PARAMETER_STATUS:
-        invariant(message instanceof ParameterStatusMessage, 'S is ParameterStatus')
+        if (!(message instanceof ParameterStatusMessage) || body.at(-1) !== 0)
+          throw broken('ParameterStatus')
         this.#parameters.set(message.parameterName, message.parameterValue)
         return
       case frame.BACKEND_KEY_DATA:

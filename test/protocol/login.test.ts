@@ -134,6 +134,19 @@ describe('authentication', () => {
   })
 })
 
+describe('an entry with a forced user', () => {
+  it.each([
+    ['app = host=127.0.0.1 user=bob', { kind: 'plain', password: 'builder' }],
+    ['app = host=127.0.0.1 user=bob password=other', { kind: 'plain', password: 'other' }],
+    ['app = host=127.0.0.1 user=carol', { kind: 'none' }],
+    ['app = host=127.0.0.1 user=alice', { kind: 'plain', password: 'secret' }],
+  ])("%s logs in to servers with that user's secret", async (databases, secret) => {
+    const front = await open({ keys: 'auth_type = plain', userlist: PLAIN, databases })
+    expect((await login(front)).status).toBe('I')
+    expect((await session(front)).secret).toEqual(secret)
+  })
+})
+
 describe('who is not authenticated', () => {
   it('cannot tell an unknown user, an unknown database or a wrong password apart', async () => {
     const front = await open({ keys: 'auth_type = scram-sha-256', userlist: PLAIN })
