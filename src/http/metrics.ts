@@ -81,12 +81,15 @@ export class Metrics {
 function addNumbers(row: NumberRow, reading: Reading, registry: AnyRegistry): void {
   const { name, help, labels } = row
   const options = { name, help, labelNames: [...labels], registers: [registry] }
+  const series = row.read(reading)
   if (row.type === 'counter') {
     const counter = new Counter(options)
-    for (const [values, value] of row.read(reading)) counter.inc(named(labels, values), value)
+    for (const [values, value] of series) counter.inc(named(labels, values), value)
   } else {
     const gauge = new Gauge(options)
-    for (const [values, value] of row.read(reading)) gauge.set(named(labels, values), value)
+    // prom-client begins with 0 where there are no labels; what is not known has no series.
+    if (series.length === 0) gauge.remove({})
+    for (const [values, value] of series) gauge.set(named(labels, values), value)
   }
 }
 

@@ -17,7 +17,7 @@ import { systemClock } from '../../src/base/clock.ts'
 import { Channel } from '../../src/net/channel.ts'
 import { fakeActions } from '../support/actions.ts'
 import { backend, frontend, message, raw } from '../support/bytes.ts'
-import { Answer, WireClient } from '../support/wire-client.ts'
+import { type Answer, WireClient } from '../support/wire-client.ts'
 
 const { cstring, int16, int32 } = raw
 
@@ -497,7 +497,7 @@ describe('hostile bytes end the session with a reason', () => {
   })
 
   it('random messages never hang or crash it', async () => {
-    const kinds = [...'QPBDECHSFdcf?p']
+    const kinds = Array.from('QPBDECHSFdcf?p')
     for (let seed = 1; seed <= 40; seed += 1) {
       const { client, closed } = await open()
       let state = seed

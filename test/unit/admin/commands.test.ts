@@ -93,8 +93,10 @@ describe('refusals have the texts and the SQLSTATE of PgBouncer, and change noth
   })
 
   it('a failed RELOAD is F0000 and says in the detail what is wrong', async () => {
-    const reload = () => Promise.reject(new Error('line 3: unknown key'))
-    const result = await ask('reload', fakeActions({ reload }))
+    const actions = fakeActions({
+      reload: () => Promise.reject(new Error('line 3: unknown key')),
+    })
+    const result = await ask('reload', actions)
     expect(result).toMatchObject({
       kind: 'error',
       error: {
@@ -117,13 +119,15 @@ describe('refusals have the texts and the SQLSTATE of PgBouncer, and change noth
   })
 
   it('what nobody expected is an answer too', async () => {
-    const pause = () => Promise.reject(new Error('worker 1 does not answer'))
-    expect(await said('pause', fakeActions({ pause }))).toBe(
+    const actions = fakeActions({
+      pause: () => Promise.reject(new Error('worker 1 does not answer')),
+      explainRoute: () =>
+        Promise.reject(new ProxyError('console_route', { reason: 'no catalogue' })),
+    })
+    expect(await said('pause', actions)).toBe(
       '58000 the command could not be carried out: worker 1 does not answer',
     )
-    const refused = () =>
-      Promise.reject(new ProxyError('console_route', { reason: 'no catalogue' }))
-    expect(await said('explain route select 1', fakeActions({ explainRoute: refused }))).toBe(
+    expect(await said('explain route select 1', actions)).toBe(
       '0A000 cannot explain the route: no catalogue',
     )
   })
