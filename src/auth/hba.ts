@@ -35,10 +35,20 @@ export interface HbaRule {
   readonly databases: readonly Word[]
   readonly users: readonly Word[]
   /** Null: every address. */
-  readonly network: BlockList | null
+  readonly network: Networks | null
   readonly method: HbaMethod
   /** `map=` of the options: a name of the ident map. */
   readonly map: string | null
+}
+
+/** One list per family: in a common one `::/0` holds the IPv4 addresses too. */
+export interface Networks {
+  readonly ipv4: BlockList
+  readonly ipv6: BlockList
+}
+
+function newNetworks(): Networks {
+  return { ipv4: new BlockList(), ipv6: new BlockList() }
 }
 
 /** A quoted word loses its special meaning. */
@@ -113,7 +123,7 @@ export function mayBe(
 
 /** A list of networks, each `address/bits` or a single address, as one test. */
 export function networksOf(networks: readonly string[]): (address: string) => boolean {
-  const list = new BlockList()
+  const list = newNetworks()
   for (const network of networks) addNetwork(list, network)
   return (address) => contains(list, address)
 }
@@ -198,10 +208,10 @@ function namesOf(element: Element, source: HbaSource, special: readonly string[]
   return words
 }
 
-function networkOf(rest: readonly Element[]): { network: BlockList | null; used: number } {
+function networkOf(rest: readonly Element[]): { network: Networks | null; used: number } {
   const address = rest[0]?.[0]?.text ?? ''
   if (address === 'all') return { network: null, used: 1 }
-  const network = new BlockList()
+  const network = newNetworks()
   const mask = rest[1]?.[0]?.text ?? ''
   if (isIP(address) !== 0 && isIP(mask) !== 0) {
     addNetwork(network, `${address}/${maskBits(mask)}`)
@@ -211,14 +221,15 @@ function networkOf(rest: readonly Element[]): { network: BlockList | null; used:
   return { network, used: 1 }
 }
 
-function addNetwork(list: BlockList, network: string): void {
+function addNetwork(list: Networks, network: string): void {
   const [address = '', bits, ...more] = network.split('/')
   const family = isIP(address)
   const bitsMax = family === 6 ? 128 : 32
   const prefix = bits === undefined ? bitsMax : Number(bits)
   const isSound = family !== 0 && more.length === 0 && /^\d{1,3}$/.test(bits ?? '0')
   if (!isSound || prefix > bitsMax) throw new HbaError(`"${network}" is not an address or network`)
-  list.addSubnet(address, prefix, family === 6 ? 'ipv6' : 'ipv4')
+  const word = family === 6 ? 'ipv6' : 'ipv4'
+  list[word].addSubnet(address, prefix, word)
 }
 
 /** The number of leading ones of `255.255.0.0` or `ffff::`; other masks are errors. */
@@ -297,8 +308,10 @@ function fitsDatabase(databases: readonly Word[], connection: HbaConnection): bo
 const MAPPED = /^::ffff:(\d+\.\d+\.\d+\.\d+)$/i
 
 /** An IPv4 address that came over an IPv6 socket is tested as the IPv4 address it is. */
-function contains(list: BlockList, address: string): boolean {
+function contains(list: Networks, address: string): boolean {
   const plain = MAPPED.exec(address)?.[1] ?? address.replace(/%.*$/, '')
   const family = isIP(plain)
-  return family !== 0 && list.check(plain, family === 6 ? 'ipv6' : 'ipv4')
+  if (family === 0) return false
+  const word = family === 6 ? 'ipv6' : 'ipv4'
+  return list[word].check(plain, word)
 }
