@@ -34,14 +34,6 @@ const ROOT_PACKAGES = {
 
 /** Debian 13 as a directory, for its Patroni 4: only root can enter it. */
 const TRIXIE = '/var/cache/pgsteer/trixie'
-const TRIXIE_PACKAGES = [
-  'patroni',
-  'etcd-server',
-  'etcd-client',
-  'postgresql-17',
-  'python3-psycopg2',
-  'iproute2',
-]
 
 export const isRoot = process.getuid?.() === 0
 
@@ -108,38 +100,9 @@ function unpackWithoutRoot(packages) {
 }
 
 function provisionTrixie() {
-  if (existsSync(join(TRIXIE, 'usr/bin/patroni'))) return
-  say('Making a Debian 13 directory for Patroni 4 (once, about a minute) ...')
-  rmSync(TRIXIE, { recursive: true, force: true })
-  const unfinished = `${TRIXIE}.new`
-  rmSync(unfinished, { recursive: true, force: true })
-  mkdirSync(unfinished, { recursive: true })
-  const mirror = mirrorOfMachine()
-  run('debootstrap', [
-    '--variant=minbase',
-    'trixie',
-    unfinished,
-    ...(mirror === undefined ? [] : [mirror]),
-  ])
-  writeFileSync(join(unfinished, POLICY), '#!/bin/sh\nexit 101\n', { mode: 0o755 })
-  run('cp', ['/etc/resolv.conf', join(unfinished, 'etc/resolv.conf')])
-  const inside = ['apt-get', 'install', '-y', '-qq', '--no-install-recommends', ...TRIXIE_PACKAGES]
-  run('chroot', [unfinished, ...inside])
-  run('mv', [unfinished, TRIXIE])
-}
-
-/** Where this machine has its main Debian packages from, in whichever file it says so. */
-function mirrorOfMachine() {
-  const format = '$(REPO_URI) $(CODENAME)'
-  const { stdout } = spawnSync(
-    'apt-get',
-    ['indextargets', '--format', format, 'Created-By: Packages'],
-    {
-      encoding: 'utf8',
-    },
-  )
-  const lines = (stdout ?? '').split('\n').map((line) => line.split(' '))
-  return lines.find(([, codename]) => /^[a-z]+$/.test(codename ?? ''))?.[0]
+  if (!existsSync(join(TRIXIE, '.complete')))
+    say('Making a Debian 13 directory for Patroni 4 (once, about a minute) ...')
+  run('sh', [join(ROOT, 'scripts/trixie-root.sh')])
 }
 
 function run(file, parameters) {
