@@ -155,12 +155,14 @@ export class MemberPool {
   }
 
   /**
-   * Servers that were opened together do not end together: one per part of the lifetime.
+   * Servers that were opened together do not end together: one per part of the lifetime. A lifetime
+   * of 0 is one use.
    * Source  PgBouncer's life_over.
    */
   isLifeOver(server: ServerConnection, limits: LifeLimits): boolean {
     const { serverLifetimeMs, poolSize, nowMs } = limits
-    if (nowMs - server.openedMs < serverLifetimeMs) return false
+    const isNew = serverLifetimeMs === 0 && server.requestMs === 0
+    if (isNew || nowMs - server.openedMs < serverLifetimeMs) return false
     const gapMs = poolSize > 0 ? serverLifetimeMs / poolSize : 0
     return nowMs - this.lastLifetimeCloseMs >= gapMs
   }

@@ -4,7 +4,7 @@
  * said; what becomes of it is the pool's business.
  */
 
-import { ProxyError, reasonOf } from '../base/errors.ts'
+import { type ErrorCode, ProxyError, reasonOf } from '../base/errors.ts'
 import { invariant } from '../base/invariant.ts'
 import type { PoolConfig } from '../config/config.ts'
 import { ServerConnection, type ServerIdentity } from './connection.ts'
@@ -28,6 +28,8 @@ const RETRY_MS_MIN = 100
 /** The server will say the same again: authentication, no such database, no right to connect. */
 const FINAL_SQLSTATE = /^(?:28|3D|42|22|0A)/
 const CANNOT_CONNECT_NOW = '57P03'
+/** What we know of the user does not do at this server. */
+const FINAL_CODES: ReadonlySet<ErrorCode> = new Set(['server_auth', 'server_keys_stale'])
 
 export class Opener {
   opened = 0
@@ -199,12 +201,12 @@ export class Opener {
 /** Whether sessions that wait are told the server's own error: trying again will not help. */
 export function refusesWaiters(member: MemberPool, error: ProxyError): boolean {
   if (member.role !== 'plain') return isFinal(error)
-  if (error.code === 'server_auth') return true
+  if (FINAL_CODES.has(error.code)) return true
   return error.code === 'server_login_failed' && error.sqlstate !== CANNOT_CONNECT_NOW
 }
 
 function isFinal(error: ProxyError): boolean {
-  if (error.code === 'server_auth') return true
+  if (FINAL_CODES.has(error.code)) return true
   return error.code === 'server_login_failed' && FINAL_SQLSTATE.test(error.sqlstate)
 }
 

@@ -6,6 +6,7 @@
  * hot path: `acquire` and `release`. A freed server goes to the oldest session that may use it inside
  * the same call; no promise or timer is made.
  */
+import { isDeepStrictEqual } from 'node:util'
 import type { ServerSecret } from '../auth/secret.ts'
 import type { ProxyError } from '../base/errors.ts'
 import { invariant } from '../base/invariant.ts'
@@ -163,7 +164,7 @@ export class Pool {
     invariant(server.state === 'active', 'a server is released by who holds it')
     this.lastUsedMs = this.#context.tickMs
     const reason = server.isIdle ? this.#retireReason(server, member) : 'not_idle'
-    if (reason !== null) this.fleet.close(server, reason)
+    if (reason !== null) this.#close(server, reason)
     else if (server.cancelsUnderWay > 0) member.move(server, 'active_cancel', this.#context.tickMs)
     else this.#clean(server, member)
   }
@@ -172,7 +173,7 @@ export class Pool {
   discard(server: ServerConnection, error: ProxyError): void {
     const { holder } = server
     if (holder !== null) server.unhold(holder)
-    this.fleet.close(server, 'discarded', error)
+    this.#close(server, 'discarded', error)
   }
 
   /**
@@ -212,7 +213,9 @@ export class Pool {
 
   /** A newer secret of the user; one that cannot log in replaces none that can. */
   learnSecret(secret: ServerSecret): void {
-    if (secret.kind !== 'none') this.#state.secret = secret
+    if (secret.kind === 'none' || isDeepStrictEqual(secret, this.#state.secret)) return
+    this.#state.secret = secret
+    this.roster.forgetFailures()
   }
 
   /** The topology changed in what decides where sessions go. */
@@ -340,12 +343,13 @@ export class Pool {
   #handOn(server: ServerConnection, member: MemberPool): void {
     const reason = this.#retireReason(server, member)
     if (reason !== null) {
-      this.fleet.close(server, reason)
+      this.#close(server, reason)
       return
     }
+    if (server.state === 'active_cancel') member.move(server, 'idle', this.#context.tickMs)
     const next = this.roster.isUsable(server) ? this.waiting.nextFor(member) : null
     if (next !== null) this.#grantTicket(server, next)
-    else member.move(server, 'idle', this.#context.tickMs)
+    else if (server.state !== 'idle') member.move(server, 'idle', this.#context.tickMs)
   }
 
   #matchIdle(member: MemberPool): void {
@@ -401,7 +405,7 @@ export class Pool {
     server.run(Buffer.from(step.sql).toString('latin1'), (error) => {
       if (server.state === 'closed') return
       if (error !== null || !server.isIdle) {
-        this.fleet.close(server, step.reason, error ?? undefined)
+        this.#close(server, step.reason, error ?? undefined)
         return
       }
       if (step.reason === 'clean') noteCleaned(server, step.sql)
@@ -413,8 +417,14 @@ export class Pool {
     server.cancelsUnderWay -= 1
     const member = this.fleet.homeOf(server)
     if (member === undefined || server.state !== 'active_cancel') return
-    if (server.isDoomed) this.fleet.close(server, 'cancel')
+    if (server.isDoomed) this.#close(server, 'cancel')
     else if (server.cancelsUnderWay === 0) this.#clean(server, member)
+  }
+
+  /** Those who wait may need another in its place. */
+  #close(server: ServerConnection, reason: CloseReason, error?: ProxyError): void {
+    this.fleet.close(server, reason, error)
+    this.#launch()
   }
 
   #retireReason(server: ServerConnection, member: MemberPool): CloseReason | null {

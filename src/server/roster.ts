@@ -100,6 +100,11 @@ export class Roster {
     return this.#isFailing(member) ? failing(member.failure.error) : null
   }
 
+  /** What made log-ins fail may be over: they are tried again at once. */
+  forgetFailures(): void {
+    for (const member of this.#members.values()) member.failure = null
+  }
+
   /** Takes over the configuration and the topology of now. */
   sync(config: PoolConfig): void {
     if (config.isRouted) this.#syncCluster(config)

@@ -150,6 +150,7 @@ export class FakeWaiter implements Waiter {
 export interface WorldOptions {
   readonly ini?: string
   readonly random?: () => number
+  readonly onSecretRefused?: (database: string, user: string) => void
 }
 
 /** Pools with everything around them. */
@@ -170,6 +171,7 @@ export class World {
       connect: (target) => this.#connect(target),
       cancel: (server) => this.#cancel(server),
       onBusy: (isBusy) => this.busy.push(isBusy),
+      onSecretRefused: options.onSecretRefused ?? ((): void => {}),
       random: options.random ?? ((): number => 0),
     })
   }
