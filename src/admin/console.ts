@@ -151,7 +151,7 @@ export class ConsoleSession {
       return 0
     }
     if (bytes > MESSAGE_BYTES_MAX) {
-      this.end(new ProxyError('frame_bytes_max', { bytes, max: MESSAGE_BYTES_MAX }))
+      this.end(new ProxyError('console_bytes_max', { bytes, max: MESSAGE_BYTES_MAX }))
       return 0
     }
     return this.#input.length < bytes ? 0 : bytes

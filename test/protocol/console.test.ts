@@ -462,7 +462,7 @@ describe('hostile bytes end the session with a reason', () => {
     [
       'a message that is too long',
       Buffer.concat([Buffer.from('Q'), int32(MESSAGE_BYTES_MAX + 1)]),
-      '08P01',
+      '54000',
     ],
     ['a type nobody knows', message('?', 'x'), '08P01'],
     ['a Query without its end', message('Q', 'show version'), '08P01'],
