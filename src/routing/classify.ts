@@ -108,6 +108,7 @@ export interface Statement {
   readonly value?: string
   /** drop of tables, views and sequences: the names without schema. */
   readonly names?: readonly string[]
+  /** advisory_lock stands once per call in the text. */
   readonly pins?: readonly PinReason[]
   readonly unpins?: readonly (PinReason | 'all')[]
   /** pg_advisory_unlock was called: one lock fewer, perhaps. */

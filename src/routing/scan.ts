@@ -23,6 +23,7 @@ import {
 } from './lexer.ts'
 import { isServerSetting } from './settings.ts'
 import {
+  CLEAN_VOLATILE,
   IS_FOR,
   IS_INTO,
   IS_MAIN,
@@ -39,7 +40,6 @@ import {
 const DEPTH_MAX = 4096
 /** Words behind which `name (` is an alias or a WITH entry with column names. */
 const ALIASING = new Set(['as', 'with', 'recursive', 'ordinality'])
-const NAME_BYTES_MAX = 63
 const FUNCTIONS_MAX = 64
 /** How far the arguments of one set_config are read; nested calls would cost the square. */
 const ARGUMENT_TOKENS_MAX = 128
@@ -185,11 +185,11 @@ function call(found: Findings, place: Place, name: string): void {
   if (first > range.from && isNotCall(place, first)) return
   if (functions.length < FUNCTIONS_MAX) functions.push(name)
   if (isServerName(name)) found.reason ??= 'server_relation'
-  const isNamed = name.length <= NAME_BYTES_MAX && isAscii(name)
+  const isNamed = isAscii(name)
   if (isNamed && catalogue.isHarmless(name)) return
   found.reason ??= 'unproved_function'
   if (!isNamed || !catalogue.exists(name)) found.unknownFunction = true
-  else if (!catalogue.isBuiltin(name)) found.userFunction = true
+  else if (!catalogue.isBuiltin(name) && !CLEAN_VOLATILE.has(name)) found.userFunction = true
 }
 
 /**
@@ -202,7 +202,6 @@ function isNotCall(place: Place, first: number): boolean {
   const before = tokens.kind[first - 1]
   if (before === TYPECAST) return true
   if (isWord(tokens, first - 1, 'into')) return true
-  if (first !== at) return false
   if (before === CLOSE) return closed === PLAIN
   if (before === COMMA) return isNextCte(tokens, at, range.to)
   if (before !== WORD || (first - 2 >= range.from && tokens.kind[first - 2] === DOT)) return false
@@ -271,7 +270,7 @@ function effect(found: Findings, place: Place, special: SpecialFunction): void {
 
 function added(list: PinReason[] | null, pin: PinReason): PinReason[] {
   if (list === null) return [pin]
-  if (!list.includes(pin)) list.push(pin)
+  list.push(pin)
   return list
 }
 

@@ -112,6 +112,13 @@ export const HARMLESS_VOLATILE: ReadonlySet<string> = new Set(
   pg_collation_actual_version pg_database_collation_actual_version`),
 )
 
+/** Of widespread extensions (uuid-ossp, pgcrypto): no proved reads, but they leave nothing behind. */
+export const CLEAN_VOLATILE: ReadonlySet<string> = new Set(
+  words(`
+  uuid_generate_v1 uuid_generate_v1mc uuid_generate_v4 gen_random_bytes gen_salt
+  pgp_sym_encrypt pgp_sym_encrypt_bytea pgp_pub_encrypt pgp_pub_encrypt_bytea`),
+)
+
 /** Functions with an effect on the session, told apart by what they do to a pin. */
 export type SpecialFunction =
   | 'lock'

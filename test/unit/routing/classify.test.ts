@@ -1,6 +1,6 @@
 /** What single statements are and leave behind, one behaviour per test. */
 import { describe, expect, test } from 'vitest'
-import { EMPTY_CATALOGUE } from '../../../src/routing/catalogue.ts'
+import { catalogueOf, EMPTY_CATALOGUE } from '../../../src/routing/catalogue.ts'
 import { type Classified, classify, type Statement } from '../../../src/routing/classify.ts'
 import { TEXT_BYTES_MAX } from '../../../src/routing/lexer.ts'
 import { bytesOf, CATALOGUE } from './oracle.ts'
@@ -44,8 +44,19 @@ describe('a read', () => {
     expect(of(`select ${'lower'.padEnd(64, 'x')}(1)`).read).toBe(false)
   })
 
-  test('of a name that is not ASCII is none', () => {
-    expect(of('select fünktion(1)').read).toBe(false)
+  test('of a name that is not ASCII is none, even if its bytes spell a proved name', () => {
+    const catalogue = catalogueOf({
+      database: 'd',
+      serial: 1,
+      volatileNames: ['fün'],
+      stableOrImmutableNames: [bytesOf('fün')],
+      userNames: [],
+    })
+    expect(classify(bytesOf('select fün(1)'), catalogue).read).toBe(false)
+  })
+
+  test.each(['\r', '\n'])('is not seen in a comment that has ended', (end) => {
+    expect(of(`select 1 -- x${end}; delete from t`).reason).toBe('verb')
   })
 
   test('names the functions that were called', () => {
@@ -170,7 +181,10 @@ describe('a statement pins', () => {
     ["load 'x'", { pins: ['load'] }],
     ["select currval('s')", { pins: ['sequence_value'] }],
     ['insert into t values (lastval())', { pins: ['sequence_value'] }],
-    ['select pg_advisory_lock(1), pg_advisory_lock(2)', { pins: ['advisory_lock'] }],
+    [
+      'select pg_advisory_lock(1), pg_advisory_lock(2)',
+      { pins: ['advisory_lock', 'advisory_lock'] },
+    ],
   ])('%s', (text, fields) => {
     expect(only(text)).toMatchObject(fields)
   })

@@ -40,6 +40,12 @@ describe('a text', () => {
     }
   })
 
+  test('is counted once, also when it is used again', () => {
+    const statements = filled()
+    for (const text of ['1', '2', '3', '4', '5', '6', '1']) statements.classify(`select ${text}`)
+    expect(statements.size).toBe(6)
+  })
+
   test('is not kept when it is long', () => {
     const statements = filled()
     statements.classify(`select '${'x'.repeat(70_000)}'`)

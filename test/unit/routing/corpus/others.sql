@@ -540,3 +540,20 @@ discard temporary
 discard plans
 
 discard sequences
+
+select * from t, audit(b) as (x int)
+
+select * from t, audit(b) as (x int, y text)
+
+select * from t, audit(b) as (values int)
+
+select * from t, audit(b) as (merge int)
+
+select E'a'
+'\'' || audit(1) --'
+
+select * from U&"pg\005flocks"
+
+select * from t where a = any (array[1]) and audit(1) > 0 or (b) is null
+
+select (select 1) + s.audit(1)

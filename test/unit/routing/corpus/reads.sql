@@ -300,3 +300,5 @@ select unnest(array(select lower(x) from t)), (select array(select 1))
 select lower(a)lower, upper(b)up from t
 
 select interval '1' day, interval '1-2' year to month, '1'::interval hour to minute
+
+select cast(a as s.geometry(1, 2)), b::"S"."Geo"(3) from t
