@@ -390,7 +390,7 @@ link.on(
     start: ({ config }) => {
       const control = new Control(link, config)
       process.on('SIGTERM', () => {
-        control.stop().finally(() => process.exit(0))
+        void control.stop().finally(() => process.exit(0))
       })
       control.start().catch((error: unknown) => {
         processLog(config, 'control').fatal(reasonOf(error))

@@ -73,9 +73,14 @@ type QuestionHandlers = {
   ) => Promise<Questions[K]['answer']>
 }
 
+/** Handlers by name. A name decides the type of its body, which no map can say. */
+interface Handler {
+  handle(body: unknown, from: Station): unknown
+}
+
 interface Asked {
-  readonly resolve: (body: unknown) => void
-  readonly reject: (error: Error) => void
+  resolve(body: unknown): void
+  reject(error: Error): void
   readonly to: Station
 }
 
@@ -87,8 +92,8 @@ export class Link {
   readonly #send: (envelope: Envelope) => void
   readonly #clock: Clock
   readonly #asked = new Map<number, Asked>()
-  #tellings: TellingHandlers = {}
-  #questions: QuestionHandlers = {}
+  #tellings: ReadonlyMap<string, Handler> = new Map()
+  #questions: ReadonlyMap<string, Handler> = new Map()
   #serial = 0
 
   constructor(me: Station, send: (envelope: Envelope) => void, clock: Clock = systemClock) {
@@ -98,8 +103,8 @@ export class Link {
   }
 
   on(tellings: TellingHandlers, questions: QuestionHandlers): void {
-    this.#tellings = tellings
-    this.#questions = questions
+    this.#tellings = handlersOf(tellings)
+    this.#questions = handlersOf(questions)
   }
 
   tell<K extends keyof Tellings>(to: Station, name: K, body: Tellings[K]): void {
@@ -129,17 +134,18 @@ export class Link {
               this.#asked.delete(question)
               reject(new Error(`${String(to)} did not answer within ${deadlineMs} ms`))
             })
-      this.#asked.set(question, {
+      const asked: Asked = {
         to,
-        resolve: (body) => {
+        resolve(body: Questions[K]['answer']) {
           timer?.cancel()
-          resolve(body as Questions[K]['answer'])
+          resolve(body)
         },
-        reject: (error) => {
+        reject(error) {
           timer?.cancel()
           reject(error)
         },
-      })
+      }
+      this.#asked.set(question, asked)
       this.#post({ to, name, body: ask, question, isAnswer: false, failure: null })
     })
   }
@@ -159,10 +165,7 @@ export class Link {
       return
     }
     if (envelope.question === null) {
-      const handle = this.#tellings[envelope.name as keyof Tellings] as
-        | ((body: unknown, from: Station) => void)
-        | undefined
-      handle?.(envelope.body, envelope.from)
+      this.#tellings.get(envelope.name)?.handle(envelope.body, envelope.from)
       return
     }
     void this.#answer(envelope)
@@ -178,14 +181,12 @@ export class Link {
 
   async #answer(envelope: Envelope): Promise<void> {
     const { from: to, name, question } = envelope
-    const handle = this.#questions[name as keyof Questions] as
-      | ((ask: unknown, from: Station) => Promise<unknown>)
-      | undefined
+    const handler = this.#questions.get(name)
     let body: unknown = null
     let failure: string | null = null
     try {
-      if (handle === undefined) throw new Error(`nobody answers ${name} here`)
-      body = await handle(envelope.body, to)
+      if (handler === undefined) throw new Error(`nobody answers ${name} here`)
+      body = await handler.handle(envelope.body, to)
     } catch (error) {
       failure = error instanceof Error ? error.message : String(error)
     }
@@ -195,6 +196,15 @@ export class Link {
   #post(envelope: Omit<Envelope, 'from'>): void {
     this.#send({ ...envelope, from: this.#me })
   }
+}
+
+function handlersOf(
+  table: Readonly<Record<string, Handler['handle'] | undefined>>,
+): Map<string, Handler> {
+  const handlers = new Map<string, Handler>()
+  for (const [name, handle] of Object.entries(table))
+    if (handle !== undefined) handlers.set(name, { handle })
+  return handlers
 }
 
 export function isEnvelope(message: unknown): message is Envelope {

@@ -136,7 +136,7 @@ export class Main {
     this.#link.tell(child.station, 'start', {
       config: this.#config,
       mockSeed: this.#mockSeed,
-      worker: isControl ? 0 : (child.station as number),
+      worker: isControl ? 0 : child.station,
     })
   }
 

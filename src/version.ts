@@ -2,6 +2,9 @@
 import { readFileSync } from 'node:fs'
 
 const file = new URL('../package.json', import.meta.url)
-const { version } = JSON.parse(readFileSync(file, 'utf8')) as { version: string }
+const content: unknown = JSON.parse(readFileSync(file, 'utf8'))
 
-export const VERSION: string = version
+export const VERSION: string =
+  typeof content === 'object' && content !== null && 'version' in content
+    ? String(content.version)
+    : 'unknown'

@@ -57,7 +57,7 @@ export class BatchReader {
     let offset = 0
     while (input.length - offset >= frame.HEADER_BYTES) {
       const bytes = checkedFrameBytes(input, offset, limits.frameBytesMax)
-      const type = input[offset] as number
+      const type = input[offset] ?? 0
       if (offset > 0 && (type === frame.QUERY || type === frame.FUNCTION_CALL)) break
       if (offset + bytes > input.length) {
         if (input.length < limits.batchBytesMax) return false

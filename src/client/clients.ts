@@ -83,8 +83,8 @@ export class Clients {
       pools: deps.pools,
       registry: new PreparedRegistry(),
       counters: this.counters,
-      config: deps.config,
-      statements: deps.statements,
+      config: () => deps.config(),
+      statements: (database) => deps.statements(database),
       onSessionClosed: (session, reason) => this.#onSessionClosed(session, reason),
     }
     this.#ticker = deps.clock.every(TICK_MS, () => this.#tick())

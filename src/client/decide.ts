@@ -5,7 +5,7 @@
 import { ProxyError } from '../base/errors.ts'
 import type { Classified, Statement } from '../routing/classify.ts'
 import { routeBatch } from '../routing/route.ts'
-import type { BatchReader } from './batch.ts'
+import { type BatchReader, NOT_UNDERSTOOD } from './batch.ts'
 import type { Session } from './session.ts'
 import { isAsciiSafe, isOn, valuesOf } from './values.ts'
 
@@ -57,7 +57,7 @@ function answerHere(session: Session, batch: BatchReader, lone: Statement | null
 function deferral(batch: BatchReader): Decision {
   const [classified] = batch.classified
   const [text] = batch.texts
-  return { kind: 'defer', text: text ?? 'BEGIN', classified: classified as Classified }
+  return { kind: 'defer', text: text ?? 'BEGIN', classified: classified ?? NOT_UNDERSTOOD }
 }
 
 function refusalOf(session: Session, batch: BatchReader): ProxyError | null {
@@ -105,6 +105,10 @@ function route(session: Session, batch: BatchReader): Decision {
     ...(isolation === undefined ? {} : { isolation }),
     functionCall: batch.kind === 'function',
   })
+  // A transaction that may write begins on a replica with a read only: savepoints do not move.
+  const mayMove = session.transaction.deferredText !== null && !session.transaction.isReadOnly
+  if (answer.role === 'replica' && mayMove && !batch.classified.every(({ read }) => read))
+    return { kind: 'route', role: 'primary', reason: 'transaction' }
   const isRead = answer.role === 'replica' && config.consistency === 'primary'
   return isRead
     ? { kind: 'route', role: 'primary', reason: 'consistency_primary' }

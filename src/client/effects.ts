@@ -2,66 +2,77 @@
  * What a statement that completed changes in its session. Called once per CommandComplete, in
  * order, with the statement that it ends.
  */
-import type { Statement } from '../routing/classify.ts'
+import type { Classified, Statement, Verb } from '../routing/classify.ts'
 import type { ServerConnection } from '../server/connection.ts'
 import { NO_SETTINGS } from '../server/settings.ts'
 import { noticeResponse } from '../wire/messages.ts'
 import type { Session } from './session.ts'
 
-/** `tag` is the command tag: COMMIT of a failed transaction answers ROLLBACK. */
-export function applyEffect(
-  session: Session,
-  statement: Statement,
-  tag: string,
-  server: ServerConnection,
-): void {
-  const { carried, prepared, pins } = session
-  switch (statement.verb) {
-    case 'commit':
-    case 'prepare_transaction':
-      if (tag === 'ROLLBACK') carried.rollback()
-      else carried.commit()
-      break
-    case 'rollback':
-      carried.rollback()
-      break
-    case 'savepoint':
-      carried.savepoint(statement.name ?? '')
-      break
-    case 'rollback_to':
-      carried.rollbackTo(statement.name ?? '')
-      break
-    case 'release':
-      carried.release(statement.name ?? '')
-      break
-    case 'set':
-      carried.set(statement.name ?? '', statement.value ?? 'DEFAULT')
-      break
-    case 'reset':
-      carried.reset(statement.name ?? '')
-      break
-    case 'reset_all':
-      carried.resetAll(false)
-      break
-    case 'deallocate':
-      if (statement.name === undefined) {
-        server.statements.clear()
-        prepared.clear()
-      }
-      break
-    case 'discard':
-      discard(session, statement, server)
-      break
-    default:
-  }
-  for (const reason of pins.apply(statement)) {
+interface Completed {
+  readonly statement: Statement
+  /** The command tag: COMMIT of a failed transaction answers ROLLBACK. */
+  readonly tag: string
+  readonly server: ServerConnection
+}
+
+type Effect = (session: Session, completed: Completed) => void
+
+const commit: Effect = ({ carried }, { tag }) => {
+  if (tag === 'ROLLBACK') carried.rollback()
+  else carried.commit()
+}
+
+const EFFECTS: ReadonlyMap<Verb, Effect> = new Map<Verb, Effect>([
+  ['commit', commit],
+  ['prepare_transaction', commit],
+  ['rollback', ({ carried }) => carried.rollback()],
+  ['savepoint', ({ carried }, { statement }) => carried.savepoint(statement.name ?? '')],
+  ['rollback_to', ({ carried }, { statement }) => carried.rollbackTo(statement.name ?? '')],
+  ['release', ({ carried }, { statement }) => carried.release(statement.name ?? '')],
+  [
+    'set',
+    ({ carried }, { statement }) => carried.set(statement.name ?? '', statement.value ?? 'DEFAULT'),
+  ],
+  ['reset', ({ carried }, { statement }) => carried.reset(statement.name ?? '')],
+  ['reset_all', ({ carried }) => carried.resetAll(false)],
+  ['deallocate', deallocate],
+  ['discard', discard],
+])
+
+const known = new WeakMap<Classified, boolean>()
+
+/** Whether any of its statements changes the session when it succeeds. */
+export function hasEffects(classified: Classified): boolean {
+  const cached = known.get(classified)
+  if (cached !== undefined) return cached
+  const found = classified.statements.some(
+    (statement) =>
+      EFFECTS.has(statement.verb) ||
+      statement.pins !== undefined ||
+      statement.unpins !== undefined ||
+      statement.advisoryUnlock === true,
+  )
+  known.set(classified, found)
+  return found
+}
+
+export function applyEffect(session: Session, completed: Completed): void {
+  EFFECTS.get(completed.statement.verb)?.(session, completed)
+  for (const reason of session.pins.apply(completed.statement)) {
     session.services.counters.pins.add(reason)
     if (session.pool.config.sessionState === 'warn')
       session.send(noticeResponse(`pgsteer: the session is tied to its server (${reason})`))
   }
 }
 
-function discard(session: Session, statement: Statement, server: ServerConnection): void {
+/** DEALLOCATE ALL reached the server: nothing is prepared there any more, by anybody. */
+function deallocate({ prepared }: Session, { statement, server }: Completed): void {
+  if (statement.name !== undefined) return
+  server.statements.clear()
+  prepared.clear()
+}
+
+function discard(session: Session, { statement, server }: Completed): void {
   if (statement.name !== 'all') return
   session.carried.resetAll(true)
   session.prepared.clear()

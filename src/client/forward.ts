@@ -21,21 +21,13 @@ import {
 } from '../wire/messages.ts'
 import { FrameReader } from '../wire/reader.ts'
 import { checkedFrameBytes, NOT_UNDERSTOOD } from './batch.ts'
+import { hasEffects } from './effects.ts'
 import type { DatabaseStats } from './facts.ts'
 import type { Pins } from './pin.ts'
 import type { SessionPrepared } from './prepared.ts'
 import type { SessionSettings } from './settings.ts'
 import type { Transaction } from './transaction.ts'
-import {
-  Entered,
-  FORWARD,
-  forwardEntry,
-  hasEffects,
-  localEntry,
-  SWALLOW,
-  swallowEntry,
-  Work,
-} from './work.ts'
+import { Entered, FORWARD, forwardEntry, localEntry, SWALLOW, swallowEntry, Work } from './work.ts'
 
 export interface ForwardContext {
   readonly prepared: SessionPrepared
@@ -143,7 +135,7 @@ export class Forwarder {
       this.#offset + frame.HEADER_BYTES,
       this.#offset + Math.min(bytes, available),
     )
-    return this.#take(this.#input[this.#offset] as number, bytes, server)
+    return this.#take(this.#input[this.#offset] ?? 0, bytes, server)
   }
 
   #take(type: number, bytes: number, server: ServerConnection): boolean {

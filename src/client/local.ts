@@ -68,7 +68,7 @@ export function refuseBatch(
 function* messagesOf(batch: Buffer): IterableIterator<{ type: number; subject: number }> {
   let offset = 0
   while (batch.length - offset >= frame.HEADER_BYTES) {
-    yield { type: batch[offset] as number, subject: batch[offset + frame.HEADER_BYTES] ?? 0 }
+    yield { type: batch[offset] ?? 0, subject: batch[offset + frame.HEADER_BYTES] ?? 0 }
     offset += frame.frameBytes(batch, offset)
   }
 }

@@ -106,7 +106,7 @@ export class Relay {
   #frame(server: ServerConnection): boolean {
     const bytes = frame.frameBytes(this.#chunk, this.#offset)
     if (bytes < frame.HEADER_BYTES) throw breach('bad length word')
-    const type = this.#chunk[this.#offset] as number
+    const type = this.#chunk[this.#offset] ?? 0
     const head = server.ledger.head
     if (type === frame.DATA_ROW || type === frame.COPY_DATA) {
       if (head === undefined) throw breach('a row that nobody asked for')

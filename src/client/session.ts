@@ -21,16 +21,19 @@ import { type Settings, settingsChange } from '../server/settings.ts'
 import type { Bound, Waiter } from '../server/waiter.ts'
 import * as frame from '../wire/frame.ts'
 import type { Entry } from '../wire/ledger.ts'
-import { errorResponse, noticeResponse, readyForQuery } from '../wire/messages.ts'
+import { errorResponse, fixed, noticeResponse, readyForQuery } from '../wire/messages.ts'
+import { Attempt } from './attempt.ts'
 import { BatchReader, strayCopyBytes } from './batch.ts'
 import { CausalPosition } from './causal.ts'
 import { type Decision, decide } from './decide.ts'
 import { applyEffect } from './effects.ts'
-import type { ClientState, DatabaseStats } from './facts.ts'
+import type { ClientState } from './facts.ts'
 import { Forwarder } from './forward.ts'
-import { isHealable, isRemembered, isStalePlan } from './healing.ts'
+import { isRemembered, isStalePlan } from './healing.ts'
 import { Input } from './input.ts'
 import { completeBatch, refuseBatch } from './local.ts'
+import { Meter } from './meter.ts'
+import { Parking } from './parking.ts'
 import { Pins } from './pin.ts'
 import { SessionPrepared } from './prepared.ts'
 import { Relay, type RelayOwner } from './relay.ts'
@@ -39,7 +42,7 @@ import type { SessionServices } from './services.ts'
 import { SessionSettings } from './settings.ts'
 import { timeoutOf } from './timeouts.ts'
 import { Transaction } from './transaction.ts'
-import { Work } from './work.ts'
+import { SWALLOW, Work } from './work.ts'
 
 export const SESSION_STATES = ['idle', 'waiting', 'settling', 'active', 'closed'] as const
 export type SessionState = (typeof SESSION_STATES)[number]
@@ -68,17 +71,6 @@ export interface SessionSeed {
 /** Read synchronously by one session at a time. */
 const reader = new BatchReader()
 
-/** The batch that was routed last: what is left of the reader's findings. */
-interface Routed {
-  bytes: number
-  endsReady: boolean
-  isWhole: boolean
-  usesNamed: boolean
-  texts: readonly string[]
-  /** Its bytes, while it may have to be sent once more; null otherwise. */
-  retained: Buffer | null
-}
-
 export class Session implements Receiver, Waiter, RelayOwner {
   readonly clientId: number
   readonly channel: Channel
@@ -91,12 +83,11 @@ export class Session implements Receiver, Waiter, RelayOwner {
   readonly transaction = new Transaction()
   readonly pins = new Pins()
   readonly causal = new CausalPosition()
-  readonly stats: DatabaseStats
+  readonly meter: Meter
   readonly connectedWallMs: number
   requestWallMs: number
-  /** Monotonic: the last byte from the client, and the begin of the query under way (0: none). */
+  /** Monotonic: the last byte from the client. */
   activeMs: number
-  queryStartedMs = 0
   /** Set by the decision, read by the pools. */
   wantsRole: 'primary' | 'replica' | 'any' = 'any'
   waitingSinceMs = 0
@@ -108,19 +99,11 @@ export class Session implements Receiver, Waiter, RelayOwner {
   #state: SessionState = 'idle'
   #server: ServerConnection | null = null
   readonly #reported: Reported
-  /** Session mode: servers kept between batches, at most one per role. */
-  readonly #parked = new Map<string, ServerConnection>()
+  readonly #parking = new Parking()
   readonly #input = new Input()
-  readonly #routed: Routed = {
-    bytes: 0,
-    endsReady: true,
-    isWhole: true,
-    usesNamed: false,
-    texts: [],
-    retained: null,
-  }
-  /** The batch in progress was refused by its server and goes to the primary. */
-  #isHealing = false
+  readonly #attempt = new Attempt()
+  /** The BEGIN to be sent to the primary when the replica's transaction is over. */
+  #moving: { readonly text: string; readonly classified: Classified } | null = null
   #isAdvancing = false
   #closeReason: ProxyError | null = null
 
@@ -134,7 +117,7 @@ export class Session implements Receiver, Waiter, RelayOwner {
     this.carried = new SessionSettings(seed.baseline)
     this.#reported = new Reported(seed.welcome)
     this.prepared = new SessionPrepared(seed.services.registry)
-    this.stats = seed.services.counters.stats(seed.database)
+    this.meter = new Meter(seed.database, seed.services.counters, seed.services.clock)
     this.connectedWallMs = seed.services.clock.wallMs()
     this.requestWallMs = this.connectedWallMs
     this.activeMs = seed.services.clock.nowMs()
@@ -144,7 +127,7 @@ export class Session implements Receiver, Waiter, RelayOwner {
       transaction: this.transaction,
       pins: this.pins,
       registry: seed.services.registry,
-      stats: this.stats,
+      stats: this.meter.stats,
       preparedMax: seed.services.config().pgbouncer.maxPreparedStatements,
       frameBytesMax: seed.services.config().pgbouncer.maxPacketSize,
       classify: (text) => this.classify(text),
@@ -181,16 +164,12 @@ export class Session implements Receiver, Waiter, RelayOwner {
   get clientState(): ClientState {
     if (this.#state === 'waiting') return this.waitReason === 'primary' ? 'held' : 'waiting'
     if (this.#state === 'closed') return 'closed'
-    return this.#server === null && this.#parked.size === 0 ? 'idle' : 'active'
+    return this.#server === null && this.#parking.isEmpty ? 'idle' : 'active'
   }
   /** Answers are owed by a server. */
   get isOwed(): boolean {
     return this.#server !== null && this.#server.ledger.length > 0
   }
-  get parkedServers(): Iterable<ServerConnection> {
-    return this.#parked.values()
-  }
-
   classify(text: string): Classified {
     return this.services.statements(this.pool.config.serverDatabase).classify(text)
   }
@@ -212,7 +191,7 @@ export class Session implements Receiver, Waiter, RelayOwner {
     const startedMs = this.transaction.startedMs
     const code = timeoutOf(
       {
-        queryMs: this.queryStartedMs === 0 ? 0 : nowMs - this.queryStartedMs,
+        queryMs: this.meter.queryStartedMs === 0 ? 0 : nowMs - this.meter.queryStartedMs,
         transactionMs: startedMs === 0 ? 0 : nowMs - startedMs,
         idleMs: nowMs - this.activeMs,
         isOwed: this.isOwed,
@@ -232,7 +211,7 @@ export class Session implements Receiver, Waiter, RelayOwner {
 
   onBytes(chunk: Buffer): void {
     if (this.#state === 'closed') return
-    this.stats.bytesReceived += chunk.length
+    this.meter.stats.bytesReceived += chunk.length
     this.activeMs = this.services.clock.nowMs()
     this.#input.push(chunk)
     this.#advance()
@@ -253,7 +232,7 @@ export class Session implements Receiver, Waiter, RelayOwner {
     )
     this.#server = server
     this.waitReason = null
-    this.#countGrant(server)
+    this.meter.granted(server.identity.role, this.waitingSinceMs)
     this.#settle(server)
   }
 
@@ -261,7 +240,6 @@ export class Session implements Receiver, Waiter, RelayOwner {
     invariant(this.#state === 'waiting' || this.#state === 'idle', 'a wait is refused to who waits')
     this.waitReason = null
     this.services.log.debug({ client: this.clientId, code: error.code }, error.message)
-    if (error.code === 'no_primary') this.services.counters.holdsExpired += 1
     if (error.row.severity === 'FATAL') {
       this.close(error)
       return
@@ -288,11 +266,11 @@ export class Session implements Receiver, Waiter, RelayOwner {
   }
 
   onServerDrain(): void {
-    this.channel.resume()
+    this.#advance()
   }
 
   onServerClosed(error: ProxyError, server: ServerConnection): void {
-    for (const [role, parked] of this.#parked) if (parked === server) this.#parked.delete(role)
+    this.#parking.remove(server)
     if (this.#server === server) {
       this.#server = null
       this.#forwarder.reset()
@@ -309,7 +287,7 @@ export class Session implements Receiver, Waiter, RelayOwner {
       this.#answerRefused(new ProxyError('cancelled'))
       this.#advance()
     } else if (this.#server !== null && this.isOwed) {
-      this.services.counters.cancelsForwarded += 1
+      this.meter.cancelled()
       this.pool.cancel(this.#server)
     }
   }
@@ -318,7 +296,7 @@ export class Session implements Receiver, Waiter, RelayOwner {
   close(error: ProxyError): void {
     if (this.#state === 'closed') return
     this.#closeReason = error
-    this.#count(error)
+    this.meter.refused(error, this.#codes)
     this.channel.write(errorResponse(error, this.#codes))
     this.channel.close()
     this.#end(error.code)
@@ -327,7 +305,7 @@ export class Session implements Receiver, Waiter, RelayOwner {
   // What the relay finds.
 
   send(bytes: Buffer): void {
-    this.stats.bytesSent += bytes.length
+    this.meter.stats.bytesSent += bytes.length
     if (!this.channel.write(bytes)) this.#server?.channel.pause()
   }
 
@@ -335,28 +313,27 @@ export class Session implements Receiver, Waiter, RelayOwner {
     if (!(entry.subject instanceof Work)) return
     const statement = entry.subject.shift()
     if (statement !== undefined && this.#server !== null)
-      applyEffect(this, statement, tag, this.#server)
+      applyEffect(this, { statement, tag, server: this.#server })
   }
 
   onError(fields: Readonly<Record<string, string>>, isUnanswered: boolean): boolean {
     const sqlstate = fields['C'] ?? ''
     if (isUnanswered && this.#startHealing({ sqlstate, routine: fields['R'] })) return true
-    this.services.counters.errors.add(sqlstate)
+    this.meter.failed(sqlstate)
     if (this.transaction.state === 'idle') this.carried.rollback()
     return false
   }
 
   onReady(status: number, forward: boolean): void {
     const nowMs = this.services.clock.nowMs()
-    if (this.#isHealing) return
-    if (forward) this.#countQuery(nowMs)
+    if (this.#attempt.isHealing) return
+    if (forward) this.meter.answered(this.#server?.identity.role ?? 'plain', this.isOwed, nowMs)
     const startedMs = this.transaction.startedMs
     this.transaction.ready(status, nowMs)
     if (status !== frame.STATUS_IDLE) return
     this.carried.commit()
     this.prepared.endTransaction()
-    this.stats.transactions += 1
-    this.stats.transactionMs += nowMs - (startedMs === 0 ? this.queryStartedMs : startedMs)
+    this.meter.ended(startedMs, nowMs)
   }
 
   onCopyIn(): void {
@@ -381,7 +358,8 @@ export class Session implements Receiver, Waiter, RelayOwner {
     } finally {
       this.#isAdvancing = false
     }
-    if (this.#input.length >= this.#inputBytesMax) this.channel.pause()
+    const unsentBytes = this.#server?.channel.unsentBytes ?? 0
+    if (Math.max(this.#input.length, unsentBytes) >= this.#inputBytesMax) this.channel.pause()
     else this.channel.resume()
   }
 
@@ -413,28 +391,24 @@ export class Session implements Receiver, Waiter, RelayOwner {
       this.#input.dropMessage(stray)
       return true
     }
-    const { pgbouncer, pgsteer } = this.services.config()
-    const limits = { batchBytesMax: pgsteer.batchBytesMax, frameBytesMax: pgbouncer.maxPacketSize }
-    if (!reader.read(this.#input.bytes, this.prepared, this.#classifyBound, limits)) return false
+    if (!this.#read()) return false
     if (reader.kind === 'terminate') {
       this.channel.close()
       this.#end('client_closed')
       return false
     }
-    this.#remember()
+    this.#attempt.begin(reader)
     return this.#act(decide(this, reader))
   }
 
-  readonly #classifyBound = (text: string): Classified => this.classify(text)
-
-  #remember(): void {
-    this.#routed.bytes = reader.bytes
-    this.#routed.endsReady = reader.endsReady
-    this.#routed.isWhole = reader.isWhole
-    this.#routed.usesNamed = reader.usesNamed
-    this.#routed.texts = reader.texts.length === 0 ? NO_TEXTS : [...reader.texts]
-    this.#routed.retained = null
+  /** Reads the batch at the front of the input. Returns false when it is not there yet. */
+  #read(): boolean {
+    const { pgbouncer, pgsteer } = this.services.config()
+    const limits = { batchBytesMax: pgsteer.batchBytesMax, frameBytesMax: pgbouncer.maxPacketSize }
+    return reader.read(this.#input.bytes, this.prepared, this.#classifyBound, limits)
   }
+
+  readonly #classifyBound = (text: string): Classified => this.classify(text)
 
   #act(decision: Decision): boolean {
     switch (decision.kind) {
@@ -450,7 +424,7 @@ export class Session implements Receiver, Waiter, RelayOwner {
         else this.#answerRefused(decision.error)
         return this.#state !== 'closed'
       case 'route':
-        this.services.counters.routes.add(decision.reason)
+        this.meter.routed(decision.reason)
         this.routeReason = decision.reason
         this.#demand(decision.role)
         return true
@@ -458,13 +432,11 @@ export class Session implements Receiver, Waiter, RelayOwner {
   }
 
   #complete(tag: string, status: number): void {
-    if (status === frame.STATUS_IDLE) {
-      this.transaction.ready(status, this.services.clock.nowMs())
-      this.stats.transactions += 1
-    }
-    this.stats.queries += 1
-    const batch = this.#input.bytes.subarray(0, this.#routed.bytes)
-    this.#input.take(this.#routed.bytes)
+    const isEnd = status === frame.STATUS_IDLE
+    if (isEnd) this.transaction.ready(status, this.services.clock.nowMs())
+    this.meter.answeredLocally(isEnd)
+    const batch = this.#input.bytes.subarray(0, this.#attempt.bytes)
+    this.#input.take(this.#attempt.bytes)
     this.send(completeBatch(batch, tag, status))
   }
 
@@ -473,7 +445,7 @@ export class Session implements Receiver, Waiter, RelayOwner {
     const nowMs = this.services.clock.nowMs()
     this.requestWallMs = this.services.clock.wallMs()
     if (role === 'replica') this.#prepareRead(nowMs)
-    const parked = this.#unpark(role)
+    const parked = this.#parking.take(role)
     if (parked !== null) {
       this.#server = parked
       this.#settle(parked)
@@ -512,38 +484,36 @@ export class Session implements Receiver, Waiter, RelayOwner {
         this.#activate(server)
         return
       }
-      this.#server = null
-      this.pool.discard(server, new ProxyError('server_parameter'))
-      this.#move('idle')
-      this.#answerRefused(error)
-      this.#advance()
+      this.#unsettled(server, error)
     })
+  }
+
+  /** Nothing of the batch was sent: a server that was lost is replaced, a refusal is the client's. */
+  #unsettled(server: ServerConnection, error: ProxyError): void {
+    this.#server = null
+    this.#move('idle')
+    if (error.code !== 'server_refused') {
+      this.#demand(this.wantsRole)
+      return
+    }
+    this.pool.discard(server, new ProxyError('server_parameter'))
+    this.#answerRefused(error)
+    this.#advance()
   }
 
   #activate(server: ServerConnection): void {
     this.#move('active')
     this.#relay.hasAnswered = false
-    if (this.#isRetainable()) {
-      this.#routed.retained = Buffer.from(this.#input.bytes.subarray(0, this.#routed.bytes))
-      this.prepared.mark()
-    }
-    this.#send(server, this.#isAlone(server) ? this.#routed.bytes : this.#input.length)
+    const isReplica = server.identity.role === 'replica'
+    const isFree = this.transaction.state === 'idle'
+    if (isFree && this.#attempt.retain(this.#input.bytes, isReplica)) this.prepared.mark()
+    this.#send(server, this.#isAlone(server) ? this.#attempt.bytes : this.#input.length)
     this.#advance()
-  }
-
-  /**
-   * What may have to be sent once more is kept: whole batches outside a transaction, for a replica
-   * that may refuse them or with prepared statements that may be stale.
-   */
-  #isRetainable(): boolean {
-    const { endsReady, isWhole, usesNamed } = this.#routed
-    const mayBeRefused = this.#server?.identity.role === 'replica' || usesNamed
-    return isWhole && endsReady && mayBeRefused && this.transaction.state === 'idle'
   }
 
   /** On a replica one batch at a time, so that the next may be routed by itself. */
   #isAlone(server: ServerConnection): boolean {
-    return server.identity.role === 'replica' || this.#routed.retained !== null
+    return server.identity.role === 'replica' || this.#attempt.isRetained
   }
 
   #forward(): boolean {
@@ -551,16 +521,16 @@ export class Session implements Receiver, Waiter, RelayOwner {
     if (server === null || this.#input.length === 0) return false
     const isOpen = this.transaction.status !== frame.STATUS_IDLE || this.#forwarder.isUnsynced
     const isBusy = server.ledger.length > 0 && !this.#forwarder.isCopyIn
-    if (!isOpen && isBusy && this.#routed.isWhole && this.#isAlone(server)) return false
+    if (!isOpen && isBusy && this.#attempt.isWhole && this.#isAlone(server)) return false
+    if (this.#leavesReplica(server)) return this.#startMoving(server)
     return this.#send(server, this.#input.length)
   }
 
   #send(server: ServerConnection, bytesMax: number): boolean {
-    if (this.queryStartedMs === 0) this.queryStartedMs = this.services.clock.nowMs()
+    this.meter.sent()
     const taken = this.#forwarder.forward(this.#input.bytes, bytesMax, server)
     this.#input.take(taken)
     this.#relay.drainLocals(server)
-    if (server.channel.unsentBytes > this.#inputBytesMax) this.channel.pause()
     if (this.#forwarder.isTerminated) {
       this.channel.close()
       this.#end('client_closed')
@@ -576,30 +546,62 @@ export class Session implements Receiver, Waiter, RelayOwner {
       return false
     if (this.#forwarder.isUnsynced || this.#forwarder.isMidMessage || this.#relay.isMidMessage)
       return false
-    if (this.#isHealing) return this.#heal(server)
-    this.#routed.retained = null
+    if (this.#attempt.isHealing) return this.#heal(server)
+    if (this.#moving !== null) return this.#moveToPrimary(server, this.#moving)
+    this.#attempt.end()
     this.prepared.unmark()
-    this.queryStartedMs = 0
+    this.meter.queryStartedMs = 0
     this.carried.settle()
     this.causal.answered(server.identity.role, server.identity.member, this.services.clock.nowMs())
     if (this.pins.isPinned) return false
-    if (this.pool.config.poolMode === 'statement' && this.transaction.state !== 'idle') return false
     this.#giveBack(server)
     return true
   }
 
   /** The whole batch goes once more: to the primary, or with statements prepared anew. */
   #heal(server: ServerConnection): boolean {
-    const { retained } = this.#routed
-    invariant(retained !== null, 'a batch that is healed was kept')
-    this.#isHealing = false
     this.prepared.rewind()
     this.carried.rollback()
-    this.#input.unshift(retained)
+    this.#input.unshift(this.#attempt.takeBack())
     this.#giveBack(server)
     this.routeReason = 'healed'
-    this.services.counters.routes.add('healed')
+    this.meter.routed('healed')
     this.#demand(server.identity.role === 'plain' ? 'any' : 'primary')
+    return true
+  }
+
+  /**
+   * `read_transactions = replica_until_write`: what a transaction does on a replica, until a batch
+   * comes that is not only a read.
+   */
+  #leavesReplica(server: ServerConnection): boolean {
+    const isFirst = server.identity.role === 'replica' && this.transaction.state === 'open'
+    if (!isFirst || this.transaction.isReadOnly || server.ledger.length > 0) return false
+    if (this.#forwarder.isUnsynced || this.#forwarder.isMidMessage) return false
+    if (!this.#read()) return false
+    return !reader.classified.every((classified) => staysOnReplica(classified))
+  }
+
+  /** The replica's transaction, which only read, is ended; the batch waits for the primary. */
+  #startMoving(server: ServerConnection): boolean {
+    const { begun } = this.transaction
+    this.#attempt.begin(reader)
+    this.#moving = begun
+    server.ledger.push(SWALLOW.query)
+    server.write(COMMIT_FRAME)
+    return false
+  }
+
+  #moveToPrimary(
+    server: ServerConnection,
+    begun: { readonly text: string; readonly classified: Classified },
+  ): boolean {
+    this.#moving = null
+    this.#giveBack(server)
+    this.transaction.defer(begun.text, begun.classified, this.services.clock.nowMs())
+    this.routeReason = 'transaction'
+    this.meter.routed('transaction')
+    this.#demand('primary')
     return true
   }
 
@@ -607,34 +609,23 @@ export class Session implements Receiver, Waiter, RelayOwner {
   #giveBack(server: ServerConnection): void {
     this.#server = null
     server.settings = this.carried.current
+    server.channel.resume()
     this.#move('idle')
-    if (this.pool.config.poolMode === 'session') this.#parked.set(server.identity.role, server)
+    if (this.pool.config.poolMode === 'session') this.#parking.put(server)
     else this.pool.release(server, this)
   }
 
   /** Keeps an error from the client when its batch may be sent once more. */
   #startHealing(found: { sqlstate: string; routine: string | undefined }): boolean {
-    const server = this.#server
-    if (server === null || this.#routed.retained === null) return false
-    const refusal = { ...found, role: server.identity.role }
-    if (this.transaction.state !== 'idle' || !isHealable(refusal)) return false
-    this.#isHealing = true
-    this.services.counters.healed.add(refusal.sqlstate)
+    const refusal = { ...found, role: this.#server?.identity.role ?? 'plain' }
+    if (this.transaction.state !== 'idle' || !this.#attempt.heals(refusal)) return false
+    this.meter.healed(refusal.sqlstate)
     const statements = this.services.statements(this.pool.config.serverDatabase)
-    for (const text of this.#routed.texts) {
+    for (const text of this.#attempt.texts) {
       if (isRemembered(refusal)) statements.learnPrimaryOnly(text)
       if (isStalePlan(refusal.sqlstate, refusal.routine)) this.prepared.renew(text)
     }
     return true
-  }
-
-  #unpark(role: 'primary' | 'replica' | 'any'): ServerConnection | null {
-    for (const [parkedRole, server] of this.#parked)
-      if (parkedRole === role || parkedRole === 'plain' || role === 'any') {
-        this.#parked.delete(parkedRole)
-        return server
-      }
-    return null
   }
 
   #onStatement(classified: Classified): void {
@@ -645,30 +636,10 @@ export class Session implements Receiver, Waiter, RelayOwner {
 
   /** The batch at the head of the input is answered by an error and dropped. */
   #answerRefused(error: ProxyError): void {
-    this.#count(error)
+    this.meter.refused(error, this.#codes)
     if (this.transaction.state === 'deferred') this.transaction.lose()
-    const isReady = this.#input.dropBatch(this.#routed)
+    const isReady = this.#input.dropBatch(this.#attempt)
     this.send(refuseBatch(error, this.#codes, this.transaction.status, isReady))
-  }
-
-  #countGrant(server: ServerConnection): void {
-    const waitMs = this.services.clock.nowMs() - this.waitingSinceMs
-    this.stats.serverAssignments += 1
-    this.stats.waitMs += waitMs
-    this.services.counters.queued(this.database, server.identity.role, waitMs)
-  }
-
-  #countQuery(nowMs: number): void {
-    this.stats.queries += 1
-    const durationMs = nowMs - this.queryStartedMs
-    this.stats.queryMs += durationMs
-    const role = this.#server?.identity.role ?? 'plain'
-    this.services.counters.queried(this.database, role, durationMs)
-    if (this.isOwed) this.queryStartedMs = nowMs
-  }
-
-  #count(error: ProxyError): void {
-    this.services.counters.errors.add(error.wireSqlstate(this.#codes))
   }
 
   /** The server is not to be trusted any more; its client cannot be told what became of its work. */
@@ -690,8 +661,7 @@ export class Session implements Receiver, Waiter, RelayOwner {
     const server = this.#server
     this.#server = null
     if (server !== null) this.#leave(server)
-    for (const parked of this.#parked.values()) this.#leave(parked)
-    this.#parked.clear()
+    for (const parked of this.#parking.clear()) this.#leave(parked)
     this.prepared.clear()
     this.services.onSessionClosed(this, reason)
   }
@@ -724,7 +694,12 @@ export class Session implements Receiver, Waiter, RelayOwner {
   }
 }
 
-const NO_TEXTS: readonly string[] = []
+const COMMIT_FRAME = fixed(frame.QUERY, Buffer.from('COMMIT\0'))
+
+function staysOnReplica({ read, statements }: Classified): boolean {
+  const ends = statements.every(({ verb }) => verb === 'commit' || verb === 'rollback')
+  return read || ends
+}
 
 function isUnclean(statement: Statement): boolean {
   return statement.unclean

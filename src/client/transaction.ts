@@ -32,7 +32,7 @@ export type LocalAnswer =
 
 export class Transaction {
   #state: TransactionState = 'idle'
-  /** The text of the BEGIN that was answered by us. */
+  /** The BEGIN that was answered by us. */
   #deferred: Classified | null = null
   #deferredText = ''
   /** BEGIN READ ONLY, or a session whose transactions are read only by default. */
@@ -69,6 +69,11 @@ export class Transaction {
     return this.#state === 'deferred' ? (this.#deferred?.statements[0] ?? null) : null
   }
 
+  /** The BEGIN with which it began, if that was answered by us. */
+  get begun(): { readonly text: string; readonly classified: Classified } | null {
+    return this.#deferred === null ? null : { text: this.#deferredText, classified: this.#deferred }
+  }
+
   /** A bare BEGIN was answered by us. */
   defer(text: string, classified: Classified, nowMs: number): void {
     this.#move('deferred')
@@ -92,7 +97,6 @@ export class Transaction {
     }
     if (this.#state === 'idle') this.startedMs = nowMs
     this.#move(status === frame.STATUS_OPEN ? 'open' : 'failed')
-    this.#deferred = null
   }
 
   /**

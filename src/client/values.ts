@@ -32,7 +32,7 @@ const UNSAFE_ENCODINGS = new Set([
   'johab',
   'shiftjis2004',
 ])
-const ROUTES: ReadonlySet<string> = new Set(['split', 'primary', 'replica'])
+const ROUTES: readonly RouteMode[] = ['split', 'primary', 'replica']
 
 const known = new WeakMap<Settings, SettingValues>()
 
@@ -41,7 +41,7 @@ export function valuesOf(settings: Settings): SettingValues {
   if (cached !== undefined) return cached
   const route = valueOf(settings, 'pgsteer.route')
   const values: SettingValues = {
-    route: route !== null && ROUTES.has(route) ? (route as RouteMode) : null,
+    route: ROUTES.find((mode) => mode === route) ?? null,
     defaultReadOnly: truth(valueOf(settings, 'default_transaction_read_only')),
     standardStrings: truth(valueOf(settings, 'standard_conforming_strings')),
     asciiSafeEncoding: safe(valueOf(settings, 'client_encoding')),

@@ -2,42 +2,8 @@
  * What the session wants to know of a message when its reply comes: the statements whose success
  * changes the session, and how to take back what was entered when the message was sent.
  */
-import type { Classified, Statement, Verb } from '../routing/classify.ts'
+import type { Classified, Statement } from '../routing/classify.ts'
 import type { Entry, EntryKind, Subject } from '../wire/ledger.ts'
-
-/** Verbs after which the session is not what it was. */
-const EFFECTIVE: ReadonlySet<Verb> = new Set<Verb>([
-  'begin',
-  'commit',
-  'rollback',
-  'savepoint',
-  'rollback_to',
-  'release',
-  'prepare_transaction',
-  'set',
-  'set_local',
-  'reset',
-  'reset_all',
-  'discard',
-  'deallocate',
-])
-
-const effects = new WeakMap<Classified, boolean>()
-
-/** Whether any of its statements changes the session when it succeeds. */
-export function hasEffects(classified: Classified): boolean {
-  const known = effects.get(classified)
-  if (known !== undefined) return known
-  const found = classified.statements.some(
-    (statement) =>
-      EFFECTIVE.has(statement.verb) ||
-      statement.pins !== undefined ||
-      statement.unpins !== undefined ||
-      statement.advisoryUnlock === true,
-  )
-  effects.set(classified, found)
-  return found
-}
 
 /** The statements of one Query or Execute, taken one per CommandComplete. */
 export class Work implements Subject {

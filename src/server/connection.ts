@@ -213,7 +213,7 @@ export class ServerConnection implements Receiver {
       if (offset + bytes > run.answer.length) break
       const body = run.answer.subarray(offset + frame.HEADER_BYTES, offset + bytes)
       offset += bytes
-      if (this.#onRunFrame(run.answer[offset - bytes] as number, body)) return
+      if (this.#onRunFrame(run.answer[offset - bytes] ?? 0, body)) return
     }
     run.answer = run.answer.subarray(offset)
   }
@@ -242,7 +242,7 @@ export class ServerConnection implements Receiver {
     let offset = 0
     while (chunk.length - offset >= frame.HEADER_BYTES) {
       const bytes = frame.frameBytes(chunk, offset)
-      const type = chunk[offset] as number
+      const type = chunk[offset] ?? 0
       const isWhole = bytes >= frame.HEADER_BYTES && offset + bytes <= chunk.length
       const body = chunk.subarray(offset + frame.HEADER_BYTES, offset + bytes)
       if (isWhole && type === frame.PARAMETER_STATUS) this.report(body)

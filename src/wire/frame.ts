@@ -65,10 +65,10 @@ export const HEADER_BYTES = 5
  */
 export function frameBytes(bytes: Buffer, offset: number): number {
   return (
-    ((bytes[offset + 1] as number) << 24) +
-    ((bytes[offset + 2] as number) << 16) +
-    ((bytes[offset + 3] as number) << 8) +
-    (bytes[offset + 4] as number) +
+    ((bytes[offset + 1] ?? 0) << 24) +
+    ((bytes[offset + 2] ?? 0) << 16) +
+    ((bytes[offset + 3] ?? 0) << 8) +
+    (bytes[offset + 4] ?? 0) +
     1
   )
 }

@@ -137,7 +137,7 @@ export function reportFields(body: Buffer): Record<string, string> {
   while (offset < body.length && body[offset] !== 0) {
     const end = body.indexOf(0, offset + 1)
     if (end === -1) break
-    fields[String.fromCharCode(body[offset] as number)] = body.toString('utf8', offset + 1, end)
+    fields[String.fromCharCode(body[offset] ?? 0)] = body.toString('utf8', offset + 1, end)
     offset = end + 1
   }
   return fields

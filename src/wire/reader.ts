@@ -39,7 +39,7 @@ export class FrameReader {
       this.isBroken = true
       return 0
     }
-    const value = this.#bytes[this.offset] as number
+    const value = this.#bytes[this.offset] ?? 0
     this.offset += 1
     return value
   }

@@ -1,0 +1,64 @@
+/**
+ * The batch that was routed last: what has to be remembered of it while a server works on it, and
+ * its bytes as long as it may have to be sent once more.
+ */
+import type { BatchReader } from './batch.ts'
+import { isHealable, type Refusal } from './healing.ts'
+
+const NO_TEXTS: readonly string[] = []
+
+export class Attempt {
+  bytes = 0
+  endsReady = true
+  isWhole = true
+  texts: readonly string[] = NO_TEXTS
+  /** Its error was kept from the client: it goes once more when the server is done with it. */
+  isHealing = false
+  #usesNamed = false
+  #retained: Buffer | null = null
+
+  begin(batch: BatchReader): void {
+    this.bytes = batch.bytes
+    this.endsReady = batch.endsReady
+    this.isWhole = batch.isWhole
+    this.texts = batch.texts.length === 0 ? NO_TEXTS : [...batch.texts]
+    this.isHealing = false
+    this.#usesNamed = batch.usesNamed
+    this.#retained = null
+  }
+
+  /** It may have to be sent once more. */
+  get isRetained(): boolean {
+    return this.#retained !== null
+  }
+
+  /**
+   * Keeps its bytes, which begin `input`, where it may be refused without having been executed:
+   * whole batches outside a transaction, on a replica or with statements prepared earlier.
+   */
+  retain(input: Buffer, isReplica: boolean): boolean {
+    if (!this.isWhole || !this.endsReady || !(isReplica || this.#usesNamed)) return false
+    this.#retained = Buffer.from(input.subarray(0, this.bytes))
+    return true
+  }
+
+  /** Whether an error of its server is kept from the client. */
+  heals(refusal: Refusal): boolean {
+    if (this.#retained === null || !isHealable(refusal)) return false
+    this.isHealing = true
+    return true
+  }
+
+  /** Its bytes, to be sent once more; it is not kept any longer. */
+  takeBack(): Buffer {
+    const bytes = this.#retained ?? Buffer.alloc(0)
+    this.end()
+    return bytes
+  }
+
+  /** It was answered. */
+  end(): void {
+    this.isHealing = false
+    this.#retained = null
+  }
+}

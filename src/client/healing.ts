@@ -1,0 +1,41 @@
+/**
+ * Which errors mean that a batch was not executed and may be sent once more, whole (ARCHITECTURE 5,
+ * self-healing): a replica that refuses or does not know yet, and a prepared statement whose table
+ * has changed. Pure.
+ */
+
+/** Writes in disguise, unlogged tables, serializable sessions, recovery conflicts, DDL not replayed. */
+const REFUSED_BY_REPLICA: ReadonlySet<string> = new Set([
+  '25006',
+  '0A000',
+  '40001',
+  '40P01',
+  '42P01',
+  '42703',
+  '42883',
+  '42704',
+  '3F000',
+])
+/** What the text itself does: it will be refused every time. */
+const REMEMBERED: ReadonlySet<string> = new Set(['25006', '0A000'])
+/** "cached plan must not change result type". Source: RevalidateCachedQuery in plancache.c. */
+const STALE_PLAN_ROUTINE = 'RevalidateCachedQuery'
+
+export interface Refusal {
+  readonly sqlstate: string
+  /** The C function that raised it, field R; not translated. */
+  readonly routine: string | undefined
+  readonly role: 'primary' | 'replica' | 'plain'
+}
+
+export function isHealable({ sqlstate, routine, role }: Refusal): boolean {
+  return (role === 'replica' && REFUSED_BY_REPLICA.has(sqlstate)) || isStalePlan(sqlstate, routine)
+}
+
+export function isRemembered({ sqlstate, role, routine }: Refusal): boolean {
+  return role === 'replica' && REMEMBERED.has(sqlstate) && !isStalePlan(sqlstate, routine)
+}
+
+export function isStalePlan(sqlstate: string, routine: string | undefined): boolean {
+  return sqlstate === '0A000' && routine === STALE_PLAN_ROUTINE
+}

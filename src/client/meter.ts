@@ -1,0 +1,79 @@
+/**
+ * What one session adds to the counters of its worker: waits, queries, transactions, bytes.
+ */
+import type { Clock } from '../base/clock.ts'
+import type { ProxyError } from '../base/errors.ts'
+import type { ErrorCodes } from '../wire/messages.ts'
+import type { ClientCounters } from './counters.ts'
+import type { DatabaseStats } from './facts.ts'
+
+type Role = 'primary' | 'replica' | 'plain'
+
+export class Meter {
+  readonly stats: DatabaseStats
+  /** Monotonic: the begin of the query under way, 0 when none is. */
+  queryStartedMs = 0
+  readonly #database: string
+  readonly #counters: ClientCounters
+  readonly #clock: Clock
+
+  constructor(database: string, counters: ClientCounters, clock: Clock) {
+    this.stats = counters.stats(database)
+    this.#database = database
+    this.#counters = counters
+    this.#clock = clock
+  }
+
+  granted(role: Role, waitingSinceMs: number): void {
+    const waitMs = this.#clock.nowMs() - waitingSinceMs
+    this.stats.serverAssignments += 1
+    this.stats.waitMs += waitMs
+    this.#counters.queued(this.#database, role, waitMs)
+  }
+
+  sent(): void {
+    if (this.queryStartedMs === 0) this.queryStartedMs = this.#clock.nowMs()
+  }
+
+  /** A query was answered; `isOwed`: the next one is under way already. */
+  answered(role: Role, isOwed: boolean, nowMs: number): void {
+    const durationMs = nowMs - this.queryStartedMs
+    this.stats.queries += 1
+    this.stats.queryMs += durationMs
+    this.#counters.queried(this.#database, role, durationMs)
+    if (isOwed) this.queryStartedMs = nowMs
+  }
+
+  /** `startedMs`: of the transaction, 0 for one of a single statement. */
+  ended(startedMs: number, nowMs: number): void {
+    this.stats.transactions += 1
+    this.stats.transactionMs += nowMs - (startedMs === 0 ? this.queryStartedMs : startedMs)
+  }
+
+  /** We answered a query ourselves. */
+  answeredLocally(isEnd: boolean): void {
+    this.stats.queries += 1
+    if (isEnd) this.stats.transactions += 1
+  }
+
+  routed(reason: string): void {
+    this.#counters.routes.add(reason)
+  }
+
+  healed(sqlstate: string): void {
+    this.#counters.healed.add(sqlstate)
+  }
+
+  failed(sqlstate: string): void {
+    this.#counters.errors.add(sqlstate)
+  }
+
+  refused(error: ProxyError, codes: ErrorCodes): void {
+    this.#counters.errors.add(error.wireSqlstate(codes))
+    if (error.code === 'no_primary') this.#counters.holdsExpired += 1
+  }
+
+  cancelled(): void {
+    this.#counters.cancelsForwarded += 1
+  }
+}

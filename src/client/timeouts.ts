@@ -1,0 +1,36 @@
+/**
+ * PgBouncer's timeouts of a client, as one pure question asked a few times a second.
+ */
+import type { ErrorCode } from '../base/errors.ts'
+import type { PoolConfig } from '../config/config.ts'
+
+export interface Ages {
+  /** Since the query under way was sent; 0 when none is. */
+  readonly queryMs: number
+  /** Since the transaction began; 0 outside one. */
+  readonly transactionMs: number
+  /** Since the client's last byte. */
+  readonly idleMs: number
+  /** A server owes an answer. */
+  readonly isOwed: boolean
+  /** Its batch waits for a server: query_wait_timeout is the pools' business. */
+  readonly isWaiting: boolean
+}
+
+/** The error that ends the session, or null. */
+export function timeoutOf(ages: Ages, config: PoolConfig): ErrorCode | null {
+  const isInTransaction = ages.transactionMs > 0
+  if (hasPassed(ages.transactionMs, config.transactionTimeoutMs)) return 'transaction_timeout'
+  if (ages.isOwed) return hasPassed(ages.queryMs, config.queryTimeoutMs) ? 'query_timeout' : null
+  if (ages.isWaiting) return null
+  if (isInTransaction)
+    return hasPassed(ages.idleMs, config.idleTransactionTimeoutMs)
+      ? 'idle_transaction_timeout'
+      : null
+  return hasPassed(ages.idleMs, config.clientIdleTimeoutMs) ? 'client_idle_timeout' : null
+}
+
+/** A limit of 0 is none. */
+function hasPassed(durationMs: number, limitMs: number): boolean {
+  return limitMs > 0 && durationMs > limitMs
+}
