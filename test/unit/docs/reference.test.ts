@@ -34,7 +34,7 @@ describe('docs/metrics.md', () => {
 describe('docs/console.md', () => {
   test('every view has its section, and every section is a view', () => {
     const documented = [...console.matchAll(/^### SHOW (\w+)$/gm)].map((match) =>
-      match[1]?.toLowerCase(),
+      (match[1] ?? '').toLowerCase(),
     )
     expect(documented.toSorted()).toEqual([...VIEWS.keys()].toSorted())
   })
