@@ -13,6 +13,7 @@ import type { EmbeddedCluster } from './cluster.ts'
 export const PROGRAM = resolve(import.meta.dirname, '../cli.ts')
 const READY_MS_MAX = 20_000
 const STOP_MS_MAX = 5000
+const SPREAD_MS_MAX = 5000
 const POLL_MS = 50
 
 export interface ProxyPorts {
@@ -77,7 +78,7 @@ export class Proxy {
   }
 
   /**
-   * Resolves when it can read and write.
+   * Resolves when it serves clients.
    *
    * Errors  Error with the end of its log, if it ends or is not ready within 20 s.
    */
@@ -93,7 +94,7 @@ export class Proxy {
     closeSync(log)
     if (child.pid !== undefined) cluster.guard(child.pid)
     const proxy = new Proxy(child, logFile, ports)
-    await proxy.#untilReady()
+    await proxy.#untilReady(cluster.primary.port)
     return proxy
   }
 
@@ -116,13 +117,23 @@ export class Proxy {
     await killed
   }
 
-  async #untilReady(): Promise<void> {
+  /**
+   * Ready is when reads land on replicas, as the guide says: it takes until the functions of the
+   * database are known. Where that takes long, answers from the primary will do.
+   */
+  async #untilReady(primaryPort: number): Promise<void> {
+    let servedSinceMs: number | undefined
     const deadline = performance.now() + READY_MS_MAX
     const url = `http://127.0.0.1:${this.#httpPort}/readyz`
     while (performance.now() < deadline) {
       if (this.#child.exitCode !== null || this.#child.signalCode !== null)
         throw new Error(`pgsteer ended while it started:\n${this.logEnd}`)
-      if ((await answersOk(url)) && (await serves(this.#port))) return
+      if (await answersOk(url)) {
+        const served = await servedBy(this.#port)
+        if (served !== undefined && served !== primaryPort) return
+        servedSinceMs ??= served === undefined ? undefined : performance.now()
+        if (servedSinceMs !== undefined && performance.now() > servedSinceMs + SPREAD_MS_MAX) return
+      }
       await pause(POLL_MS)
     }
     throw new Error(`pgsteer was not ready within ${READY_MS_MAX} ms:\n${this.logEnd}`)
@@ -136,8 +147,8 @@ function environment(): NodeJS.ProcessEnv {
   )
 }
 
-/** A whole log-in and a statement, as the user of the demonstration. */
-async function serves(port: number): Promise<boolean> {
+/** The port of the member that answers a read, after a whole log-in as the user of the demonstration. */
+async function servedBy(port: number): Promise<number | undefined> {
   const client = new Client({
     connectionString: `postgres://demo:demo@127.0.0.1:${port}/demo`,
     connectionTimeoutMillis: 2000,
@@ -146,10 +157,10 @@ async function serves(port: number): Promise<boolean> {
   client.on('error', () => undefined)
   try {
     await client.connect()
-    await client.query('SELECT 1')
-    return true
+    const { rows } = await client.query<{ port: number }>('SELECT inet_server_port() AS port')
+    return rows[0]?.port
   } catch {
-    return false
+    return undefined
   } finally {
     await client.end().catch(() => undefined)
   }
