@@ -59,6 +59,24 @@ describe('a read', () => {
     expect(of(`select 1 -- x${end}; delete from t`).reason).toBe('verb')
   })
 
+  test.each([
+    'select 1a',
+    "select 1E'x\\'' || audit(1) --'",
+    "select $1E'x'",
+    'select 0x',
+    'select 1e',
+    "select 0b'1'",
+  ])('is none where versions of PostgreSQL cut the text differently: %s', (text) => {
+    expect(of(text).reason).toBe('not_understood')
+  })
+
+  test('names what it names as PostgreSQL folds it', () => {
+    expect(only('savepoint ABCDEFGHIJKLMNOPQRSTUVWXYZ').name).toBe('abcdefghijklmnopqrstuvwxyz')
+    expect(only('savepoint Z').name).toBe('z')
+    expect(only('savepoint Été').name).toBe(bytesOf('Été'))
+    expect(only('savepoint "A""b"').name).toBe('A"b')
+  })
+
   test('names the functions that were called', () => {
     expect(of('select lower(a), s."Fn"(b) from g(1)').functions).toEqual(['lower', 'Fn', 'g'])
   })
@@ -157,6 +175,7 @@ describe('transaction control', () => {
     'start',
     'release a b',
     'begin read only,',
+    'begin , read only',
   ])('is not guessed: %s', (text) => {
     expect(only(text).reason).toBe('not_understood')
   })

@@ -302,3 +302,5 @@ select lower(a)lower, upper(b)up from t
 select interval '1' day, interval '1-2' year to month, '1'::interval hour to minute
 
 select cast(a as s.geometry(1, 2)), b::"S"."Geo"(3) from t
+
+explain (values off) select 1
