@@ -21,7 +21,7 @@ h2 { font-size: 13px; font-weight: 600; color: var(--soft); margin: 28px 0 10px;
   text-transform: uppercase; letter-spacing: 0.06em; }
 .soft { color: var(--soft); font-size: 13px; }
 .right { margin-left: auto; }
-.tiles { display: grid; grid-template-columns: repeat(auto-fit, minmax(150px, 1fr)); gap: 12px; }
+.tiles { display: grid; grid-template-columns: repeat(auto-fit, minmax(230px, 1fr)); gap: 12px; }
 .tile, .member, .table { background: var(--card); border: 1px solid var(--line); border-radius: 10px; }
 .tile { padding: 12px 14px; }
 .tile b { display: block; font-size: 22px; font-weight: 600; font-variant-numeric: tabular-nums;
@@ -29,7 +29,7 @@ h2 { font-size: 13px; font-weight: 600; color: var(--soft); margin: 28px 0 10px;
 .banner { margin: 14px 0 0; padding: 10px 14px; border-radius: 10px; border: 1px solid var(--bad);
   color: var(--bad); }
 .banner:empty { display: none; }
-.members { display: grid; grid-template-columns: repeat(auto-fill, minmax(250px, 1fr)); gap: 12px; }
+.members { display: grid; grid-template-columns: repeat(auto-fit, minmax(250px, 1fr)); gap: 12px; }
 .member { padding: 14px; border-left-width: 4px; }
 .member.primary { border-left-color: var(--accent); }
 .member.replica { border-left-color: var(--good); }
@@ -46,7 +46,7 @@ dt { color: var(--soft); } dd { margin: 0; text-align: right; font-variant-numer
 table { width: 100%; border-collapse: collapse; font-size: 13px; font-variant-numeric: tabular-nums; }
 th, td { padding: 7px 12px; text-align: right; white-space: nowrap; }
 th { color: var(--soft); font-weight: 500; border-bottom: 1px solid var(--line); }
-th:nth-child(-n+2), td:nth-child(-n+2) { text-align: left; }
+th:nth-child(-n+3), td:nth-child(-n+3) { text-align: left; }
 tbody tr + tr td { border-top: 1px solid var(--line); }
 .empty { padding: 14px; color: var(--soft); }
 `
@@ -106,15 +106,14 @@ function member(m) {
 
 let last = null
 function rates(pools) {
-  const now = { at: performance.now(), queries: 0, transactions: 0 }
-  for (const d of pools.databases) {
-    now.queries += d.stats.queries
-    now.transactions += d.stats.transactions
+  const now = { wallMs: pools.wallMs, queries: 0, transactions: 0 }
+  for (const { stats } of pools.databases) {
+    now.queries += stats.queries
+    now.transactions += stats.transactions
   }
-  if (last !== null) {
-    const seconds = (now.at - last.at) / 1000
-    put('queries', count(Math.max(0, now.queries - last.queries) / seconds))
-    put('transactions', count(Math.max(0, now.transactions - last.transactions) / seconds))
+  if (last !== null && now.wallMs > last.wallMs) {
+    const rate = (field) => count(Math.max(0, now[field] - last[field]) * 1000 / (now.wallMs - last.wallMs))
+    put('rates', rate('queries') + ', ' + rate('transactions'))
   }
   last = now
 }
@@ -199,7 +198,7 @@ export const PAGE = `<!doctype html>
 <header><h1 id="version">pgsteer</h1><span class="soft right" id="updated">waiting for the first answer</span></header>
 <div class="tiles">
 ${tile('writes', 'Writes')}${tile('reads', 'Reads')}${tile('primary', 'Primary')}${tile('term', 'Term / timeline')}
-${tile('clients', 'Clients')}${tile('waiting', 'Waiting')}${tile('servers', 'Servers')}${tile('queries', 'Queries / s')}${tile('transactions', 'Transactions / s')}
+${tile('clients', 'Clients')}${tile('waiting', 'Waiting')}${tile('servers', 'Servers')}${tile('rates', 'Queries, transactions / s')}
 </div>
 <p class="banner" id="banner" role="status"></p>
 <section id="cluster" hidden><h2>Members <span id="source"></span></h2><div class="members" id="members"></div></section>
