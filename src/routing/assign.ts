@@ -108,7 +108,7 @@ function reset(name: string, scope: Scope): Statement {
 }
 
 function uncarried(scope: Scope): Statement {
-  return scope === 'set' ? { ...plain('set'), pins: ['set_config'] } : plain('set_local')
+  return scope === 'set' ? { ...plain('other'), pins: ['set_config'] } : plain('set_local')
 }
 
 /** `SET transaction_read_only = on` and its kin are SET TRANSACTION in other words. */

@@ -104,7 +104,10 @@ export interface Statement {
    * temporary relation: the name as PostgreSQL folds it; absent where the statement means all of them.
    */
   readonly name?: string
-  /** set: the text after TO, such that `SET name TO value` says the same. */
+  /**
+   * set: the text after TO, such that `SET name TO value` says the same. A SET that cannot be said so
+   * (an INTERVAL as time zone, several characteristics) is `other` and pins.
+   */
   readonly value?: string
   /** drop of tables, views and sequences: the names without schema. */
   readonly names?: readonly string[]

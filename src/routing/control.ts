@@ -81,7 +81,7 @@ export function setTransactionOf(head: Head, at: number): Statement {
 export function characteristicsOf(head: Head, at: number): Statement {
   const modes = modesOf(head, at)
   if (modes === null || modes.count === 0) return NOT_UNDERSTOOD
-  if (modes.count > 1) return { ...plain('set'), pins: ['set_config'] }
+  if (modes.count > 1) return { ...plain('other'), pins: ['set_config'] }
   const [name, value] = settingOf(head, at, modes)
   return { ...plain('set'), name, value }
 }

@@ -229,11 +229,7 @@ const SETTING_VERBS: ReadonlySet<Verb> = new Set<Verb>([
 
 function outside(statement: Statement, transaction: Transaction, question: RouteQuestion): Route {
   const { verb, read, reason, name } = statement
-  if (SETTING_VERBS.has(verb)) {
-    return statement.pins === undefined
-      ? { role: 'any', reason: 'setting' }
-      : primary('session_state')
-  }
+  if (SETTING_VERBS.has(verb)) return { role: 'any', reason: 'setting' }
   if (verb === 'show' && read && name !== undefined && isSettable(name)) {
     return { role: 'any', reason: 'setting' }
   }

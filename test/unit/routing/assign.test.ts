@@ -94,7 +94,7 @@ describe('a setting that a session carries', () => {
     "set time zone interval '-08:00' hour to minute",
     'set session characteristics as transaction isolation level serializable, read only',
   ])('pins where it cannot be said as one SET: %s', (text) => {
-    expect(only(text)).toMatchObject({ verb: 'set', pins: ['set_config'] })
+    expect(only(text)).toMatchObject({ verb: 'other', pins: ['set_config'] })
   })
 
   test.each([
