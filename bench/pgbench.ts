@@ -1,0 +1,101 @@
+/**
+ * One run of pgbench against one port, with the latency of every transaction.
+ */
+import { spawn } from 'node:child_process'
+import { once } from 'node:events'
+import { readdirSync, readFileSync, rmSync } from 'node:fs'
+import { join } from 'node:path'
+import { program } from '../test/support/debian.ts'
+import type { PgbenchShape } from './shapes.ts'
+
+export interface Load {
+  readonly port: number
+  readonly seconds: number
+  readonly shape: Pick<PgbenchShape, 'script' | 'mode' | 'clients'>
+  /** Where the logs go for the time being. */
+  readonly directory: string
+}
+
+export interface LoadResult {
+  readonly transactions: number
+  readonly tps: number
+  readonly p50Us: number
+  readonly p99Us: number
+}
+
+const USER = 'demo'
+/** Column of the per-transaction log. Source: pgbench manual, "Per-Transaction Logging". */
+const TIME_COLUMN = 2
+const LOG_PREFIX = 'pgbench_log'
+
+/**
+ * Errors  Error with pgbench's own words when it fails or a client of it does.
+ */
+export async function runPgbench(load: Load): Promise<LoadResult> {
+  const { shape, seconds, directory } = load
+  const script = shape.script === '-S' ? ['-S'] : ['-b', 'tpcb-like']
+  const who = ['-n', ...script, '-M', shape.mode, '-c', String(shape.clients), '-j', '1']
+  const log = `--log-prefix=${join(directory, LOG_PREFIX)}`
+  const output = await pgbench(load.port, [...who, '-T', String(seconds), '-l', log])
+  if (/aborted/.test(output)) throw new Error(`clients of pgbench were aborted:\n${output}`)
+  const tps = Number(/^tps = ([\d.]+)/m.exec(output)?.[1] ?? Number.NaN)
+  const times = takeLog(directory)
+  if (!(tps > 0) || times.length === 0) throw new Error(`pgbench measured nothing:\n${output}`)
+  return {
+    transactions: times.length,
+    tps,
+    p50Us: percentile(times, 0.5),
+    p99Us: percentile(times, 0.99),
+  }
+}
+
+/** Fills the database with pgbench's tables. */
+export async function initPgbench(port: number, scale: number): Promise<void> {
+  await pgbench(port, ['-i', '-q', '-s', String(scale)])
+}
+
+async function pgbench(port: number, args: readonly string[]): Promise<string> {
+  const { file, args: first, env } = program('pgbench')
+  const child = spawn(
+    file,
+    [...first, ...args, '-h', '127.0.0.1', '-p', String(port), '-U', USER, USER],
+    {
+      cwd: '/',
+      env: {
+        ...process.env,
+        ...env,
+        PGPASSWORD: USER,
+        PGSSLMODE: 'disable',
+        PGGSSENCMODE: 'disable',
+      },
+      stdio: ['ignore', 'pipe', 'pipe'],
+    },
+  )
+  let output = ''
+  child.stdout.on('data', (text: Buffer) => {
+    output += text.toString()
+  })
+  child.stderr.on('data', (text: Buffer) => {
+    output += text.toString()
+  })
+  const [code]: unknown[] = await once(child, 'close')
+  if (code !== 0) throw new Error(`pgbench ended with ${String(code)}:\n${output}`)
+  return output
+}
+
+/** The latencies in microseconds, sorted. */
+function takeLog(directory: string): Float64Array {
+  const times: number[] = []
+  for (const name of readdirSync(directory)) {
+    if (!name.startsWith(LOG_PREFIX)) continue
+    const path = join(directory, name)
+    for (const line of readFileSync(path, 'latin1').split('\n'))
+      if (line !== '') times.push(Number(line.split(' ', TIME_COLUMN + 1)[TIME_COLUMN]))
+    rmSync(path)
+  }
+  return Float64Array.from(times).toSorted()
+}
+
+function percentile(sorted: Float64Array, part: number): number {
+  return sorted[Math.min(sorted.length - 1, Math.floor(sorted.length * part))] ?? Number.NaN
+}
