@@ -65,6 +65,15 @@ export function debian12(): Installation {
   return { label: 'Debian 12', pgBinDir: binDir, root: null }
 }
 
+/** The directory that scripts/provision.mjs makes for root: Patroni 4.0, etcd 3.5, PostgreSQL 17. */
+export function debian13(): Installation {
+  return {
+    label: 'Debian 13',
+    pgBinDir: '/usr/lib/postgresql/17/bin',
+    root: '/var/cache/pgsteer/trixie',
+  }
+}
+
 interface Running {
   readonly process: ChildProcess
   readonly ended: Promise<void>
@@ -325,8 +334,11 @@ export class PatroniCluster {
   } {
     const { root } = this.#installation
     if (root !== null) {
-      const user = `--userspec=${identityIn(root).join(':')}`
-      return { file: 'chroot', before: [user, root, `/usr/bin/${what}`], env: {}, as: {} }
+      // Patroni looks for its postmaster in /proc; mounted in a namespace of its own, it leaves no trace.
+      const script = 'mount --rbind /proc "$1/proc" && exec chroot --userspec="$2" "$1" "${@:3}"'
+      const user = identityIn(root).join(':')
+      const before = ['--mount', 'bash', '-c', script, 'enter', root, user, `/usr/bin/${what}`]
+      return { file: 'unshare', before, env: {}, as: {} }
     }
     const { file, args, env } = program(what)
     const [uid, gid] = identityIn('/')
