@@ -104,7 +104,8 @@ export class MemberPool {
   }
 
   servers(): readonly ServerConnection[] {
-    return [...this.#idle, ...Object.values(this.#others).flatMap((list) => [...list])]
+    const { used, tested, active, active_cancel } = this.#others
+    return [...this.#idle, ...used, ...tested, ...active, ...active_cancel]
   }
 
   inState(state: Exclude<ServerState, 'login' | 'closed'>): readonly ServerConnection[] {

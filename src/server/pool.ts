@@ -244,8 +244,8 @@ export class Pool {
     this.#launch()
   }
 
-  /** After PAUSE: those who wait are placed anew, in order of arrival. */
-  resume(): void {
+  /** PAUSE or RESUME: those who wait are placed anew, in order of arrival. */
+  onPause(): void {
     this.#settleAll()
   }
 

@@ -141,7 +141,10 @@ export class Pools {
   pause(database?: string): Promise<void> {
     if (database === undefined) this.#isAllPaused = true
     else this.#paused.add(database)
-    for (const pool of this.#of(database)) pool.fleet.closeFree('paused')
+    for (const pool of this.#of(database)) {
+      pool.fleet.closeFree('paused')
+      pool.onPause()
+    }
     return this.#until(() => this.#of(database).every((pool) => pool.fleet.size === 0))
   }
 
@@ -152,7 +155,7 @@ export class Pools {
     } else {
       this.#paused.delete(database)
     }
-    for (const pool of this.#of(database)) pool.resume()
+    for (const pool of this.#of(database)) pool.onPause()
   }
 
   /** New log-ins are refused; sessions go on. */

@@ -12,6 +12,7 @@ import type { Fleet } from './fleet.ts'
 import { type HostPort, MemberPool, type PoolRole } from './member-pool.ts'
 import type { ClusterView, Placement } from './placement.ts'
 import { ticketQueue } from './tickets.ts'
+import type { Waiter } from './waiter.ts'
 
 export class Roster {
   /** The only member of a plain entry, else null. */
@@ -21,6 +22,8 @@ export class Roster {
   readonly #context: PoolContext
   readonly #fleet: Fleet
   readonly #members = new Map<string, MemberPool>()
+  /** Where every session (plain), or every write, goes; made once per topology. */
+  #only: Placement | null = null
 
   constructor(context: PoolContext, fleet: Fleet) {
     this.#context = context
@@ -35,6 +38,11 @@ export class Roster {
   get primary(): MemberPool | undefined {
     const { primary } = this.#context.view
     return primary === null ? undefined : this.#members.get(primary.name)
+  }
+
+  /** The placement that needs no judgement: of a plain entry, and of writes. */
+  placementOf(waiter: Waiter): Placement | null {
+    return this.plain !== null || waiter.wantsRole === 'primary' ? this.#only : null
   }
 
   /** Whether sessions may be sent to the member now. */
@@ -109,6 +117,8 @@ export class Roster {
   sync(config: PoolConfig): void {
     if (config.isRouted) this.#syncCluster(config)
     else this.#syncPlain(config)
+    const only = this.plain?.name ?? this.#context.view.primary?.name
+    this.#only = only === undefined ? null : { kind: 'member', member: only, isPrimaryRead: false }
     this.refreshView()
   }
 
@@ -140,17 +150,23 @@ export class Roster {
     const [old] = member.addresses
     const isMoved = old !== undefined && (old.host !== address.host || old.port !== address.port)
     if (isMoved || old === undefined) member.addresses = [address]
-    if (isMoved || member.role !== role) member.failure = null
+    // What failed before the cluster changed may work now; a wrong password will not.
+    if (isMoved || member.role !== role || member.failure?.isFinal === false) member.failure = null
     member.role = role
+    this.#fence(member)
+    for (const server of member.servers())
+      if (isMoved) this.#fleet.doom(server, 'changed')
+      else if (server.identity.role === 'replica' && role === 'primary')
+        this.#fleet.doom(server, 'promoted')
+  }
+
+  /** What was opened to a primary of an older term is cut off, whoever holds it. */
+  #fence(member: MemberPool): void {
     const { term, missing } = this.#context.view.topology
     for (const server of member.servers()) {
-      const { identity } = server
-      if (identity.role === 'primary' && identity.term !== term) {
-        const reason = missing === '' ? 'the cluster has a new primary' : missing
-        this.#fleet.close(server, 'fenced', new ProxyError('primary_lost', { reason }))
-      } else if (isMoved) this.#fleet.doom(server, 'changed')
-      else if (identity.role === 'replica' && role === 'primary')
-        this.#fleet.doom(server, 'promoted')
+      if (server.identity.role !== 'primary' || server.identity.term === term) continue
+      const reason = missing === '' ? 'the cluster has a new primary' : missing
+      this.#fleet.close(server, 'fenced', new ProxyError('primary_lost', { reason }))
     }
   }
 
@@ -174,6 +190,7 @@ export class Roster {
   #remove(member: MemberPool): void {
     member.isGone = true
     this.#members.delete(member.name)
+    this.#fence(member)
     for (const server of member.servers()) this.#fleet.doom(server, 'member_gone')
   }
 

@@ -54,12 +54,12 @@ export class Waiting {
 
   /** Where the session belongs now. */
   place(waiter: Waiter, sinceMs: number, nowMs: number): Placement {
-    const { plain, view } = this.#roster
-    if (plain !== null) return { kind: 'member', member: plain.name, isPrimaryRead: false }
+    const known = this.#roster.placementOf(waiter)
+    if (known !== null) return known
     const { pgsteer } = this.#context.config
     const readsMax = shareOf(pgsteer.primaryReadsMax, this.#context.config)
     return place(waiter, sinceMs, {
-      view,
+      view: this.#roster.view,
       bounds: this.#context.bounds,
       noReplica: pgsteer.noReplica,
       consistency: this.#state.config.consistency,

@@ -31,6 +31,15 @@ function giveBack(pool: Pool, waiter: FakeWaiter | undefined): void {
   pool.release(server, waiter)
 }
 
+function hosts(mode: string): string {
+  return `[databases]
+app = host=db1,db2 load_balance_hosts=${mode}
+[pgbouncer]
+default_pool_size = 4
+server_login_retry = 1
+`
+}
+
 test('pool_size bounds the servers of one database, user and member', async () => {
   const world = new World({ ini: plainIni('default_pool_size = 3') })
   const [alice, bob] = [world.pool('app', 'alice'), world.pool('app', 'bob')]
@@ -146,16 +155,10 @@ test('more than waiters_max are refused', () => {
 })
 
 test('a list of hosts is used in turn, or the same until it fails', async () => {
-  const entry = (mode: string): string => `[databases]
-app = host=db1,db2 load_balance_hosts=${mode}
-[pgbouncer]
-default_pool_size = 4
-server_login_retry = 1
-`
-  const turn = new World({ ini: entry('round-robin') })
+  const turn = new World({ ini: hosts('round-robin') })
   crowd(turn, turn.pool(), 3)
   expect(turn.attempts.map(({ target }) => target.identity.host)).toEqual(['db1', 'db2', 'db1'])
-  const same = new World({ ini: entry('disable') })
+  const same = new World({ ini: hosts('disable') })
   crowd(same, same.pool(), 2)
   await same.open[0]?.fail(new Error('down'))
   await same.open[0]?.succeed()
