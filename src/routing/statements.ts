@@ -24,10 +24,10 @@ export class Statements {
   #youngBytes = 0
   #old = new Map<string, Classified>()
 
-  /** Units: `statementsMax` texts. */
+  /** Units: `statementsMax` texts; each generation holds at least one. */
   constructor(statementsMax: number) {
-    invariant(statementsMax >= 2, 'the cache of statements holds at least two')
-    this.#generationMax = Math.floor(statementsMax / 2)
+    invariant(statementsMax >= 1, 'the cache of statements holds at least one')
+    this.#generationMax = Math.max(1, Math.floor(statementsMax / 2))
   }
 
   /** How many texts are kept. */

@@ -40,6 +40,14 @@ describe('a text', () => {
     }
   })
 
+  test('is kept also where there is hardly room', () => {
+    const statements = filled(1)
+    expect(statements.classify('select 1')).toBe(statements.classify('select 1'))
+    statements.classify('select 2')
+    statements.classify('select 3')
+    expect(statements.size).toBeLessThanOrEqual(2)
+  })
+
   test('is counted once, also when it is used again', () => {
     const statements = filled()
     for (const text of ['1', '2', '3', '4', '5', '6', '1']) statements.classify(`select ${text}`)
