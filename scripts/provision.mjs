@@ -4,7 +4,7 @@
  * our own and unpacked into .cache/debian/root, where test/support/debian.ts finds them.
  */
 import { spawnSync } from 'node:child_process'
-import { existsSync, mkdirSync, readdirSync, rmSync, writeFileSync } from 'node:fs'
+import { existsSync, mkdirSync, readdirSync, renameSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { ROOT, SetupError, say } from './setup.mjs'
 
@@ -32,8 +32,21 @@ const ROOT_PACKAGES = {
   procps: 'usr/bin/pkill',
 }
 
-/** Debian 13 as a directory, for its Patroni 4: only root can enter it. */
+/**
+ * Debian 13 as a directory, for its Patroni 4: only root can enter it. Outside of
+ * the checkout, because a minute per clone is a minute too much.
+ */
 const TRIXIE = '/var/cache/pgsteer/trixie'
+const TRIXIE_PACKAGES = [
+  'patroni',
+  'postgresql-17',
+  'etcd-server',
+  'etcd-client',
+  'python3-etcd',
+  'python3-psycopg2',
+  'ca-certificates',
+  'iproute2',
+]
 
 export const isRoot = process.getuid?.() === 0
 
@@ -100,9 +113,31 @@ function unpackWithoutRoot(packages) {
 }
 
 function provisionTrixie() {
-  if (!existsSync(join(TRIXIE, '.complete')))
-    say('Making a Debian 13 directory for Patroni 4 (once, about a minute) ...')
-  run('sh', [join(ROOT, 'scripts/trixie-root.sh')])
+  if (existsSync(join(TRIXIE, '.complete'))) return
+  say('Making a Debian 13 directory for Patroni 4 (once, about a minute) ...')
+  const unfinished = `${TRIXIE}.new`
+  for (const folder of [TRIXIE, unfinished]) rmSync(folder, { recursive: true, force: true })
+  mkdirSync(unfinished, { recursive: true })
+  const mirror = mirrorOfMachine()
+  run('debootstrap', [
+    '--variant=minbase',
+    `--include=${TRIXIE_PACKAGES.join(',')}`,
+    'trixie',
+    unfinished,
+    ...(mirror === undefined ? [] : [mirror]),
+  ])
+  rmSync(join(unfinished, 'var/cache/apt/archives'), { recursive: true, force: true })
+  writeFileSync(join(unfinished, '.complete'), '')
+  renameSync(unfinished, TRIXIE)
+}
+
+/** Where this machine has its main Debian packages from, in whichever file it says so. */
+function mirrorOfMachine() {
+  const format = '$(REPO_URI) $(CODENAME)'
+  const parameters = ['indextargets', '--format', format, 'Created-By: Packages']
+  const { stdout } = spawnSync('apt-get', parameters, { encoding: 'utf8' })
+  const lines = (stdout ?? '').split('\n').map((line) => line.split(' '))
+  return lines.find(([, codename]) => /^[a-z]+$/.test(codename ?? ''))?.[0]
 }
 
 function run(file, parameters) {

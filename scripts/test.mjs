@@ -17,7 +17,7 @@ import { BIN, environment, main, ROOT, run, say, setUp } from './setup.mjs'
 
 const PROJECTS = ['unit', 'protocol', 'integration', 'failover']
 /** Of these nothing has to be provided. */
-const QUICK = new Set(['unit', 'protocol'])
+const QUICK = new Set(['unit', 'protocol', 'image'])
 const REPORTS = join(ROOT, '.cache/reports')
 
 /** Root alone is not enough: a container may not let it make namespaces. */
