@@ -45,13 +45,26 @@ export async function verifierFor(
   return { verifier: mockVerifier(seed.seed, user, seed.iterations), isMock: true }
 }
 
-/** Whether `password`, sent in clear, is the user's. Takes about as long for nobody. */
+/** Any salt: what is derived with it is thrown away. */
+const NOBODYS_SALT = Buffer.alloc(16)
+const NOBODYS_ITERATIONS = 4096
+
+export interface PasswordCheck {
+  readonly secret: Secret | null
+  readonly usualKind: 'md5' | 'scram'
+  readonly deriver: KeyDeriver
+}
+
+/** Whether `password`, sent in clear, is the user's. Costs for nobody what it costs for most. */
 export async function isPassword(
   password: string,
   user: string,
-  { secret, deriver }: { readonly secret: Secret | null; readonly deriver: KeyDeriver },
+  { secret, usualKind, deriver }: PasswordCheck,
 ): Promise<boolean> {
-  if (secret === null) return false
+  if (secret === null) {
+    if (usualKind === 'scram') await deriver.keys(password, NOBODYS_SALT, NOBODYS_ITERATIONS)
+    return false
+  }
   if (secret.kind === 'plain') return isEqual(password, secret.password)
   if (secret.kind === 'md5') return isEqual(md5Hash(password, user), secret.hash)
   const { salt, iterations, storedKey } = secret.verifier

@@ -116,11 +116,13 @@ async function plainExchange(
   channel: Channel,
   { user }: Claim,
   secret: Secret | null,
-  { deriver, messageBytesMax }: AuthenticationContext,
+  { deriver, lookup, messageBytesMax }: AuthenticationContext,
 ): Promise<ServerSecret> {
   channel.write(welcome.authenticationCleartextPassword())
   const text = await readPassword(channel, messageBytesMax)
-  if (!(await isPassword(text, user, { secret, deriver }))) throw new ProxyError('password_failed')
+  const { usualKind } = lookup
+  if (!(await isPassword(text, user, { secret, usualKind, deriver })))
+    throw new ProxyError('password_failed')
   return { kind: 'plain', password: text }
 }
 

@@ -297,6 +297,7 @@ class ClientLogin {
     const channel = this.#channel
     const error = loginError(cause, channel)
     this.#move('closed')
+    this.#logCause(error)
     if (this.#isMute || channel.isClosed) {
       channel.destroy()
       return error
@@ -307,6 +308,17 @@ class ClientLogin {
     if (error.code !== 'client_login_timeout')
       channel.attach({ onBytes() {}, onDrain() {}, onClosed: () => timer.cancel() })
     return error
+  }
+
+  /** The client is told little; who runs this needs to know what is behind it. */
+  #logCause(error: ProxyError): void {
+    if (error.cause === undefined) return
+    const { remoteAddress: address, remotePort: port } = this.#channel
+    const level = error.row.source === 'client' ? 'debug' : (error.row.level ?? 'debug')
+    this.#context.log[level](
+      { code: error.code, address, port },
+      `log-in refused: ${error.message}: ${reasonOf(error.cause)}`,
+    )
   }
 
   #move(to: LoginState): void {
