@@ -473,6 +473,7 @@ describe('hostile bytes end the session with a reason', () => {
       message('P', cstring('a'), cstring('show state'), int16(9)),
       '08P01',
     ],
+    ['a Describe with more behind its end', message('D', 'S', cstring(''), 'x'), '08P01'],
     ['a Describe of nothing', message('D', 'X', cstring('')), '08P01'],
     ['an Execute without a count', message('E', cstring('')), '08P01'],
     ['a Close without a name', message('C', 'S'), '08P01'],

@@ -188,6 +188,16 @@ describe('what changes something', () => {
     expect(actions.calls).toEqual([])
   })
 
+  it('is refused for everybody with an empty token', async () => {
+    const { app, actions } = appWith({ config: () => ({ ...snapshotOf().config, httpToken: '' }) })
+    for (const authorization of ['Bearer ', 'Bearer', '']) {
+      const headers = { authorization }
+      const answer = await app.inject({ method: 'POST', url: '/api/pause', headers })
+      expect(answer.statusCode).toBe(401)
+    }
+    expect(actions.calls).toEqual([])
+  })
+
   it.each([
     [{ databse: 'app' }],
     [{ database: 5 }],
