@@ -150,7 +150,7 @@ function scanWord(found: Findings, place: Place, depth: number): void {
 
 function keyword(found: Findings, place: Place, flags: number, depth: number): void {
   const { tokens, range, at } = place
-  if (at > range.from && isWord(tokens, at - 1, 'as')) return
+  if (isLabel(tokens, at, range.from)) return
   if ((flags & IS_MAIN) !== 0 && depth === 0)
     found.main ??= MAIN_VERBS.get(foldedAt(tokens, at)) ?? null
   if ((flags & IS_MODIFYING) !== 0) found.reason ??= 'data_modifying_cte'
@@ -158,6 +158,12 @@ function keyword(found: Findings, place: Place, flags: number, depth: number): v
   if ((flags & IS_FOR) !== 0 && at + 1 < range.to && isLock(tokens, at + 1)) {
     found.reason ??= 'locking_clause'
   }
+}
+
+/** Behind AS a word is only a name, unless that `as` is itself a name: `t.as INTO x`, `1 AS as INTO x`. */
+function isLabel(tokens: Tokens, at: number, from: number): boolean {
+  if (at - 2 < from || !isWord(tokens, at - 1, 'as')) return false
+  return tokens.kind[at - 2] !== DOT && !isWord(tokens, at - 2, 'as')
 }
 
 function into(found: Findings, place: Place): void {

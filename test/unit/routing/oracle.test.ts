@@ -4,6 +4,7 @@ import { scanSync } from 'libpg-query'
 import { describe, expect, test } from 'vitest'
 import type { Catalogue } from '../../../src/routing/catalogue.ts'
 import { type Classified, classify } from '../../../src/routing/classify.ts'
+import { WORD_FLAGS } from '../../../src/routing/words.ts'
 import {
   bytesOf,
   CATALOGUE,
@@ -138,7 +139,11 @@ describe('a mutated corpus', () => {
     const edit = fc.record({
       text: fc.constantFrom(...READS, ...ORM),
       edits: fc.array(
-        fc.record({ at: fc.nat(), size: fc.nat(3), token: fc.constantFrom(...TOKENS) }),
+        fc.record({
+          at: fc.nat(),
+          size: fc.nat(3),
+          token: fc.oneof(fc.constantFrom(...TOKENS), fc.constantFrom(...WORDS)),
+        }),
         { minLength: 1, maxLength: 4 },
       ),
     })
@@ -229,6 +234,14 @@ function tokensOf(text: string): string[] {
 function otherCase(word: string): string {
   return /^[a-z_]+$/i.test(word) ? word.toUpperCase() : word
 }
+
+/** Every word the classifier knows, as a column, as a label and by itself. */
+const WORDS = [...WORD_FLAGS.keys(), 'join', 'into', 'for'].flatMap((word) => [
+  word,
+  `t.${word}`,
+  `as ${word}`,
+  `"${word}"`,
+])
 
 const TOKENS = [
   ...'( ) , ; . :: * = + - [ ] $1 1 a t x "X" audit "audit" lower now count'.split(' '),

@@ -557,3 +557,15 @@ select * from U&"pg\005flocks"
 select * from t where a = any (array[1]) and audit(1) > 0 or (b) is null
 
 select (select 1) + s.audit(1)
+
+select t.as into x from t
+
+select 1 as as into x
+
+select 1 as as into temp x
+
+select * from t where t.as for update
+
+select a.as, audit(1) as as from t
+
+with a as (select t.as from t for share) select * from a
