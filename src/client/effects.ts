@@ -4,7 +4,6 @@
  */
 import type { Classified, Statement, Verb } from '../routing/classify.ts'
 import type { ServerConnection } from '../server/connection.ts'
-import { NO_SETTINGS } from '../server/settings.ts'
 import { noticeResponse } from '../wire/messages.ts'
 import type { Session } from './session.ts'
 
@@ -77,6 +76,4 @@ function discard(session: Session, { statement, server }: Completed): void {
   session.carried.resetAll(true)
   session.prepared.clear()
   server.statements.clear()
-  // The server is as at its log-in; what the session asked for at its own start is not there.
-  server.settings = NO_SETTINGS
 }

@@ -105,6 +105,8 @@ export class Session implements Receiver, Waiter, RelayOwner {
   /** The BEGIN to be sent to the primary when the replica's transaction is over. */
   #moving: { readonly text: string; readonly classified: Classified } | null = null
   #isAdvancing = false
+  /** The next server is not given the session's settings first. */
+  #isResetting = false
   #closeReason: ProxyError | null = null
 
   constructor(seed: SessionSeed) {
@@ -469,7 +471,8 @@ export class Session implements Receiver, Waiter, RelayOwner {
   /** The server gets the session's settings before anything else. */
   #settle(server: ServerConnection): void {
     const change = settingsChange(server.settings, this.carried.current)
-    if (change === '') {
+    if (change === '' || this.#isResetting) {
+      this.#isResetting = false
       this.#activate(server)
       return
     }
@@ -488,6 +491,16 @@ export class Session implements Receiver, Waiter, RelayOwner {
     })
   }
 
+  /**
+   * The batch only takes settings back: it may run under whatever the server has, and it is the way
+   * out for a session whose settings cannot be made any more.
+   */
+  #takesSettingsBack(): boolean {
+    const { texts } = this.#attempt
+    if (this.transaction.state !== 'idle' || texts.length === 0) return false
+    return texts.every((text) => this.classify(text).statements.every(isTakingBack))
+  }
+
   /** Nothing of the batch was sent: a server that was lost is replaced, a refusal is the client's. */
   #unsettled(server: ServerConnection, error: ProxyError): void {
     this.#server = null
@@ -497,12 +510,18 @@ export class Session implements Receiver, Waiter, RelayOwner {
       return
     }
     this.pool.discard(server, new ProxyError('server_parameter'))
+    if (this.#takesSettingsBack()) {
+      this.#isResetting = true
+      this.#demand(this.wantsRole)
+      return
+    }
     this.#answerRefused(error)
     this.#advance()
   }
 
   #activate(server: ServerConnection): void {
     this.#move('active')
+    this.carried.startOn(server.settings)
     this.#relay.hasAnswered = false
     const isReplica = server.identity.role === 'replica'
     const isFree = this.transaction.state === 'idle'
@@ -608,7 +627,7 @@ export class Session implements Receiver, Waiter, RelayOwner {
   /** The server is not needed any more; in session mode it stays with the session. */
   #giveBack(server: ServerConnection): void {
     this.#server = null
-    server.settings = this.carried.current
+    server.settings = this.carried.onServer
     server.channel.resume()
     this.#move('idle')
     if (this.pool.config.poolMode === 'session') this.#parking.put(server)
@@ -671,7 +690,7 @@ export class Session implements Receiver, Waiter, RelayOwner {
     const isClean = server.isIdle && !this.pins.isPinned && !this.#forwarder.isUnsynced
     const isBetween = !this.#forwarder.isMidMessage && !this.#relay.isMidMessage
     if (isClean && isBetween) {
-      server.settings = this.carried.current
+      server.settings = this.carried.onServer
       this.pool.release(server, this)
     } else {
       this.pool.discard(server, new ProxyError('server_lost'))
@@ -703,6 +722,10 @@ function staysOnReplica({ read, statements }: Classified): boolean {
 
 function isUnclean(statement: Statement): boolean {
   return statement.unclean
+}
+
+function isTakingBack({ verb, name }: Statement): boolean {
+  return verb === 'reset' || verb === 'reset_all' || (verb === 'discard' && name === 'all')
 }
 
 function asProxyError(error: unknown): ProxyError {

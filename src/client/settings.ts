@@ -4,14 +4,26 @@
  *
  *     baseline   what the startup packet asked for: RESET goes back to it
  *     current    what the session would see now
- *     before     what it goes back to when the open transaction rolls back
+ *     onServer   what its server has now: RESET leaves the server's own value there, not the baseline's
+ *     before     what both go back to when the open transaction rolls back
  */
-import type { Settings } from '../server/settings.ts'
-import { configStatement, setStatement, withoutSetting, withSetting } from '../server/settings.ts'
+import {
+  configStatement,
+  NO_SETTINGS,
+  type Settings,
+  setStatement,
+  withoutSetting,
+  withSetting,
+} from '../server/settings.ts'
+
+interface Position {
+  readonly current: Settings
+  readonly onServer: Settings
+}
 
 interface Savepoint {
   readonly name: string
-  readonly settings: Settings
+  readonly position: Position
 }
 
 /** Reported parameters that no session can set, or that are ours to say. */
@@ -27,7 +39,8 @@ const NEVER_CARRIED = new Set([
 export class SessionSettings {
   readonly baseline: Settings
   #current: Settings
-  #before: Settings | null = null
+  #onServer: Settings
+  #before: Position | null = null
   readonly #savepoints: Savepoint[] = []
   /** Something was set or taken back since the last `settle`: reports tell nothing new. */
   #isTouched = false
@@ -35,39 +48,53 @@ export class SessionSettings {
   constructor(baseline: Settings) {
     this.baseline = baseline
     this.#current = baseline
+    this.#onServer = baseline
   }
 
   get current(): Settings {
     return this.#current
   }
 
+  /** What the server that the session works on has now. */
+  get onServer(): Settings {
+    return this.#onServer
+  }
+
+  /** The session goes to work on a server that has these. */
+  startOn(settings: Settings): void {
+    this.#onServer = settings
+  }
+
   /** SET name TO value; `value` is the text of the statement. */
   set(name: string, value: string): void {
-    this.#change(withSetting(this.#current, name, setStatement(name, value)))
+    const sql = setStatement(name, value)
+    this.#change({
+      current: withSetting(this.#current, name, sql),
+      onServer: withSetting(this.#onServer, name, sql),
+    })
   }
 
   reset(name: string): void {
     const sql = this.baseline.entries.get(name)
-    this.#change(
+    const current =
       sql === undefined
         ? withoutSetting(this.#current, name)
-        : withSetting(this.#current, name, sql),
-    )
+        : withSetting(this.#current, name, sql)
+    this.#change({ current, onServer: withoutSetting(this.#onServer, name) })
   }
 
   /** RESET ALL leaves the role as it is; DISCARD ALL does not. */
   resetAll(withRole: boolean): void {
-    let next = this.baseline
-    if (!withRole)
-      for (const name of ['role', 'session_authorization']) {
-        const sql = this.#current.entries.get(name)
-        if (sql !== undefined) next = withSetting(next, name, sql)
-      }
-    this.#change(next)
+    if (withRole) this.#change({ current: this.baseline, onServer: NO_SETTINGS })
+    else
+      this.#change({
+        current: withRolesOf(this.baseline, this.#current),
+        onServer: withRolesOf(NO_SETTINGS, this.#onServer),
+      })
   }
 
   savepoint(name: string): void {
-    this.#savepoints.push({ name, settings: this.#current })
+    this.#savepoints.push({ name, position: this.#position })
   }
 
   rollbackTo(name: string): void {
@@ -75,7 +102,7 @@ export class SessionSettings {
     const savepoint = this.#savepoints[index]
     if (savepoint === undefined) return
     this.#savepoints.length = index + 1
-    this.#change(savepoint.settings)
+    this.#change(savepoint.position)
   }
 
   release(name: string): void {
@@ -91,7 +118,8 @@ export class SessionSettings {
 
   rollback(): void {
     if (this.#before !== null) {
-      this.#current = this.#before
+      this.#current = this.#before.current
+      this.#onServer = this.#before.onServer
       this.#isTouched = true
     }
     this.commit()
@@ -106,22 +134,38 @@ export class SessionSettings {
   report(name: string, value: string, fallback: string | undefined): void {
     const key = name.toLowerCase()
     if (this.#isTouched || NEVER_CARRIED.has(key)) return
-    if (value === fallback && !this.baseline.entries.has(key))
-      this.#change(withoutSetting(this.#current, key), false)
-    else if (!this.#current.entries.has(key) || value !== fallback)
-      this.#change(withSetting(this.#current, key, latin1Statement(key, value)), false)
+    const isDefault = value === fallback && !this.baseline.entries.has(key)
+    if (!isDefault && this.#current.entries.has(key) && value === fallback) return
+    const sql = latin1Statement(key, value)
+    const changed = (settings: Settings): Settings =>
+      isDefault ? withoutSetting(settings, key) : withSetting(settings, key, sql)
+    this.#change({ current: changed(this.#current), onServer: changed(this.#onServer) }, false)
   }
 
-  /** The server is free again: what it has now is what `current` says. */
+  /** The server is free again: what it has now is what `onServer` says. */
   settle(): void {
     this.#isTouched = false
   }
 
-  #change(next: Settings, isStatement = true): void {
-    this.#before ??= this.#current
-    this.#current = next
+  get #position(): Position {
+    return { current: this.#current, onServer: this.#onServer }
+  }
+
+  #change(next: Position, isStatement = true): void {
+    this.#before ??= this.#position
+    this.#current = next.current
+    this.#onServer = next.onServer
     if (isStatement) this.#isTouched = true
   }
+}
+
+function withRolesOf(settings: Settings, from: Settings): Settings {
+  let next = settings
+  for (const name of ['role', 'session_authorization']) {
+    const sql = from.entries.get(name)
+    if (sql !== undefined) next = withSetting(next, name, sql)
+  }
+  return next
 }
 
 /** Statement texts are latin1 strings of their bytes. */

@@ -12,10 +12,7 @@ const front = useSteer(shared, {
 
 /** Two clients of one server connection. */
 async function pair(): Promise<[WireClient, WireClient]> {
-  return [
-    await front.steer.wire({ database: 'one' }),
-    await front.steer.wire({ database: 'one' }),
-  ]
+  return [await front.steer.wire({ database: 'one' }), await front.steer.wire({ database: 'one' })]
 }
 
 async function value(client: WireClient, sql: string): Promise<string | null | undefined> {
