@@ -82,8 +82,11 @@ export class Fleet {
     this.#context.primaryReads += 1
   }
 
-  endPrimaryRead(server: ServerConnection): void {
-    if (this.#primaryReads.delete(server)) this.#context.primaryReads -= 1
+  /** Returns whether it was one. */
+  endPrimaryRead(server: ServerConnection): boolean {
+    if (!this.#primaryReads.delete(server)) return false
+    this.#context.primaryReads -= 1
+    return true
   }
 
   /** Ends a server for good. With an error it is cut off, without one it ends in good order. */

@@ -158,15 +158,18 @@ export class Pool {
    */
   release(server: ServerConnection, holder: Holder): void {
     if (server.holder !== null) server.unhold(holder)
-    this.fleet.endPrimaryRead(server)
+    const wasPrimaryRead = this.fleet.endPrimaryRead(server)
     const member = this.fleet.homeOf(server)
     if (member === undefined) return
+    // A slow client may have stopped it; the next one is not slow.
+    server.channel.resume()
     invariant(server.state === 'active', 'a server is released by who holds it')
     this.lastUsedMs = this.#context.tickMs
     const reason = server.isIdle ? this.#retireReason(server, member) : 'not_idle'
     if (reason !== null) this.#close(server, reason)
     else if (server.cancelsUnderWay > 0) member.move(server, 'active_cancel', this.#context.tickMs)
     else this.#clean(server, member)
+    if (wasPrimaryRead && this.waiting.heldReplica.length > 0) this.onSamples()
   }
 
   /** The holder is done with it and it must not be used again. The holder is not called any more. */

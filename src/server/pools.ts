@@ -229,6 +229,8 @@ export class Pools {
   /** One turn of the janitor. */
   #sweep(): void {
     this.#shared.tickMs = this.#deps.clock.nowMs()
+    // Every pool looks for room below, and says so again if there is none.
+    this.#starved.clear()
     for (const [key, pool] of this.#pools) {
       sweepServers(pool, this.#shared)
       pool.sweepWaits(this.#shared.tickMs)

@@ -30,22 +30,27 @@ export function supply(owner: SupplyOwner, nowMs: number): void {
     provide(owner, member, { oldest: member.waiters.first, nowMs }, missing)
   }
   const { replicas, any } = owner.waiting
-  if (mayGrowFor(owner, replicas.first, nowMs)) supplyReads(owner, nowMs)
-  if (mayGrowFor(owner, any.first, nowMs)) supplyAny(owner, nowMs)
-}
-
-function mayGrowFor(owner: SupplyOwner, oldest: Ticket | undefined, nowMs: number): boolean {
-  if (oldest === undefined) return false
-  const waitedMs = nowMs - oldest.queuedSinceMs
-  for (const member of owner.roster.members.values())
-    if (member.count('used') > 0 || owner.opener.mayOpen(member, waitedMs)) return true
-  return false
+  const { view } = owner.roster
+  if (mayGrow(owner, { oldest: replicas.first, nowMs }, view.eligible)) supplyReads(owner, nowMs)
+  if (any.length > 0) supplyAny(owner, nowMs)
 }
 
 interface Need {
   /** The oldest session that needs it: how long it waits decides over the reserve. */
   readonly oldest: Ticket | undefined
   readonly nowMs: number
+}
+
+/** Whether one of `members` may get another server, as far as its pool alone can say. */
+function mayGrow(owner: SupplyOwner, need: Need, members: readonly Member[]): boolean {
+  if (need.oldest === undefined) return false
+  const waitedMs = need.nowMs - need.oldest.queuedSinceMs
+  for (const { name } of members) {
+    const member = owner.roster.members.get(name)
+    if (member === undefined) continue
+    if (member.count('used') > 0 || owner.opener.mayOpen(member, waitedMs)) return true
+  }
+  return false
 }
 
 /** Gets up to `count` servers ready at one member; returns whether it got all. */
@@ -68,16 +73,20 @@ function supplyReads(owner: SupplyOwner, nowMs: number): void {
     const placement = owner.waiting.place(ticket.waiter, ticket.sinceMs, nowMs)
     if (placement.kind !== 'replicas') continue
     if (takeSpare(owner, placement.members)) continue
-    let members = placement.members
-    for (
-      let member = owner.roster.draw(members);
-      member !== undefined;
-      member = owner.roster.draw(members)
-    ) {
-      const { name } = member
-      if (provide(owner, member, { oldest: ticket, nowMs }, 1)) break
-      members = members.filter((other) => other.name !== name)
-    }
+    const isServed = provideOne(owner, placement.members, { oldest: ticket, nowMs })
+    // Where every replica was asked in vain, the next ask in vain too.
+    if (!isServed && placement.members.length === owner.roster.view.eligible.length) return
+  }
+}
+
+/** At the member that the balance draws, or at another when that one cannot get a server. */
+function provideOne(owner: SupplyOwner, members: readonly Member[], need: Need): boolean {
+  let left = members
+  for (;;) {
+    const member = owner.roster.draw(left)
+    if (member === undefined) return false
+    if (provide(owner, member, need, 1)) return true
+    left = left.filter(({ name }) => name !== member.name)
   }
 }
 

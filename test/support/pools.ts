@@ -59,8 +59,13 @@ export class FakeChannel implements ServerChannel {
     return true
   }
 
-  pause(): void {}
-  resume(): void {}
+  isPaused = false
+  pause(): void {
+    this.isPaused = true
+  }
+  resume(): void {
+    this.isPaused = false
+  }
 
   close(): void {
     this.#closing ??= null

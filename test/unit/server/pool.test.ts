@@ -92,6 +92,17 @@ describe('release', () => {
     expect(pool.fleet.size).toBe(0)
   })
 
+  test('a server that a slow client stopped reads again for the next', async () => {
+    const world = new World({ ini: plainIni() })
+    const waiter = world.waiter()
+    world.pool().acquire(waiter)
+    await world.settle()
+    const channel = world.channelOf(waiter.server)
+    channel.pause()
+    if (waiter.server !== null) world.pool().release(waiter.server, waiter)
+    expect(channel.isPaused).toBe(false)
+  })
+
   test('a server that is lost tells its holder and frees its place', async () => {
     const world = new World({ ini: plainIni('default_pool_size = 1') })
     const pool = world.pool()
