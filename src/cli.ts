@@ -8,8 +8,8 @@ import { parseArgs } from 'node:util'
 import { reasonOf } from './base/errors.ts'
 import type { Config } from './config/config.ts'
 import { describeConfig } from './config/describe.ts'
-import { loadConfig } from './config/load.ts'
-import { Main, processLog } from './main.ts'
+import { Main } from './main.ts'
+import { loadUsable, processLog } from './program.ts'
 import { VERSION } from './version.ts'
 
 const USAGE = `pgsteer ${VERSION}: a failover-aware PostgreSQL connection proxy
@@ -70,7 +70,7 @@ function environment(values: {
 }
 
 async function serve(file: string, env: NodeJS.ProcessEnv): Promise<number> {
-  const { config, warnings } = loadConfig(file, env)
+  const { config, warnings } = loadUsable(file, env)
   becomeUser(config)
   const log = processLog(config, 'main')
   return await new Main({ config, warnings, log, env }).run()
@@ -87,7 +87,7 @@ function becomeUser(config: Config): void {
 }
 
 function check(file: string): number {
-  const { config, warnings } = loadConfig(file, process.env)
+  const { config, warnings } = loadUsable(file, process.env)
   for (const warning of warnings) process.stderr.write(`warning: ${warning}\n`)
   return print(describeConfig(config, { showDefaults: true }))
 }
@@ -103,7 +103,7 @@ async function health(url = 'http://127.0.0.1:9632/readyz'): Promise<number> {
 }
 
 function daemon(file: string, env: NodeJS.ProcessEnv): number {
-  const { config } = loadConfig(file, env)
+  const { config } = loadUsable(file, env)
   const { logfile } = config.pgbouncer
   if (logfile === null || logfile === '')
     return fail('-d needs logfile in [pgbouncer]: there is no terminal to log to\n', EXIT_CONFIG)
@@ -127,11 +127,8 @@ function fail(text: string, code: number): number {
   return code
 }
 
-run().then(
-  (code) => {
-    process.exitCode = code
-  },
-  (error: unknown) => {
-    process.exitCode = fail(`${reasonOf(error)}\n`, EXIT_CONFIG)
-  },
-)
+try {
+  process.exitCode = await run()
+} catch (error) {
+  process.exitCode = fail(`${reasonOf(error)}\n`, EXIT_CONFIG)
+}

@@ -15,16 +15,16 @@ import {
 } from './admin/facts.ts'
 import { localId, mergeFacts, Retired } from './admin/merge.ts'
 import type { RouteExplanation } from './admin/views/cluster.ts'
-import { systemClock } from './base/clock.ts'
+import { systemClock, wait } from './base/clock.ts'
 import { reasonOf } from './base/errors.ts'
 import type { Log } from './base/log.ts'
 import { FunctionReader } from './cluster/functions.ts'
 import { EMPTY_TOPOLOGY, type Topology } from './cluster/topology.ts'
 import { Watcher } from './cluster/watcher.ts'
-import type { Config } from './config/config.ts'
+import { type Config, databaseOf } from './config/config.ts'
 import { createApp } from './http/app.ts'
 import { childLink, type Link, type WorkerAct } from './link.ts'
-import { FATAL_EXIT, processLog } from './main.ts'
+import { FATAL_EXIT, processLog } from './program.ts'
 import {
   CATALOGUE_QUERY,
   type CatalogueFacts,
@@ -39,6 +39,9 @@ const clock = systemClock
 /** A worker that does not answer in this time is left out of what is shown. */
 const FACTS_MS = 2000
 const FUNCTIONS_MS = 10_000
+/** EXPLAIN ROUTE waits so long for the functions of a database that was not used before. */
+const CATALOGUE_MS = 2000
+const LOOK_MS = 20
 /** A function that becomes VOLATILE is treated as proved for at most so long. */
 const FUNCTIONS_REFRESH_MS = 30_000
 
@@ -82,7 +85,7 @@ class Control implements Actions {
 
   async start(): Promise<void> {
     this.#hear()
-    clock.every(this.#config.pgbouncer.statsPeriodMs, () => this.#turnStats())
+    clock.every(this.#config.pgbouncer.statsPeriodMs, () => void this.#turnStats())
     await this.#watcher?.start()
     this.#functions?.start()
     await this.#listen()
@@ -232,13 +235,10 @@ class Control implements Actions {
     return (await Promise.all(asked)).filter((facts) => facts !== null)
   }
 
-  #turnStats(): void {
-    this.#askFacts('counts')
-      .then((facts) => {
-        const merged = mergeFacts(facts, this.#config.pgsteer.workers, this.#retired.clients)
-        this.#window.turn(merged.clients.stats)
-      })
-      .catch((error: unknown) => this.#log.error(`stats: ${reasonOf(error)}`))
+  async #turnStats(): Promise<void> {
+    const facts = await this.#askFacts('counts')
+    const merged = mergeFacts(facts, this.#config.pgsteer.workers, this.#retired.clients)
+    this.#window.turn(merged.clients.stats)
   }
 
   // What the console and HTTP do.
@@ -336,12 +336,22 @@ class Control implements Actions {
     await this.#link.ask('main', 'set', { key, value }, 0)
   }
 
-  explainRoute(sql: string, database: string | null): Promise<readonly RouteExplanation[]> {
-    const facts = this.#catalogues.get(database ?? this.#config.cluster?.probeDatabase ?? '')
+  async explainRoute(sql: string, database: string | null): Promise<readonly RouteExplanation[]> {
+    const { cluster, pgsteer } = this.#config
+    if (cluster === null) return [NOT_ROUTED]
+    const entry = database === null ? undefined : databaseOf(this.#config, database)
+    if (entry !== undefined && entry.hosts.length > 0) return [NOT_ROUTED]
+    const facts = await this.#catalogueOf(entry?.dbname ?? database ?? cluster.probeDatabase)
     const catalogue = facts === undefined ? EMPTY_CATALOGUE : catalogueOf(facts)
-    return Promise.resolve(
-      explainRoute(sql, { catalogue, topology: this.#topology, pgsteer: this.#config.pgsteer }),
-    )
+    return explainRoute(sql, { catalogue, topology: this.#topology, pgsteer })
+  }
+
+  /** The functions of a database, read now if nobody has used it yet; undefined if that fails. */
+  async #catalogueOf(database: string): Promise<CatalogueFacts | undefined> {
+    this.#onDatabaseUsed(database)
+    const untilMs = clock.nowMs() + CATALOGUE_MS
+    while (!this.#catalogues.has(database) && clock.nowMs() < untilMs) await wait(clock, LOOK_MS)
+    return this.#catalogues.get(database)
   }
 
   #set(change: Partial<AdminState>): void {
@@ -369,6 +379,13 @@ class Control implements Actions {
     this.#functions?.stop()
     await this.#watcher?.stop()
   }
+}
+
+const NOT_ROUTED: RouteExplanation = {
+  route: 'any',
+  reason: 'not_routed',
+  members: [],
+  detail: 'The database entry names its host: every statement goes there.',
 }
 
 function catalogueRow(row: Readonly<Record<string, unknown>>) {

@@ -10,11 +10,11 @@ import { extname } from 'node:path'
 import type { ShutdownMode } from './admin/facts.ts'
 import { type Clock, systemClock } from './base/clock.ts'
 import { reasonOf } from './base/errors.ts'
-import { createLog, type Log } from './base/log.ts'
+import type { Log } from './base/log.ts'
 import { changeSetting, compareConfigs, mergeConfigs } from './config/changes.ts'
 import type { Config } from './config/config.ts'
-import { loadConfig } from './config/load.ts'
 import { isEnvelope, Link, type Station } from './link.ts'
+import { FATAL_EXIT, loadUsable } from './program.ts'
 
 export interface MainOptions {
   readonly config: Config
@@ -192,9 +192,9 @@ export class Main {
     if (child?.process?.connected === true) child.process.send(envelope)
   }
 
-  /** Errors  ConfigError, and nothing changed. */
+  /** Errors  what loadUsable throws, and nothing changed. */
   #reload(): readonly string[] {
-    const loaded = loadConfig(this.#config.file, this.#env)
+    const loaded = loadUsable(this.#config.file, this.#env)
     const changes = compareConfigs(this.#config, loaded.config)
     this.#apply(mergeConfigs(this.#config, loaded.config))
     const notes = [...loaded.warnings]
@@ -226,20 +226,5 @@ export class Main {
   }
 }
 
-/** A worker's exit code for what a restart cannot mend: an address that is taken, for one. */
-export const FATAL_EXIT = 78
 /** Scavenges are rare when the young generation is big, and the relay allocates little. */
 const WORKER_FLAGS = ['--max-semi-space-size=32']
-
-/** The log of one process, as the configuration wants it. */
-export function processLog(config: Config, name: string): Log {
-  const { pgbouncer, pgsteer } = config
-  return createLog(
-    {
-      level: pgbouncer.verbose !== null && pgbouncer.verbose > 0 ? 'debug' : pgsteer.logLevel,
-      format: pgsteer.logFormat,
-      file: pgbouncer.logfile === null || pgbouncer.logfile === '' ? undefined : pgbouncer.logfile,
-    },
-    { process: name, pid: process.pid },
-  )
-}
