@@ -9,7 +9,15 @@ import {
   SPECIAL_FUNCTIONS,
   WORD_FLAGS,
 } from '../../../src/routing/words.ts'
-import { CATALOGUE, catalogueWith, parse, type Tree } from './oracle.ts'
+import {
+  CATALOGUE,
+  catalogueWith,
+  parse,
+  provedBut,
+  type Tree,
+  USER_VOLATILE,
+  violation,
+} from './oracle.ts'
 
 const WORDS = [...WORD_FLAGS]
 const NEVER = WORDS.filter(([, flags]) => (flags & IS_NEVER_CALLED) !== 0).map(([word]) => word)
@@ -57,6 +65,37 @@ describe('a function known to be harmless', () => {
     expect(CATALOGUE.isHarmless('random')).toBe(true)
     expect(catalogueWith(['random']).isHarmless('random')).toBe(false)
   })
+})
+
+const HEADS = [
+  'select',
+  'select 1',
+  'select * from t',
+  'select * from t where',
+  'select * from t order by',
+  'select distinct on (a)',
+  'with a as (select',
+  'values (1),',
+]
+const TAILS = ['into x', 'for update', 'audit(1)', ', audit(1)', '(audit(1))', '; delete from t']
+
+test('no word hides what stands behind it, as a column, a label, a name or itself', () => {
+  const isProved = provedBut(USER_VOLATILE)
+  const places = [...WORD_FLAGS.keys(), 'as', 'join', 'left', 'is', 'both', 'escape'].flatMap(
+    (word) => [word, `t.${word}`, `as ${word}`, `1 ${word}`, `(1) ${word}`],
+  )
+  const wrong: string[] = []
+  for (const head of HEADS) {
+    for (const place of places) {
+      for (const tail of TAILS) {
+        const text = `${head} ${place} ${tail}${head.startsWith('with') ? ') select 1' : ''}`
+        if (!classify(text, CATALOGUE).read) continue
+        const trees = parse(text)
+        if (trees?.some((tree) => violation(tree, isProved) !== null) === true) wrong.push(text)
+      }
+    }
+  }
+  expect(wrong).toEqual([])
 })
 
 test('names about one server are told from names about the data', () => {
