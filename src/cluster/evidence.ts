@@ -22,6 +22,9 @@ export interface Verified {
   readonly timeline: number
 }
 
+/** A sentence stays readable. */
+const REASONS_MAX = 3
+
 /** Deadlines of belief, all in milliseconds. */
 export interface BeliefLimits {
   /** An answer of the primary is believed this long. */
@@ -102,6 +105,13 @@ export function isDenied(verified: Verified, evidence: Evidence): boolean {
     sample.timeline !== verified.timeline ||
     sample.systemIdentifier !== verified.systemIdentifier
   )
+}
+
+/** What it said or did since contradicts the belief; a member that was not asked yet does not. */
+export function isRefuted(verified: Verified, evidence: Evidence): boolean {
+  const heard = evidence.testimony.get(verified.name)
+  const isUnasked = heard === undefined || (heard.sample === null && heard.failure === null)
+  return !isUnasked && isDenied(verified, evidence)
 }
 
 /** The verified primary said within `ageMsMax` that it serves, on the same timeline. */
@@ -208,4 +218,12 @@ function unheardText(name: string, member: ViewMember | undefined): string {
   if (member === undefined) return `${name} leads but its address is not known`
   if (member.addresses.length === 0) return `${name} leads but its conn_url cannot be read`
   return `${name} leads but has not answered yet`
+}
+
+/** Why members cannot be asked, as the end of a sentence; empty when all of them answer. */
+export function failuresOf(evidence: Evidence): string {
+  const reasons = [...evidence.testimony].flatMap(([name, { failure }]) =>
+    failure === null ? [] : `${name}: ${failure.reason}`,
+  )
+  return reasons.length === 0 ? '' : ` (${reasons.slice(0, REASONS_MAX).join('; ')})`
 }

@@ -8,6 +8,7 @@ import { invariant, unreachable } from '../base/invariant.ts'
 import {
   type Beliefs,
   type Evidence,
+  failuresOf,
   isBlind,
   isConfirmed,
   isPastTtl,
@@ -19,6 +20,7 @@ import {
   type Verified,
   verify,
 } from './evidence.ts'
+import type { Topology } from './topology.ts'
 
 export const FAILOVER_STATES = {
   unseen: 'The source has not answered once.',
@@ -273,6 +275,18 @@ export const UNSEEN: Failover = {
   beliefs: { verified: null, rivalSince: false, isFenced: false },
 }
 
+/**
+ * The machine of a control process that takes over from another one: in the term that workers know,
+ * believing what they were told last. A primary that is verified again on its timeline keeps its
+ * term, and so its connections.
+ */
+export function resumed(previous: Topology): Failover {
+  const { term, primary: name, timeline, systemIdentifier } = previous
+  if (name === null || timeline === null || systemIdentifier === null) return { ...UNSEEN, term }
+  const verified = { name, epoch: '', systemIdentifier, timeline }
+  return { ...UNSEEN, term, beliefs: { ...UNSEEN.beliefs, verified } }
+}
+
 /** More moves than this in one turn would be a cycle in the table. */
 const MOVES_MAX = 8
 
@@ -323,7 +337,7 @@ export function missingOf(machine: Failover, evidence: Evidence): string {
     case 'unseen':
       return silence(evidence)
     case 'vacant':
-      return evidence.view?.vacancy || 'nobody leads'
+      return `${evidence.view?.vacancy || 'nobody leads'}${failuresOf(evidence)}`
     case 'verifying':
     case 'interrupted':
       return interruption(machine.beliefs, evidence)

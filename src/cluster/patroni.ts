@@ -17,7 +17,7 @@ import {
   tagsOf,
   textOf,
 } from './keys.ts'
-import { fetchJson } from './rest.ts'
+import { Rest } from './rest.ts'
 import type {
   ClusterView,
   DynamicConfig,
@@ -48,6 +48,7 @@ export class PatroniSource implements Source {
   readonly #events: SourceEvents
   readonly #clock: Clock
   readonly #log: Log
+  readonly #rest: Rest
   /** The configured addresses first, then those of members found. */
   #urls: readonly string[]
   #urlIndex = 0
@@ -66,6 +67,7 @@ export class PatroniSource implements Source {
     this.#events = events
     this.#clock = tools.clock
     this.#log = tools.log
+    this.#rest = new Rest(cluster, tools.clock, cluster.patroniTimeoutMs)
     this.#urls = cluster.patroniUrls.map((url) => restUrlOf(url) ?? url)
     this.blindMs = 2 * (cluster.patroniIntervalMs + cluster.patroniTimeoutMs)
   }
@@ -192,7 +194,7 @@ export class PatroniSource implements Source {
   }
 
   #get(url: string): Promise<unknown> {
-    return fetchJson(url, this.#clock, this.#cluster.patroniTimeoutMs)
+    return this.#rest.json(url)
   }
 
   #emit(view: ClusterView): void {

@@ -1,55 +1,89 @@
 /**
- * Patroni's REST API over fetch, with deadlines and a bound on what is read. Certificates are
- * checked as Node checks them; a private authority comes in by NODE_EXTRA_CA_CERTS.
+ * Patroni's REST API over HTTP or HTTPS, with deadlines, a bound on what is read, and the
+ * certificates that the configuration names. One connection per question: questions are rare.
  */
+import { readFileSync } from 'node:fs'
+import http from 'node:http'
+import https from 'node:https'
 import type { Clock } from '../base/clock.ts'
+
+export interface RestFiles {
+  readonly patroniTlsCaFile: string | null
+  readonly patroniTlsCertFile: string | null
+  readonly patroniTlsKeyFile: string | null
+}
 
 const BODY_BYTES_MAX = 1024 * 1024
 
-/** Returns the status, or null when there was no answer within `deadlineMs`. */
-export async function fetchStatus(
-  url: string,
-  clock: Clock,
-  deadlineMs: number,
-): Promise<number | null> {
-  const abort = new AbortController()
-  const timer = clock.after(deadlineMs, () => abort.abort())
-  try {
-    const response = await fetch(url, { method: 'HEAD', signal: abort.signal })
-    return response.status
-  } catch {
-    return null
-  } finally {
-    timer.cancel()
-  }
+interface Answer {
+  readonly status: number
+  readonly body: string
 }
 
-/**
- * Returns the body of a 2xx answer as JSON.
- *
- * Errors  Error when there is no answer within `deadlineMs`, another status, or no JSON.
- */
-export async function fetchJson(url: string, clock: Clock, deadlineMs: number): Promise<unknown> {
-  const abort = new AbortController()
-  const timer = clock.after(deadlineMs, () => {
-    abort.abort(new Error(`no answer within ${deadlineMs} ms`))
-  })
-  try {
-    const response = await fetch(url, { signal: abort.signal })
-    if (!response.ok) throw new Error(`answered ${response.status}`)
-    return JSON.parse(await readBounded(response))
-  } finally {
-    timer.cancel()
-  }
-}
+export class Rest {
+  readonly #clock: Clock
+  readonly #deadlineMs: number
+  readonly #tls: https.RequestOptions
 
-async function readBounded(response: Response): Promise<string> {
-  const parts: Uint8Array[] = []
-  let bytes = 0
-  for await (const part of response.body ?? []) {
-    bytes += part.length
-    if (bytes > BODY_BYTES_MAX) throw new Error(`answered more than ${BODY_BYTES_MAX} bytes`)
-    parts.push(part)
+  /** Errors  Error when a certificate's file cannot be read. */
+  constructor(files: RestFiles, clock: Clock, deadlineMs: number) {
+    this.#clock = clock
+    this.#deadlineMs = deadlineMs
+    const { patroniTlsCaFile: ca, patroniTlsCertFile: cert, patroniTlsKeyFile: key } = files
+    this.#tls = {
+      ...(ca ? { ca: readFileSync(ca) } : {}),
+      ...(cert ? { cert: readFileSync(cert) } : {}),
+      ...(key ? { key: readFileSync(key) } : {}),
+    }
   }
-  return Buffer.concat(parts).toString('utf8')
+
+  /** The status of a HEAD, or null when there was no answer in time. */
+  async status(url: string): Promise<number | null> {
+    try {
+      return (await this.#ask('HEAD', url)).status
+    } catch {
+      return null
+    }
+  }
+
+  /**
+   * The body of a 2xx answer as JSON.
+   *
+   * Errors  Error when there is no answer in time, another status, or no JSON.
+   */
+  async json(url: string): Promise<unknown> {
+    const { status, body } = await this.#ask('GET', url)
+    if (status < 200 || status > 299) throw new Error(`answered ${status}`)
+    return JSON.parse(body)
+  }
+
+  #ask(method: string, url: string): Promise<Answer> {
+    return new Promise((resolve, reject) => {
+      const isTls = url.startsWith('https:')
+      const options = { method, agent: false, ...(isTls ? this.#tls : {}) }
+      const request = (isTls ? https : http).request(url, options, (response) => {
+        const parts: Buffer[] = []
+        let bytes = 0
+        response.on('data', (part: Buffer) => {
+          bytes += part.length
+          parts.push(part)
+          if (bytes > BODY_BYTES_MAX) request.destroy(new Error('answered too much'))
+        })
+        response.on('end', () => {
+          timer.cancel()
+          const body = Buffer.concat(parts).toString('utf8')
+          resolve({ status: response.statusCode ?? 0, body })
+        })
+        response.on('error', reject)
+      })
+      const timer = this.#clock.after(this.#deadlineMs, () => {
+        request.destroy(new Error(`no answer within ${this.#deadlineMs} ms`))
+      })
+      request.on('error', (error) => {
+        timer.cancel()
+        reject(error)
+      })
+      request.end()
+    })
+  }
 }

@@ -31,6 +31,8 @@ interface Place {
 export interface RosterEvents {
   /** A member answered or failed to. */
   heard(): void
+  /** It stopped answering, for another reason than before, or (null) answers again. */
+  changed(name: string, failure: ProbeFailure | null): void
 }
 
 export class Roster {
@@ -79,6 +81,7 @@ export class Roster {
 
   /** New credentials or deadlines: every probe connects anew, what was heard stays. */
   setAccess(access: DirectAccess): void {
+    if (JSON.stringify(access) === JSON.stringify(this.#access)) return
     this.#access = access
     for (const { entry } of this.#places.values()) this.#place(entry)
   }
@@ -131,6 +134,7 @@ export class Roster {
     if (place === undefined) return
     this.probes += 1
     const { sample, ...rest } = answer
+    if (place.entry.testimony.failure !== null) this.#events.changed(name, null)
     place.entry = { ...place.entry, ...rest, testimony: { sample, failure: null } }
     this.#events.heard()
   }
@@ -140,7 +144,8 @@ export class Roster {
     if (place === undefined) return
     this.probes += 1
     this.failures.set(name, (this.failures.get(name) ?? 0) + 1)
-    const { sample } = place.entry.testimony
+    const { sample, failure: before } = place.entry.testimony
+    if (before?.kind !== failure.kind) this.#events.changed(name, failure)
     place.entry = { ...place.entry, testimony: { sample, failure } }
     this.#events.heard()
   }

@@ -21,15 +21,22 @@ export interface TableContext {
 }
 
 export class MemberTable {
-  readonly #limits: LagLimits
+  #limits: LagLimits
   readonly #address: MemberAddress
-  readonly #ring: PrimaryRing
+  #ring: PrimaryRing
   #previous = new Map<string, IneligibleReason | null>()
 
   constructor(limits: LagLimits, address: MemberAddress) {
     this.#limits = limits
     this.#address = address
     this.#ring = new PrimaryRing(limits.replicaLagMsMax)
+  }
+
+  /** New thresholds; what was learnt of the primary's positions stays unless the span grew. */
+  setLimits(limits: LagLimits): void {
+    const grew = limits.replicaLagMsMax > this.#limits.replicaLagMsMax
+    this.#limits = limits
+    if (grew) this.#ring = new PrimaryRing(limits.replicaLagMsMax)
   }
 
   /** A sample of the verified primary: the position that lag is measured against. */

@@ -12,10 +12,13 @@ import type { Address } from './address.ts'
 import type { DirectAccess, DirectTls } from './direct.ts'
 import type { LagLimits } from './eligibility.ts'
 import { EtcdSource } from './etcd.ts'
-import { type Evidence, isBlind } from './evidence.ts'
-import { advance, type FailoverState, forget, missingOf, primaryOf, UNSEEN } from './failover.ts'
+import { type Evidence, isBlind, isRefuted } from './evidence.ts'
+import type { MemberFacts, WatcherFacts } from './facts.ts'
+import { advance, forget, missingOf, primaryOf, resumed, UNSEEN } from './failover.ts'
 import { isSuccessor } from './keys.ts'
 import { PatroniSource } from './patroni.ts'
+import type { ProbeFailure } from './probe.ts'
+import { Rest } from './rest.ts'
 import { type Entry, Roster } from './roster.ts'
 import type { ClusterView, Source, SourceEvents } from './source.ts'
 import { StaticSource } from './static.ts'
@@ -31,39 +34,14 @@ export interface WatcherDeps {
   readonly probeTls?: Omit<DirectTls, 'mode'>
   readonly clock: Clock
   readonly log: Log
+  /** What a control process before this one published last: its term goes on. */
+  readonly previous?: Topology
   /** Called with each new value, synchronously; must not call back into the watcher. */
   publish(topology: Topology): void
 }
 
-/** Counters and states for metrics and SHOW; plain values, read at scrape time. */
-export interface WatcherFacts {
-  readonly source: 'etcd' | 'patroni' | 'static'
-  readonly sourceAnswers: boolean
-  /** Why the source does not answer; empty when it does. */
-  readonly sourceTrouble: string
-  /** Age of the last proof that the source's view is current; null before the first. */
-  readonly sourceContactAgeMs: number | null
-  readonly state: FailoverState
-  readonly stateAgeMs: number
-  readonly term: number
-  /** How long writes have been held for want of a primary; null while there is one. */
-  readonly holdAgeMs: number | null
-  readonly holds: number
-  /** A member other than the last one, or a new timeline, became the primary. */
-  readonly failovers: number
-  readonly fences: number
-  readonly forgets: number
-  readonly probes: number
-  readonly probeFailures: ReadonlyMap<string, number>
-  readonly publications: number
-  /** From Patroni's configuration, or `ttl_ms`. */
-  readonly ttlMs: number
-  readonly leaseRemainingMs: number | null
-  readonly failsafeMode: boolean
-  readonly synchronousMode: boolean
-  /** A switchover or failover was asked for and is not over. */
-  readonly failoverRequested: boolean
-}
+/** What RELOAD can change besides [cluster]. */
+export type WatcherChanges = Partial<Pick<WatcherDeps, 'limits' | 'probeTls'>>
 
 /** How often members are asked while nobody is believed to be the primary. */
 const SEARCH_MS = 30
@@ -74,7 +52,10 @@ const SEARCH_SLOW_MS = 250
 const ALONE_MS = 250
 /** Asked once a second with a deadline of one: a few answers may be late. */
 const WITNESS_MS = 5000
+const WITNESS_DEADLINE_MS = 1000
 const TICK_MS = 100
+/** A successor of a control process finds the same primary in this time, or says that it does not. */
+const TAKEOVER_MS = 3000
 
 export class Watcher {
   readonly #deps: WatcherDeps
@@ -97,6 +78,7 @@ export class Watcher {
   #isBusy = false
   #ticks: Timer | null = null
   #serial = 0
+  #takeoverUntilMs = 0
   #published = ''
   #counts = { holds: 1, failovers: 0, fences: 0, forgets: 0, publications: 0 }
 
@@ -109,9 +91,13 @@ export class Watcher {
     this.#stateSinceMs = now
     this.#holdSinceMs = now
     const access = probeAccess(deps.cluster, deps.probeTls)
-    this.#roster = new Roster(access, deps.clock, { heard: () => this.#heard() })
+    this.#roster = new Roster(access, deps.clock, {
+      heard: () => this.#heard(),
+      changed: (name, failure) => this.#onMember(name, failure),
+    })
     this.#table = new MemberTable(deps.limits, deps.memberAddress)
-    this.#witness = new Witness(deps.clock)
+    this.#witness = newWitness(deps.cluster, deps.clock)
+    if (deps.previous !== undefined) this.#takeOver(deps.previous)
     this.#source = this.#createSource()
   }
 
@@ -144,11 +130,12 @@ export class Watcher {
     this.#decide(true)
   }
 
-  /** Takes new intervals, credentials, weights and zones; a changed source starts anew. */
-  reload(cluster: ClusterConfig): void {
+  /** Takes new intervals, credentials, weights, zones and limits; a changed source starts anew. */
+  reload(cluster: ClusterConfig, changes: WatcherChanges = {}): void {
     const before = this.#cluster
     this.#cluster = cluster
-    this.#roster.setAccess(probeAccess(cluster, this.#deps.probeTls))
+    this.#roster.setAccess(probeAccess(cluster, changes.probeTls ?? this.#deps.probeTls))
+    if (changes.limits !== undefined) this.#table.setLimits(changes.limits)
     this.#setPace()
     if (sourceKey(before) === sourceKey(cluster)) return this.#decide(true)
     void this.#source.stop()
@@ -186,6 +173,7 @@ export class Watcher {
       leaseRemainingMs: expires === null ? null : Math.max(0, expires - now),
       failsafeMode: dynamic?.failsafeMode ?? false,
       synchronousMode: dynamic?.synchronousMode ?? false,
+      members: this.#roster.entries().map(memberFacts),
       failoverRequested: (this.#view?.failover ?? null) !== null,
     }
   }
@@ -237,6 +225,14 @@ export class Watcher {
   #heard(): void {
     if (this.#source instanceof StaticSource) this.#source.heard(this.#roster.testimony())
     this.#decide(true)
+  }
+
+  #onMember(name: string, failure: ProbeFailure | null): void {
+    if (failure === null) this.#log.info({ member: name }, 'the member answers the probe again')
+    else {
+      const { kind, reason } = failure
+      this.#log.warn({ member: name, kind, reason }, 'the member does not answer the probe')
+    }
   }
 
   /** Another `initialize`, or a `history` that does not continue the old one: another cluster. */
@@ -350,7 +346,23 @@ export class Watcher {
     this.#source.setBusy(!isNamed)
   }
 
+  #takeOver(previous: Topology): void {
+    this.#machine = resumed(previous)
+    this.#serial = previous.serial
+    this.#takeoverUntilMs = this.#clock.nowMs() + TAKEOVER_MS
+  }
+
+  /** While the same primary is about to be verified again, workers keep what they were told. */
+  #isTakingOver(evidence: Evidence): boolean {
+    const { state, beliefs } = this.#machine
+    if (evidence.nowMs >= this.#takeoverUntilMs || beliefs.verified === null) return false
+    if (state === 'unseen') return true
+    const isSame = this.#view?.leader?.name === beliefs.verified.name
+    return state === 'verifying' && isSame && !isRefuted(beliefs.verified, evidence)
+  }
+
   #publish(evidence: Evidence, isNews: boolean): void {
+    if (this.#isTakingOver(evidence)) return
     const { verified } = this.#machine.beliefs
     const primary = primaryOf(this.#machine)
     const members = this.#table.members(this.#roster.entries(), {
@@ -377,6 +389,22 @@ export class Watcher {
     this.#counts.publications += 1
     this.#deps.publish(Object.freeze({ ...value, serial: this.#serial, members }))
   }
+}
+
+function memberFacts(entry: Entry): MemberFacts {
+  const { testimony, receiverStatus, started, isUnlisted } = entry
+  return {
+    name: entry.member.name,
+    failure: testimony.failure?.reason ?? null,
+    receiverStatus,
+    startedS: started === null ? null : Number(started),
+    isUnlisted,
+  }
+}
+
+function newWitness(cluster: ClusterConfig, clock: Clock): Witness {
+  const deadlineMs = Math.min(cluster.patroniTimeoutMs, WITNESS_DEADLINE_MS)
+  return new Witness(clock, new Rest(cluster, clock, deadlineMs))
 }
 
 function isReplica(entry: Entry): boolean {

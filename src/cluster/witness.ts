@@ -4,20 +4,22 @@
  * ttl. It never makes a primary; it only lets a verified one go on.
  */
 import type { Clock, Timer } from '../base/clock.ts'
-import { fetchStatus } from './rest.ts'
+import type { Rest } from './rest.ts'
 
 const PERIOD_MS = 1000
-const DEADLINE_MS = 1000
 
 export class Witness {
   readonly #clock: Clock
+  readonly #rest: Rest
   #asked: { name: string; url: string } | null = null
   #timer: Timer | null = null
   /** The last time it answered 200, by when the question was sent. */
   last: { readonly name: string; readonly atMs: number } | null = null
 
-  constructor(clock: Clock) {
+  /** `rest` has a deadline of its own, no longer than the second between two questions. */
+  constructor(clock: Clock, rest: Rest) {
     this.#clock = clock
+    this.#rest = rest
   }
 
   /** Asks about this member from now on, once a second. `restUrl` null: nobody to ask. */
@@ -44,7 +46,7 @@ export class Witness {
     const asked = this.#asked
     if (asked === null) return
     const sentMs = this.#clock.nowMs()
-    const status = await fetchStatus(`${asked.url}/primary`, this.#clock, DEADLINE_MS)
+    const status = await this.#rest.status(`${asked.url}/primary`)
     if (status === 200) this.last = { name: asked.name, atMs: sentMs }
   }
 }
