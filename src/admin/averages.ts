@@ -8,7 +8,7 @@
  */
 import type { Clock } from '../base/clock.ts'
 import { type DatabaseStats, emptyStats } from '../client/facts.ts'
-import { combineStats } from './merge.ts'
+import { addStats, combineStats } from './merge.ts'
 
 type StatsByDatabase = Readonly<Record<string, DatabaseStats>>
 
@@ -68,7 +68,46 @@ function average(grown: DatabaseStats, seconds: number): DatabaseStats {
   }
 }
 
+/**
+ * The averages of all databases as one: rates add up, times per transaction, query and assignment
+ * are weighted by how many there were.
+ */
+export function averageOfAll(averages: StatsByDatabase): DatabaseStats {
+  const sum = emptyStats()
+  for (const one of Object.values(averages)) {
+    const shares = {
+      ...one,
+      transactionMs: one.transactionMs * one.transactions,
+      queryMs: one.queryMs * one.queries,
+      waitMs: one.waitMs * one.serverAssignments,
+    }
+    Object.assign(sum, addStats(sum, shares))
+  }
+  return {
+    ...sum,
+    transactionMs: each(sum.transactionMs, sum.transactions),
+    queryMs: each(sum.queryMs, sum.queries),
+    waitMs: each(sum.waitMs, sum.serverAssignments),
+  }
+}
+
+/** The line of `log_stats`, in the form of PgBouncer: log readers take numbers out of it. */
+export function statsLine(averages: DatabaseStats): string {
+  return [
+    `stats: ${Math.round(averages.transactions)} xacts/s`,
+    `${Math.round(averages.queries)} queries/s`,
+    `${Math.round(averages.clientParses)} client parses/s`,
+    `${Math.round(averages.serverParses)} server parses/s`,
+    `${Math.round(averages.binds)} binds/s`,
+    `in ${Math.round(averages.bytesReceived)} B/s`,
+    `out ${Math.round(averages.bytesSent)} B/s`,
+    `xact ${Math.round(averages.transactionMs * 1000)} us`,
+    `query ${Math.round(averages.queryMs * 1000)} us`,
+    `wait ${Math.round(averages.waitMs * 1000)} us`,
+  ].join(', ')
+}
+
 /** Milliseconds per thing, 0 where there was none. */
-export function each(ms: number, count: number): number {
+function each(ms: number, count: number): number {
   return count > 0 ? ms / count : 0
 }

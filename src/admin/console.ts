@@ -10,6 +10,8 @@
  */
 import type { Clock, Timer } from '../base/clock.ts'
 import { ProxyError } from '../base/errors.ts'
+import type { ClientFacts } from '../client/facts.ts'
+import { ADMIN_DATABASE } from '../config/keys.ts'
 import * as frame from '../wire/frame.ts'
 import * as messages from '../wire/messages.ts'
 import {
@@ -41,7 +43,23 @@ export interface ConsoleOptions {
   readonly execute: (sql: string, role: ConsoleRole) => Promise<ConsoleResult>
   /** Called once, when the connection is gone. */
   readonly onClosed: (error: Error | null) => void
+  /** Who it is, for SHOW CLIENTS; without it the session is not listed. */
+  readonly identity?: ConsoleIdentity
 }
+
+/** What SHOW CLIENTS tells of a console client that does not change. */
+export type ConsoleIdentity = Pick<
+  ClientFacts,
+  | 'id'
+  | 'user'
+  | 'address'
+  | 'port'
+  | 'localAddress'
+  | 'localPort'
+  | 'connectedWallMs'
+  | 'tls'
+  | 'applicationName'
+>
 
 /** What a console client is told after its log-in; PgBouncer's own values. */
 export const CONSOLE_PARAMETERS: ReadonlyMap<string, string> = new Map([
@@ -83,9 +101,33 @@ export class ConsoleSession {
   #isSkipping = false
   #isClosed = false
   #deadline: Timer | null = null
+  #requestWallMs: number
 
   constructor(options: ConsoleOptions) {
     this.#options = options
+    this.#requestWallMs = options.clock.wallMs()
+  }
+
+  /** As a row of SHOW CLIENTS; null for a session without an identity. */
+  facts(): ClientFacts | null {
+    const { identity } = this.#options
+    if (identity === undefined) return null
+    return {
+      ...identity,
+      database: ADMIN_DATABASE,
+      state: this.#running === null ? 'idle' : 'active',
+      requestWallMs: this.#requestWallMs,
+      waitMs: 0,
+      closeNeeded: false,
+      serverId: null,
+      serverMember: null,
+      preparedStatements: this.#portals.statements,
+      replication: 'none',
+      routeReason: null,
+      pinReasons: [],
+      waitReason: null,
+      cancels: 0,
+    }
   }
 
   onBytes(chunk: Buffer): void {
@@ -289,6 +331,7 @@ export class ConsoleSession {
   #run(sql: string, isSimple: boolean, answer: (result: ConsoleResult) => void): void {
     const running: Running = { sql, isSimple, isVoid: false }
     this.#running = running
+    this.#requestWallMs = this.#options.clock.wallMs()
     const settle = (result: ConsoleResult): void => {
       if (running.isVoid || this.#isClosed) return
       this.#running = null

@@ -51,7 +51,10 @@ export function localId(id: number, workersMax: number): { worker: number; id: n
   return { worker: id % workersMax, id: Math.floor(id / workersMax) }
 }
 
-/** Keeps the totals of workers that ended: `add` each with the last facts that are known of it. */
+/**
+ * Keeps the totals of workers that ended, so that no counter goes back: `add` each with the last
+ * facts that are known of it.
+ */
 export class Retired {
   #clients: ClientsFacts | null = null
 
@@ -60,9 +63,22 @@ export class Retired {
   }
 
   add(worker: WorkerFacts): void {
-    const totals: ClientsFacts = { ...worker.clients, clients: [], loginClients: 0 }
-    this.#clients = mergeClients(this.#clients === null ? [totals] : [this.#clients, totals])
+    this.#clients = this.with([worker])
   }
+
+  /**
+   * The totals together with those of workers that live and did not answer this time: `absent` are
+   * the last facts that are known of them.
+   */
+  with(absent: readonly WorkerFacts[]): ClientsFacts | null {
+    const totals = absent.map(totalsOf)
+    if (this.#clients !== null) totals.push(this.#clients)
+    return totals.length === 0 ? null : mergeClients(totals)
+  }
+}
+
+function totalsOf({ clients }: WorkerFacts): ClientsFacts {
+  return { ...clients, clients: [], loginClients: 0 }
 }
 
 function summary(facts: WorkerFacts): WorkerSummary {

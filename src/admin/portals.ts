@@ -36,6 +36,10 @@ export class Portals {
   readonly #portals = new Map<string, Portal>()
   readonly #reader = new FrameReader()
 
+  get statements(): number {
+    return this.#statements.size
+  }
+
   /** Errors  those of `parseCommand`, `prepared_exists`, `console_names_max`, `broken_message`. */
   parse(body: Buffer, parseCommand: (sql: string) => Command): void {
     const reader = this.#begin(body)

@@ -3,7 +3,7 @@
  * Times are milliseconds, sizes bytes; log positions are text, as PostgreSQL writes them.
  */
 import type { Snapshot } from '../admin/facts.ts'
-import { formatLsn, serversByMember } from '../admin/views/cluster.ts'
+import { formatLsn, missing, serversByMember } from '../admin/views/cluster.ts'
 import { databaseSums, poolSums } from '../admin/views/pools.ts'
 import { emptyStats } from '../client/facts.ts'
 import type { Member } from '../cluster/topology.ts'
@@ -20,7 +20,7 @@ export function clusterJson(snapshot: Snapshot): object {
     term: topology.term,
     serial: topology.serial,
     primary: topology.primary,
-    missing: topology.primary === null ? topology.missing : '',
+    missing: missing(snapshot),
     timeline: topology.timeline,
     systemIdentifier: topology.systemIdentifier,
     isPaused: topology.paused,

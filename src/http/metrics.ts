@@ -82,15 +82,10 @@ function addNumbers(row: NumberRow, reading: Reading, registry: AnyRegistry): vo
   const { name, help, labels } = row
   const options = { name, help, labelNames: [...labels], registers: [registry] }
   const series = row.read(reading)
-  if (row.type === 'counter') {
-    const counter = new Counter(options)
-    for (const [values, value] of series) counter.inc(named(labels, values), value)
-  } else {
-    const gauge = new Gauge(options)
-    // prom-client begins with 0 where there are no labels; what is not known has no series.
-    if (series.length === 0) gauge.remove({})
-    for (const [values, value] of series) gauge.set(named(labels, values), value)
-  }
+  const metric = row.type === 'counter' ? new Counter(options) : new Gauge(options)
+  // prom-client begins with 0 where there are no labels; what is not known has no series.
+  if (series.length === 0) metric.remove({})
+  for (const [values, value] of series) metric.inc(named(labels, values), value)
 }
 
 /** prom-client can only observe; what it prints is replaced by the counts we have. */

@@ -92,15 +92,16 @@ export const CLUSTER = columns(`
 /** One row. `missing` says what keeps a primary from being believed in, and is empty else. */
 export function showCluster(snapshot: Snapshot): Row[] {
   const { topology, cluster, facts } = snapshot
+  const isRouted = snapshot.config.cluster !== null
   const since = cluster.primarySinceWallMs
   return [
     row(
       topology.term,
       topology.serial,
       topology.primary,
-      topology.primary === null ? topology.missing : '',
-      cluster.source,
-      cluster.sourceState,
+      missing(snapshot),
+      isRouted ? cluster.source : null,
+      isRouted ? cluster.sourceState : '',
       cluster.sourceError,
       topology.timeline,
       topology.systemIdentifier,
@@ -113,6 +114,12 @@ export function showCluster(snapshot: Snapshot): Row[] {
       facts.workers.filter((worker) => worker.topologyTerm < topology.term).length,
     ),
   ]
+}
+
+/** What keeps a primary from being believed in; '' when nothing does. */
+export function missing({ config, topology }: Snapshot): string {
+  if (config.cluster === null) return 'there is no [cluster] section, nothing is routed'
+  return topology.primary === null ? topology.missing : ''
 }
 
 export const ROUTE = columns('route reason members detail')

@@ -3,9 +3,9 @@
  * PgBouncer's four sets of names; times are microseconds.
  */
 import { type DatabaseStats, emptyStats } from '../../client/facts.ts'
-import { each } from '../averages.ts'
+import { averageOfAll } from '../averages.ts'
 import type { Snapshot } from '../facts.ts'
-import { addStats, combineStats, compare } from '../merge.ts'
+import { addStats, compare } from '../merge.ts'
 import { columns, type Row, row } from '../table.ts'
 
 /** Field, name after `total_` in SHOW STATS, after `avg_` there, in STATS_TOTALS, in TOTALS. */
@@ -57,36 +57,11 @@ export function showStatsAverages({ facts, averages }: Snapshot): Row[] {
 
 export function showTotals({ facts, averages }: Snapshot): Row[] {
   const totals = values(Object.values(facts.clients.stats).reduce(addStats, emptyStats()))
-  const means = values(weighted(facts.clients.stats, averages))
+  const means = values(averageOfAll(averages))
   return [
     ...rowNames.map((name, index) => row(`total_${name}`, totals[index] ?? 0)),
     ...rowNames.map((name, index) => row(`avg_${name}`, means[index] ?? 0)),
   ]
-}
-
-/** Rates add up over databases; times per transaction, query and assignment are weighted by them. */
-function weighted(
-  totals: Readonly<Record<string, DatabaseStats>>,
-  averages: Readonly<Record<string, DatabaseStats>>,
-): DatabaseStats {
-  const sum = emptyStats()
-  for (const database of Object.keys(totals)) {
-    const one = averages[database] ?? emptyStats()
-    const shares = { ...one }
-    shares.transactionMs = one.transactionMs * one.transactions
-    shares.queryMs = one.queryMs * one.queries
-    shares.waitMs = one.waitMs * one.serverAssignments
-    Object.assign(
-      sum,
-      combineStats(sum, shares, (a, b) => a + b),
-    )
-  }
-  return {
-    ...sum,
-    transactionMs: each(sum.transactionMs, sum.transactions),
-    queryMs: each(sum.queryMs, sum.queries),
-    waitMs: each(sum.waitMs, sum.serverAssignments),
-  }
 }
 
 function databases(stats: Readonly<Record<string, DatabaseStats>>): [string, DatabaseStats][] {

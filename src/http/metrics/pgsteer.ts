@@ -11,6 +11,7 @@ import {
   gauge,
   histogram,
   type MetricRow,
+  type NumberRow,
   type Reading,
   type Series,
   single,
@@ -97,7 +98,8 @@ const PROGRAM: readonly MetricRow[] = [
   ),
 ]
 
-const CLUSTER: readonly MetricRow[] = [
+/** Without [cluster] there is nothing to say: no series, and no alert. */
+const CLUSTER: readonly MetricRow[] = onlyRouted([
   gauge('pgsteer_cluster_has_primary', '', '1 if a primary is verified.', ({ snapshot }) =>
     single(truth(snapshot.topology.primary !== null)),
   ),
@@ -147,7 +149,7 @@ const CLUSTER: readonly MetricRow[] = [
     'Probes of members that got no answer in time.',
     ({ snapshot }) => single(snapshot.cluster.probesFailed),
   ),
-]
+])
 
 const ROLES = ['primary', 'replica', 'unknown'] as const
 
@@ -361,6 +363,14 @@ export const PGSTEER_METRICS: readonly MetricRow[] = [
   ...TRAFFIC,
   ...POOLS,
 ]
+
+function onlyRouted(rows: readonly NumberRow[]): MetricRow[] {
+  return rows.map((row) => {
+    const read: NumberRow['read'] = (reading) =>
+      reading.snapshot.config.cluster === null ? [] : row.read(reading)
+    return Object.assign({}, row, { read })
+  })
+}
 
 function seconds(ms: number | null): number | null {
   return ms === null ? null : ms / 1000

@@ -1,12 +1,12 @@
 import { describe, expect, it } from 'vitest'
 import type { ConsoleResult } from '../../../src/admin/commands.ts'
-import { ConsoleSession, INPUT_BYTES_MAX } from '../../../src/admin/console.ts'
+import { type ConsoleOptions, ConsoleSession, INPUT_BYTES_MAX } from '../../../src/admin/console.ts'
 import { ProxyError } from '../../../src/base/errors.ts'
 import { errorFields, frames, frontend } from '../../support/bytes.ts'
 import { FakeClock } from '../../support/clock.ts'
 
 /** A session on a channel that notes what is done to it. */
-function open(): {
+function open(some: Partial<ConsoleOptions> = {}): {
   readonly session: ConsoleSession
   readonly clock: FakeClock
   readonly events: string[]
@@ -20,6 +20,7 @@ function open(): {
   let isClogged = false
   const clock = new FakeClock()
   const session = new ConsoleSession({
+    ...some,
     role: 'admin',
     codes: 'postgres',
     clock,
@@ -81,6 +82,31 @@ it('a client that does not read gets no more answers until it does', async () =>
   expect(events).toEqual(['run one', 'I', 'Z'])
   session.onDrain()
   expect(events.at(-1)).toBe('run two')
+})
+
+it('is a row of SHOW CLIENTS when it has an identity', () => {
+  const identity = {
+    id: 9,
+    user: 'admin',
+    address: '10.0.0.9',
+    port: 50_000,
+    localAddress: '10.0.0.1',
+    localPort: 6432,
+    connectedWallMs: 1,
+    tls: '',
+    applicationName: 'psql',
+  }
+  const { session } = open({ identity })
+  session.onBytes(frontend.parse('a', 'show pools'))
+  expect(session.facts()).toMatchObject({
+    ...identity,
+    database: 'pgbouncer',
+    state: 'idle',
+    preparedStatements: 1,
+  })
+  session.onBytes(frontend.query('pause'))
+  expect(session.facts()?.state).toBe('active')
+  expect(open().session.facts()).toBeNull()
 })
 
 describe('the end', () => {

@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest'
-import { StatsWindow } from '../../../src/admin/averages.ts'
+import { averageOfAll, StatsWindow, statsLine } from '../../../src/admin/averages.ts'
 import { countClients } from '../../../src/admin/facts.ts'
 import { globalId, localId, mergeFacts, Retired } from '../../../src/admin/merge.ts'
 import { emptyStats } from '../../../src/client/facts.ts'
@@ -86,6 +86,17 @@ describe('facts of several workers become one', () => {
   })
 })
 
+it('a worker that does not answer keeps its totals, and its gauges are gone', () => {
+  const retired = new Retired()
+  expect(retired.with([])).toBeNull()
+  retired.add(workerFacts())
+  const absent = [workerFacts({ worker: 1 })]
+  const { clients } = mergeFacts([workerFacts()], 2, retired.with(absent))
+  expect(clients.stats['app']?.queries).toBe(30)
+  expect(clients.clients).toHaveLength(1)
+  expect(retired.clients?.stats['app']?.queries).toBe(10)
+})
+
 it('clients are counted by database, user and what they do', () => {
   const counts = countClients([
     clientFacts({ pinReasons: ['listen'] }),
@@ -135,4 +146,19 @@ describe('averages of SHOW STATS', () => {
     expect(window.averages(stats(0))['app']).toEqual(emptyStats())
     expect(window.averages(stats(100))['app']?.queryMs).toBe(0)
   })
+})
+
+it('the line of log_stats is that of PgBouncer', () => {
+  const averages = { ...emptyStats(), queries: 12.4, transactions: 3, queryMs: 1.5, bytesSent: 900 }
+  expect(statsLine(averages)).toBe(
+    'stats: 3 xacts/s, 12 queries/s, 0 client parses/s, 0 server parses/s, 0 binds/s, in 0 B/s, out 900 B/s, xact 0 us, query 1500 us, wait 0 us',
+  )
+})
+
+it('averages of several databases are weighted by how much each did', () => {
+  const all = averageOfAll({
+    busy: { ...emptyStats(), queries: 30, queryMs: 1 },
+    quiet: { ...emptyStats(), queries: 10, queryMs: 5 },
+  })
+  expect(all).toMatchObject({ queries: 40, queryMs: 2, transactionMs: 0 })
 })

@@ -1,6 +1,7 @@
 import { describe, expect, it, test } from 'vitest'
 import type { Snapshot } from '../../../src/admin/facts.ts'
 import { VIEWS } from '../../../src/admin/views.ts'
+import { configFrom } from '../../support/config.ts'
 import {
   clientFacts,
   clientsFacts,
@@ -424,6 +425,13 @@ describe('SHOW CLUSTER', () => {
       { primary: null, missing: 'pg1 does not answer', workers_behind: '1' },
     ])
   })
+})
+
+it('SHOW CLUSTER says that there is none where there is no [cluster]', () => {
+  const config = configFrom('[databases]\na = host=10.0.0.1\n[pgbouncer]\nauth_type = trust\n')
+  expect(rowsOf('cluster', snapshotOf({ config }))).toMatchObject([
+    { missing: 'there is no [cluster] section, nothing is routed', source: null, source_state: '' },
+  ])
 })
 
 it('SHOW MEM has a heap, buffers and the resident size for every process', () => {

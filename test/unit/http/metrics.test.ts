@@ -8,6 +8,7 @@ import {
   WORDS_MAX,
 } from '../../../src/http/metrics/limit.ts'
 import { METRICS, Metrics } from '../../../src/http/metrics.ts'
+import { configFrom } from '../../support/config.ts'
 import { clientsFacts, poolFacts, snapshotOf, topology, workerFacts } from '../../support/facts.ts'
 
 /** The lines of one metric, without comments. */
@@ -111,6 +112,13 @@ describe('numbers come from the facts', () => {
       'pgsteer_pool_oldest_wait_seconds{database="app",user="alice"} 1.5',
     )
   })
+})
+
+it('without [cluster] there are no metrics of a cluster, and nothing to alert on', async () => {
+  const config = configFrom('[databases]\na = host=10.0.0.1\n[pgbouncer]\nauth_type = trust\n')
+  const { body } = await new Metrics().print(snapshotOf({ config }), '')
+  expect(body).not.toMatch(/^pgsteer_cluster_/m)
+  expect(await lines('pgsteer_writable', snapshotOf({ config }))).toEqual(['pgsteer_writable 1'])
 })
 
 describe('histograms', () => {
