@@ -18,10 +18,6 @@ const UNPACKED = resolve(import.meta.dirname, '../../.cache/debian/root')
 const ROOTS = ['/', UNPACKED]
 const FOLDERS = ['usr/lib/postgresql/15/bin', 'usr/bin', 'usr/sbin', 'usr/local/bin', 'bin', 'sbin']
 
-export function hasProgram(name: string): boolean {
-  return find(name) !== undefined
-}
-
 /**
  * Errors  Error that names the remedy when the program is nowhere.
  */

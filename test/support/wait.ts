@@ -36,16 +36,3 @@ export async function waitFor<T>(
     await pause(everyMs)
   }
 }
-
-/** Rejects with `what` when `promise` takes longer. */
-export async function within<T>(what: string, ms: number, promise: Promise<T>): Promise<T> {
-  let timer: NodeJS.Timeout | undefined
-  const late = new Promise<never>((_, reject) => {
-    timer = setTimeout(() => reject(new Error(`${ms} ms passed without: ${what}`)), ms)
-  })
-  try {
-    return await Promise.race([promise, late])
-  } finally {
-    clearTimeout(timer)
-  }
-}
