@@ -19,6 +19,8 @@ export interface HttpOptions {
   readonly actions: Actions
   readonly clock: Clock
   readonly log: Log
+  /** Told every path that there is; for the test of the documentation. */
+  readonly onRoute?: (method: string, path: string) => void
 }
 
 /** Bodies hold a database's name at most. */
@@ -48,6 +50,9 @@ export function createApp(options: HttpOptions): FastifyInstance {
   app.server.maxConnections = CONNECTIONS_MAX
   app.addHook('onSend', async (_request, reply) => {
     void reply.header('x-content-type-options', 'nosniff').header('cache-control', 'no-store')
+  })
+  app.addHook('onRoute', ({ method, url }) => {
+    for (const one of [method].flat()) options.onRoute?.(one, url)
   })
   addErrors(app, options)
   addHealth(app, options)
