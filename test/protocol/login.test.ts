@@ -1,54 +1,13 @@
 import { createHash } from 'node:crypto'
 import * as fc from 'fast-check'
-import { afterEach, describe, expect, it } from 'vitest'
+import { describe, expect, it } from 'vitest'
 import { KeyDeriver } from '../../src/auth/derive.ts'
-import type { SessionArrival } from '../../src/client/login.ts'
 import { LOGIN_MOVES } from '../../src/client/login.ts'
 import { errorFields, type Frame, frontend, message, raw } from '../support/bytes.ts'
-import { Front, type FrontOptions } from '../support/front.ts'
+import { useFronts } from '../support/front.ts'
 import { waitFor } from '../support/wait.ts'
-import { type LoginOptions, WireClient } from '../support/wire-client.ts'
 
-const fronts: Front[] = []
-const clients: WireClient[] = []
-
-afterEach(async () => {
-  for (const client of clients.splice(0)) client.destroy()
-  for (const front of fronts.splice(0)) await front.close()
-})
-
-async function open(options: FrontOptions = {}): Promise<Front> {
-  const front = await Front.open(options)
-  fronts.push(front)
-  return front
-}
-
-async function connect(front: Front): Promise<WireClient> {
-  const client = await WireClient.connect({ port: front.port })
-  clients.push(client)
-  return client
-}
-
-/** The whole answer to one log-in. */
-async function login(front: Front, options: Partial<LoginOptions> = {}) {
-  const client = await connect(front)
-  return client.startup({ user: 'alice', database: 'app', password: 'secret', ...options })
-}
-
-/** The error that raw bytes are answered with; undefined when there is none. */
-async function refusal(front: Front, ...bytes: readonly Buffer[]) {
-  const client = await connect(front)
-  client.send(...bytes)
-  const answer = await client.until('E')
-  await client.ended()
-  return answer.errors[0]?.['M']
-}
-
-const session = async (front: Front): Promise<SessionArrival> => {
-  const arrival = await waitFor('an arrival', () => front.arrivals.at(-1))
-  if (arrival.kind !== 'session') throw new Error('that was a cancel request')
-  return arrival
-}
+const { open, connect, login, refusal, session } = useFronts()
 
 const PLAIN = '"alice" "secret"\n"bob" "builder"\n'
 
@@ -462,6 +421,20 @@ describe('the exchange', () => {
 })
 
 describe('a log-in', () => {
+  it('does not depend on how the bytes are cut', async () => {
+    const front = await open({ keys: 'auth_type = plain', userlist: PLAIN })
+    const client = await connect(front)
+    const bytes = [
+      frontend.startup({ user: 'alice', database: 'app' }),
+      frontend.password('secret'),
+    ]
+    for (const byte of Buffer.concat(bytes)) {
+      client.send(Buffer.of(byte))
+      await new Promise((resolve) => setImmediate(resolve))
+    }
+    expect((await client.ready()).status).toBe('I')
+  })
+
   it('ends when the client does not get on with it', async () => {
     const front = await open({ keys: 'auth_type = plain\nclient_login_timeout = 0.05' })
     const client = await connect(front)

@@ -1,44 +1,8 @@
-import { afterEach, describe, expect, it } from 'vitest'
-import type { SessionArrival } from '../../src/client/login.ts'
+import { describe, expect, it } from 'vitest'
 import { frontend, raw } from '../support/bytes.ts'
-import { Front, type FrontOptions } from '../support/front.ts'
-import { waitFor } from '../support/wait.ts'
-import { WireClient } from '../support/wire-client.ts'
+import { useFronts } from '../support/front.ts'
 
-const fronts: Front[] = []
-const clients: WireClient[] = []
-
-afterEach(async () => {
-  for (const client of clients.splice(0)) client.destroy()
-  for (const front of fronts.splice(0)) await front.close()
-})
-
-async function open(options: FrontOptions = {}): Promise<Front> {
-  const front = await Front.open(options)
-  fronts.push(front)
-  return front
-}
-
-async function connect(front: Front): Promise<WireClient> {
-  const client = await WireClient.connect({ port: front.port })
-  clients.push(client)
-  return client
-}
-
-/** The error that raw bytes are answered with; undefined when there is none. */
-async function refusal(front: Front, ...bytes: readonly Buffer[]) {
-  const client = await connect(front)
-  client.send(...bytes)
-  const answer = await client.until('E')
-  await client.ended()
-  return answer.errors[0]?.['M']
-}
-
-const session = async (front: Front): Promise<SessionArrival> => {
-  const arrival = await waitFor('an arrival', () => front.arrivals.at(-1))
-  if (arrival.kind !== 'session') throw new Error('that was a cancel request')
-  return arrival
-}
+const { open, connect, refusal, session } = useFronts()
 
 const PLAIN = '"alice" "secret"\n'
 

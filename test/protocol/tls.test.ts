@@ -6,7 +6,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { type ConnectionOptions, connect as connectTls, type TLSSocket } from 'node:tls'
 import { afterAll, afterEach, describe, expect, it } from 'vitest'
-import { KeyDeriver } from '../../src/auth/derive.ts'
+import { hmac, KeyDeriver } from '../../src/auth/derive.ts'
 import { ClientTls, endPointHash, type TlsSettings } from '../../src/net/tls.ts'
 import { frontend } from '../support/bytes.ts'
 import { Authority, type Pair } from '../support/certificates.ts'
@@ -192,6 +192,16 @@ describe('client certificates', () => {
     )
   })
 
+  it('are needed under the method cert, wherever else they are not', async () => {
+    const front = await open('prefer', { keys: 'auth_type = hba', hba: 'host all all all cert\n' })
+    for (const client of [await secured(front), new WireClient(await plain(front))]) {
+      const answer = await client.startup(startup)
+      expect(answer.errors[0]?.['M']).toBe('certificate authentication failed')
+    }
+    const client = await secured(front, withPair(alice))
+    expect((await client.startup(startup)).status).toBe('I')
+  })
+
   it('do not make their owner somebody else', async () => {
     const userlist = '"alice" "x"\n"bob" "x"\n'
     const front = await open('verify-full', { keys: 'auth_type = cert', userlist })
@@ -261,7 +271,6 @@ async function boundProof(client: WireClient, certificate: X509Certificate): Pro
   const hash = createHash('sha256').update(certificate.raw).digest()
   const binding = Buffer.concat([Buffer.from(header), hash]).toString('base64')
   const withoutProof = `c=${binding},r=${nonce}`
-  const { hmac } = await import('../../src/auth/derive.ts')
   const signature = hmac(keys.storedKey, `${bare},${serverFirst},${withoutProof}`)
   const proof = Buffer.from(keys.clientKey.map((byte, index) => byte ^ (signature[index] ?? 0)))
   return `${withoutProof},p=${proof.toString('base64')}`

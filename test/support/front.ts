@@ -9,16 +9,24 @@ import { createServer, type Server } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { pino } from 'pino'
+import { afterEach } from 'vitest'
 import { KeyDeriver } from '../../src/auth/derive.ts'
 import { type AuthQuery, Lookup } from '../../src/auth/lookup.ts'
 import { authRules } from '../../src/auth/rules.ts'
 import { systemClock } from '../../src/base/clock.ts'
 import type { ProxyError } from '../../src/base/errors.ts'
-import { type Arrival, acceptClient, type LoginContext } from '../../src/client/login.ts'
+import {
+  type Arrival,
+  acceptClient,
+  type LoginContext,
+  type SessionArrival,
+} from '../../src/client/login.ts'
 import { loadConfig } from '../../src/config/load.ts'
 import { Channel } from '../../src/net/channel.ts'
 import { ClientTls, clientTlsSettings } from '../../src/net/tls.ts'
 import { backend } from './bytes.ts'
+import { waitFor } from './wait.ts'
+import { type Answer, type LoginOptions, WireClient } from './wire-client.ts'
 
 export interface FrontOptions {
   /** Lines of [pgbouncer]. */
@@ -117,4 +125,48 @@ function contextOf(directory: string, options: FrontOptions): LoginContext {
     isShuttingDown: () => false,
     ...options.context,
   }
+}
+
+/** Front doors and clients of one test file, closed after each test. Call at the top of the file. */
+export function useFronts() {
+  const fronts: Front[] = []
+  const clients: WireClient[] = []
+  afterEach(async () => {
+    for (const client of clients.splice(0)) client.destroy()
+    for (const front of fronts.splice(0)) await front.close()
+  })
+
+  const open = async (options: FrontOptions = {}): Promise<Front> => {
+    const front = await Front.open(options)
+    fronts.push(front)
+    return front
+  }
+  const connect = async (front: Front): Promise<WireClient> => {
+    const client = await WireClient.connect({ port: front.port })
+    clients.push(client)
+    return client
+  }
+  /** The whole answer to one log-in, of alice unless said otherwise. */
+  const login = async (front: Front, options: Partial<LoginOptions> = {}): Promise<Answer> => {
+    const client = await connect(front)
+    return client.startup({ user: 'alice', database: 'app', password: 'secret', ...options })
+  }
+  /** The error that raw bytes are answered with, before the connection ends. */
+  const refusal = async (
+    front: Front,
+    ...bytes: readonly Buffer[]
+  ): Promise<string | undefined> => {
+    const client = await connect(front)
+    client.send(...bytes)
+    const answer = await client.until('E')
+    await client.ended()
+    return answer.errors[0]?.['M']
+  }
+  /** The client that arrived last. */
+  const session = async (front: Front): Promise<SessionArrival> => {
+    const arrival = await waitFor('an arrival', () => front.arrivals.at(-1))
+    if (arrival.kind !== 'session') throw new Error('that was a cancel request')
+    return arrival
+  }
+  return { open, connect, login, refusal, session }
 }

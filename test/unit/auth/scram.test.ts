@@ -1,6 +1,6 @@
 import * as fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
-import { KeyDeriver, keysOf, mockVerifier } from '../../../src/auth/derive.ts'
+import { hmac, KeyDeriver, keysOf, mockVerifier } from '../../../src/auth/derive.ts'
 import {
   SCRAM,
   SCRAM_CLIENT_MOVES,
@@ -116,7 +116,6 @@ describe('the server', () => {
     const c = Buffer.concat([Buffer.from('p=tls-server-end-point,,'), binding]).toString('base64')
     const nonce = /r=([^,]+)/.exec(serverFirst)?.[1]
     const withoutProof = `c=${c},r=${nonce}`
-    const { hmac } = await import('../../../src/auth/derive.ts')
     const signature = hmac(storedKey, `${bare},${serverFirst},${withoutProof}`)
     const proof = Buffer.from(clientKey.map((byte, index) => byte ^ (signature[index] ?? 0)))
     const right = `${withoutProof},p=${proof.toString('base64')}`
@@ -147,10 +146,15 @@ describe('the server', () => {
     expect(server.challenge('y,,n=,r=abc')).toMatch(/^r=abc/)
   })
 
-  it('refuses a proof for another nonce', async () => {
+  it('refuses the right proof for another nonce', async () => {
     const server = await serverFor('secret', { nonce: 'ours' })
-    server.challenge('n,,n=,r=abc')
-    const final = `c=biws,r=abcOURS,p=${Buffer.alloc(32).toString('base64')}`
+    const bare = 'n=,r=abc'
+    const serverFirst = server.challenge(`n,,${bare}`)
+    const { clientKey, storedKey } = await deriver.keys('secret', SALT, 4096)
+    const withoutProof = 'c=biws,r=abcOURS'
+    const signature = hmac(storedKey, `${bare},${serverFirst},${withoutProof}`)
+    const proof = Buffer.from(clientKey.map((byte, index) => byte ^ (signature[index] ?? 0)))
+    const final = `${withoutProof},p=${proof.toString('base64')}`
     expect(errorOf(() => server.verify(final)).code).toBe('sasl_failed')
   })
 
@@ -205,7 +209,7 @@ describe('the client', () => {
   const salt = SALT.toString('base64')
 
   it.each([
-    ['a nonce that does not extend ours', `r=xyz,s=${salt},i=4096`],
+    ['a nonce that does not extend ours', `r=xyzw,s=${salt},i=4096`],
     ['our own nonce', `r=abc,s=${salt},i=4096`],
     ['no iterations', `r=abcd,s=${salt},i=0`],
     ['negative iterations', `r=abcd,s=${salt},i=-1`],
