@@ -43,6 +43,13 @@ export class ProxyError extends Error {
   }
 }
 
+/** What was thrown as an operating error; anything else is a bug of ours. */
+export function toProxyError(thrown: unknown): ProxyError {
+  return thrown instanceof ProxyError
+    ? thrown
+    : new ProxyError('internal', { reason: reasonOf(thrown) }, thrown)
+}
+
 function rowOf([severity, sqlstate, pgbouncer, source, retry, level, message]: Template): ErrorRow {
   return { severity, sqlstate, pgbouncer, source, retry, level, message }
 }

@@ -108,10 +108,10 @@ export class BatchReader {
         return false
       case frame.BIND:
         this.#reader.cstring()
-        this.#uses(this.#reader.cstring(), prepared)
+        this.#uses(this.#reader.cstring(), prepared, classify)
         return false
       case frame.DESCRIBE:
-        if (this.#reader.byte() === 0x53) this.#uses(this.#reader.cstring(), prepared)
+        if (this.#reader.byte() === 0x53) this.#uses(this.#reader.cstring(), prepared, classify)
         return false
       case frame.EXECUTE:
         this.#execute(prepared)
@@ -157,13 +157,18 @@ export class BatchReader {
     this.#parsed.set(name, classified)
   }
 
-  #uses(name: string, prepared: SessionPrepared): void {
+  /** What is known of a text may have changed since its Parse: it is asked again. */
+  #uses(name: string, prepared: SessionPrepared, classify: Classify): void {
     if (this.#reader.isBroken) throw new ProxyError('broken_message', { message: 'Bind' })
     if (this.#parsed.has(name)) return
     const known = prepared.get(name)
     if (name !== '') this.usesNamed = true
-    if (known !== undefined) this.texts.push(known.statement.text)
-    this.classified.push(known?.classified ?? NOT_UNDERSTOOD)
+    if (known === undefined) {
+      this.classified.push(NOT_UNDERSTOOD)
+      return
+    }
+    this.texts.push(known.statement.text)
+    this.classified.push(classify(known.statement.text))
   }
 
   #execute(prepared: SessionPrepared): void {

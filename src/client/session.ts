@@ -10,50 +10,39 @@
  *
  * hot path: onBytes, #advance, granted, onServerBytes, #finish.
  */
-import { ProxyError } from '../base/errors.ts'
+import { ProxyError, toProxyError } from '../base/errors.ts'
 import { invariant } from '../base/invariant.ts'
 import { memberOf } from '../cluster/topology.ts'
 import type { Channel, Receiver } from '../net/channel.ts'
-import type { Classified, Statement } from '../routing/classify.ts'
+import type { Classified } from '../routing/classify.ts'
 import type { ServerConnection } from '../server/connection.ts'
 import type { Pool } from '../server/pool.ts'
-import { type Settings, settingsChange } from '../server/settings.ts'
+import type { Settings } from '../server/settings.ts'
 import type { Bound, Waiter } from '../server/waiter.ts'
 import * as frame from '../wire/frame.ts'
 import type { Entry } from '../wire/ledger.ts'
-import { errorResponse, fixed, noticeResponse, readyForQuery } from '../wire/messages.ts'
+import { errorResponse, noticeResponse, readyForQuery } from '../wire/messages.ts'
 import { Attempt } from './attempt.ts'
 import { BatchReader, strayCopyBytes } from './batch.ts'
 import { CausalPosition } from './causal.ts'
 import { type Decision, decide } from './decide.ts'
 import { applyEffect } from './effects.ts'
 import type { ClientState } from './facts.ts'
-import { Forwarder } from './forward.ts'
 import { isRemembered, isStalePlan } from './healing.ts'
 import { Input } from './input.ts'
+import { Lease } from './lease.ts'
 import { completeBatch, refuseBatch } from './local.ts'
 import { Meter } from './meter.ts'
-import { Parking } from './parking.ts'
 import { Pins } from './pin.ts'
 import { SessionPrepared } from './prepared.ts'
-import { Relay, type RelayOwner } from './relay.ts'
+import type { RelayOwner } from './relay.ts'
 import { Reported } from './reported.ts'
 import type { SessionServices } from './services.ts'
 import { SessionSettings } from './settings.ts'
+import { NEXT_SESSION_STATES, type SessionState } from './states.ts'
 import { timeoutOf } from './timeouts.ts'
 import { Transaction } from './transaction.ts'
-import { SWALLOW, Work } from './work.ts'
-
-export const SESSION_STATES = ['idle', 'waiting', 'settling', 'active', 'closed'] as const
-export type SessionState = (typeof SESSION_STATES)[number]
-
-export const NEXT_SESSION_STATES = {
-  idle: ['waiting', 'settling', 'active', 'closed'],
-  waiting: ['settling', 'active', 'idle', 'closed'],
-  settling: ['active', 'idle', 'closed'],
-  active: ['idle', 'waiting', 'closed'],
-  closed: [],
-} as const satisfies Record<SessionState, readonly SessionState[]>
+import { isTakingBack, isUnclean, staysOnReplica, Work } from './work.ts'
 
 export interface SessionSeed {
   readonly id: number
@@ -94,12 +83,9 @@ export class Session implements Receiver, Waiter, RelayOwner {
   waitReason: Waiter['waitReason'] = null
   routeReason: string | null = null
   cancels = 0
-  readonly #relay = new Relay(this)
-  readonly #forwarder: Forwarder
+  readonly #lease: Lease
   #state: SessionState = 'idle'
-  #server: ServerConnection | null = null
   readonly #reported: Reported
-  readonly #parking = new Parking()
   readonly #input = new Input()
   readonly #attempt = new Attempt()
   /** The BEGIN to be sent to the primary when the replica's transaction is over. */
@@ -123,7 +109,7 @@ export class Session implements Receiver, Waiter, RelayOwner {
     this.connectedWallMs = seed.services.clock.wallMs()
     this.requestWallMs = this.connectedWallMs
     this.activeMs = seed.services.clock.nowMs()
-    this.#forwarder = new Forwarder({
+    this.#lease = new Lease(seed.pool, this, {
       prepared: this.prepared,
       settings: this.carried,
       transaction: this.transaction,
@@ -161,16 +147,16 @@ export class Session implements Receiver, Waiter, RelayOwner {
     return this.#state
   }
   get server(): ServerConnection | null {
-    return this.#server
+    return this.#lease.server
   }
   get clientState(): ClientState {
     if (this.#state === 'waiting') return this.waitReason === 'primary' ? 'held' : 'waiting'
     if (this.#state === 'closed') return 'closed'
-    return this.#server === null && this.#parking.isEmpty ? 'idle' : 'active'
+    return this.#lease.isEmpty ? 'idle' : 'active'
   }
   /** Answers are owed by a server. */
   get isOwed(): boolean {
-    return this.#server !== null && this.#server.ledger.length > 0
+    return this.#lease.isOwed
   }
   classify(text: string): Classified {
     return this.services.statements(this.pool.config.serverDatabase).classify(text)
@@ -220,7 +206,7 @@ export class Session implements Receiver, Waiter, RelayOwner {
   }
 
   onDrain(): void {
-    this.#server?.channel.resume()
+    this.#lease.server?.channel.resume()
   }
 
   onClosed(): void {
@@ -232,7 +218,7 @@ export class Session implements Receiver, Waiter, RelayOwner {
       this.#state === 'waiting' || this.#state === 'idle',
       'a server is granted to who waits',
     )
-    this.#server = server
+    this.#lease.take(server)
     this.waitReason = null
     this.meter.granted(server.identity.role, this.waitingSinceMs)
     this.#settle(server)
@@ -257,11 +243,11 @@ export class Session implements Receiver, Waiter, RelayOwner {
 
   onServerBytes(chunk: Buffer, server: ServerConnection): void {
     // A parked server may report or say that it ends; its end comes by onServerClosed.
-    if (server !== this.#server) return
+    if (server !== this.#lease.server) return
     try {
-      this.#relay.onBytes(chunk, server)
+      this.#lease.relay.onBytes(chunk, server)
     } catch (error) {
-      this.#breach(server, asProxyError(error))
+      this.#breach(toProxyError(error))
       return
     }
     this.#advance()
@@ -272,12 +258,7 @@ export class Session implements Receiver, Waiter, RelayOwner {
   }
 
   onServerClosed(error: ProxyError, server: ServerConnection): void {
-    this.#parking.remove(server)
-    if (this.#server === server) {
-      this.#server = null
-      this.#forwarder.reset()
-      this.#relay.reset()
-    }
+    this.#lease.lost(server)
     this.close(error)
   }
 
@@ -288,9 +269,9 @@ export class Session implements Receiver, Waiter, RelayOwner {
       this.waitReason = null
       this.#answerRefused(new ProxyError('cancelled'))
       this.#advance()
-    } else if (this.#server !== null && this.isOwed) {
+    } else if (this.server !== null && this.isOwed) {
       this.meter.cancelled()
-      this.pool.cancel(this.#server)
+      this.pool.cancel(this.server)
     }
   }
 
@@ -308,14 +289,14 @@ export class Session implements Receiver, Waiter, RelayOwner {
 
   send(bytes: Buffer): void {
     this.meter.stats.bytesSent += bytes.length
-    if (!this.channel.write(bytes)) this.#server?.channel.pause()
+    if (!this.channel.write(bytes)) this.#lease.server?.channel.pause()
   }
 
   onComplete(entry: Entry, tag: string): void {
     if (!(entry.subject instanceof Work)) return
     const statement = entry.subject.shift()
-    if (statement !== undefined && this.#server !== null)
-      applyEffect(this, { statement, tag, server: this.#server })
+    if (statement !== undefined && this.server !== null)
+      applyEffect(this, { statement, tag, server: this.server })
   }
 
   onError(fields: Readonly<Record<string, string>>, isUnanswered: boolean): boolean {
@@ -329,7 +310,7 @@ export class Session implements Receiver, Waiter, RelayOwner {
   onReady(status: number, forward: boolean): void {
     const nowMs = this.services.clock.nowMs()
     if (this.#attempt.isHealing) return
-    if (forward) this.meter.answered(this.#server?.identity.role ?? 'plain', this.isOwed, nowMs)
+    if (forward) this.meter.answered(this.#lease.role, this.isOwed, nowMs)
     const startedMs = this.transaction.startedMs
     this.transaction.ready(status, nowMs)
     if (status !== frame.STATUS_IDLE) return
@@ -339,12 +320,11 @@ export class Session implements Receiver, Waiter, RelayOwner {
   }
 
   onCopyIn(): void {
-    this.#forwarder.isCopyIn = true
+    this.#lease.forwarder.isCopyIn = true
   }
 
   onReport(name: string, value: string): boolean {
-    if (name !== 'in_hot_standby')
-      this.carried.report(name, value, this.#server?.defaults.get(name))
+    if (name !== 'in_hot_standby') this.carried.report(name, value, this.server?.defaults.get(name))
     return this.#reported.pass(name, value)
   }
 
@@ -356,12 +336,12 @@ export class Session implements Receiver, Waiter, RelayOwner {
     try {
       while (this.#step()) {}
     } catch (error) {
-      this.close(asProxyError(error))
+      this.close(toProxyError(error))
     } finally {
       this.#isAdvancing = false
     }
-    const unsentBytes = this.#server?.channel.unsentBytes ?? 0
-    if (Math.max(this.#input.length, unsentBytes) >= this.#inputBytesMax) this.channel.pause()
+    if (Math.max(this.#input.length, this.#lease.unsentBytes) >= this.#inputBytesMax)
+      this.channel.pause()
     else this.channel.resume()
   }
 
@@ -447,10 +427,9 @@ export class Session implements Receiver, Waiter, RelayOwner {
     const nowMs = this.services.clock.nowMs()
     this.requestWallMs = this.services.clock.wallMs()
     if (role === 'replica') this.#prepareRead(nowMs)
-    const parked = this.#parking.take(role)
-    if (parked !== null) {
-      this.#server = parked
-      this.#settle(parked)
+    const kept = this.#lease.resume(role)
+    if (kept !== null) {
+      this.#settle(kept)
       return
     }
     this.waitingSinceMs = nowMs
@@ -470,25 +449,39 @@ export class Session implements Receiver, Waiter, RelayOwner {
 
   /** The server gets the session's settings before anything else. */
   #settle(server: ServerConnection): void {
-    const change = settingsChange(server.settings, this.carried.current)
-    if (change === '' || this.#isResetting) {
+    if (this.#isResetting) {
       this.#isResetting = false
       this.#activate(server)
       return
     }
-    this.#move('settling')
-    const wanted = this.carried.current
-    server.run(change, (error) => {
-      if (this.#server !== server) return
-      if (error === null) {
-        server.settings = wanted
-        const news = this.#reported.catchUp(server.parameters)
-        if (news !== null) this.send(news)
-        this.#activate(server)
+    const isSettled = this.#lease.settle(this.carried.current, (error) => {
+      if (error !== null) {
+        this.#unsettled(error)
         return
       }
-      this.#unsettled(server, error)
+      const news = this.#reported.catchUp(server.parameters)
+      if (news !== null) this.send(news)
+      this.#activate(server)
     })
+    if (isSettled) this.#activate(server)
+    else this.#move('settling')
+  }
+
+  /** Nothing of the batch was sent: a server that was lost is replaced, a refusal is the client's. */
+  #unsettled(error: ProxyError): void {
+    this.#lease.discard(new ProxyError('server_parameter'))
+    this.#move('idle')
+    if (error.code !== 'server_refused') {
+      this.#demand(this.wantsRole)
+      return
+    }
+    if (this.#takesSettingsBack()) {
+      this.#isResetting = true
+      this.#demand(this.wantsRole)
+      return
+    }
+    this.#answerRefused(error)
+    this.#advance()
   }
 
   /**
@@ -501,79 +494,55 @@ export class Session implements Receiver, Waiter, RelayOwner {
     return texts.every((text) => this.classify(text).statements.every(isTakingBack))
   }
 
-  /** Nothing of the batch was sent: a server that was lost is replaced, a refusal is the client's. */
-  #unsettled(server: ServerConnection, error: ProxyError): void {
-    this.#server = null
-    this.#move('idle')
-    if (error.code !== 'server_refused') {
-      this.#demand(this.wantsRole)
-      return
-    }
-    this.pool.discard(server, new ProxyError('server_parameter'))
-    if (this.#takesSettingsBack()) {
-      this.#isResetting = true
-      this.#demand(this.wantsRole)
-      return
-    }
-    this.#answerRefused(error)
-    this.#advance()
-  }
-
   #activate(server: ServerConnection): void {
     this.#move('active')
     this.carried.startOn(server.settings)
-    this.#relay.hasAnswered = false
+    this.#lease.relay.hasAnswered = false
     const isReplica = server.identity.role === 'replica'
     const isFree = this.transaction.state === 'idle'
     if (isFree && this.#attempt.retain(this.#input.bytes, isReplica)) this.prepared.mark()
-    this.#send(server, this.#isAlone(server) ? this.#attempt.bytes : this.#input.length)
+    this.#send(this.#isAlone() ? this.#attempt.bytes : this.#input.length)
     this.#advance()
   }
 
   /** On a replica one batch at a time, so that the next may be routed by itself. */
-  #isAlone(server: ServerConnection): boolean {
-    return server.identity.role === 'replica' || this.#attempt.isRetained
+  #isAlone(): boolean {
+    return this.#lease.role === 'replica' || this.#attempt.isRetained
   }
 
   #forward(): boolean {
-    const server = this.#server
-    if (server === null || this.#input.length === 0) return false
-    const isOpen = this.transaction.status !== frame.STATUS_IDLE || this.#forwarder.isUnsynced
-    const isBusy = server.ledger.length > 0 && !this.#forwarder.isCopyIn
-    if (!isOpen && isBusy && this.#attempt.isWhole && this.#isAlone(server)) return false
-    if (this.#leavesReplica(server)) return this.#startMoving(server)
-    return this.#send(server, this.#input.length)
+    if (this.#input.length === 0) return false
+    const { forwarder, isOwed } = this.#lease
+    const isOpen = this.transaction.status !== frame.STATUS_IDLE || forwarder.isUnsynced
+    const isBusy = isOwed && !forwarder.isCopyIn
+    if (!isOpen && isBusy && this.#attempt.isWhole && this.#isAlone()) return false
+    if (this.#leavesReplica()) return this.#startMoving()
+    return this.#send(this.#input.length)
   }
 
-  #send(server: ServerConnection, bytesMax: number): boolean {
+  #send(bytesMax: number): boolean {
     this.meter.sent()
-    const taken = this.#forwarder.forward(this.#input.bytes, bytesMax, server)
+    const taken = this.#lease.send(this.#input.bytes, bytesMax)
     this.#input.take(taken)
-    this.#relay.drainLocals(server)
-    if (this.#forwarder.isTerminated) {
-      this.channel.close()
-      this.#end('client_closed')
-      return false
-    }
-    return taken > 0
+    if (!this.#lease.forwarder.isTerminated) return taken > 0
+    this.channel.close()
+    this.#end('client_closed')
+    return false
   }
 
   /** Gives the server back when nothing binds it. Returns true when the state changed. */
   #finish(): boolean {
-    const server = this.#server
-    if (server === null || server.ledger.length > 0 || server.status !== frame.STATUS_IDLE)
-      return false
-    if (this.#forwarder.isUnsynced || this.#forwarder.isMidMessage || this.#relay.isMidMessage)
-      return false
+    const { server } = this.#lease
+    if (server === null || !this.#lease.isFree) return false
     if (this.#attempt.isHealing) return this.#heal(server)
-    if (this.#moving !== null) return this.#moveToPrimary(server, this.#moving)
+    if (this.#moving !== null) return this.#moveToPrimary(this.#moving)
     this.#attempt.end()
     this.prepared.unmark()
     this.meter.queryStartedMs = 0
     this.carried.settle()
     this.causal.answered(server.identity.role, server.identity.member, this.services.clock.nowMs())
     if (this.pins.isPinned) return false
-    this.#giveBack(server)
+    this.#giveBack()
     return true
   }
 
@@ -582,7 +551,7 @@ export class Session implements Receiver, Waiter, RelayOwner {
     this.prepared.rewind()
     this.carried.rollback()
     this.#input.unshift(this.#attempt.takeBack())
-    this.#giveBack(server)
+    this.#giveBack()
     this.routeReason = 'healed'
     this.meter.routed('healed')
     this.#demand(server.identity.role === 'plain' ? 'any' : 'primary')
@@ -593,30 +562,26 @@ export class Session implements Receiver, Waiter, RelayOwner {
    * `read_transactions = replica_until_write`: what a transaction does on a replica, until a batch
    * comes that is not only a read.
    */
-  #leavesReplica(server: ServerConnection): boolean {
-    const isFirst = server.identity.role === 'replica' && this.transaction.state === 'open'
-    if (!isFirst || this.transaction.isReadOnly || server.ledger.length > 0) return false
-    if (this.#forwarder.isUnsynced || this.#forwarder.isMidMessage) return false
+  #leavesReplica(): boolean {
+    const lease = this.#lease
+    const isFirst = lease.role === 'replica' && this.transaction.state === 'open'
+    if (!isFirst || this.transaction.isReadOnly || lease.isOwed || lease.isMidBatch) return false
     if (!this.#read()) return false
     return !reader.classified.every((classified) => staysOnReplica(classified))
   }
 
   /** The replica's transaction, which only read, is ended; the batch waits for the primary. */
-  #startMoving(server: ServerConnection): boolean {
+  #startMoving(): boolean {
     const { begun } = this.transaction
     this.#attempt.begin(reader)
     this.#moving = begun
-    server.ledger.push(SWALLOW.query)
-    server.write(COMMIT_FRAME)
+    this.#lease.commitQuietly()
     return false
   }
 
-  #moveToPrimary(
-    server: ServerConnection,
-    begun: { readonly text: string; readonly classified: Classified },
-  ): boolean {
+  #moveToPrimary(begun: { readonly text: string; readonly classified: Classified }): boolean {
     this.#moving = null
-    this.#giveBack(server)
+    this.#giveBack()
     this.transaction.defer(begun.text, begun.classified, this.services.clock.nowMs())
     this.routeReason = 'transaction'
     this.meter.routed('transaction')
@@ -624,19 +589,14 @@ export class Session implements Receiver, Waiter, RelayOwner {
     return true
   }
 
-  /** The server is not needed any more; in session mode it stays with the session. */
-  #giveBack(server: ServerConnection): void {
-    this.#server = null
-    server.settings = this.carried.onServer
-    server.channel.resume()
+  #giveBack(): void {
     this.#move('idle')
-    if (this.pool.config.poolMode === 'session') this.#parking.put(server)
-    else this.pool.release(server, this)
+    this.#lease.giveBack(this.carried.onServer)
   }
 
   /** Keeps an error from the client when its batch may be sent once more. */
   #startHealing(found: { sqlstate: string; routine: string | undefined }): boolean {
-    const refusal = { ...found, role: this.#server?.identity.role ?? 'plain' }
+    const refusal = { ...found, role: this.#lease.role }
     if (this.transaction.state !== 'idle' || !this.#attempt.heals(refusal)) return false
     this.meter.healed(refusal.sqlstate)
     const statements = this.services.statements(this.pool.config.serverDatabase)
@@ -649,8 +609,7 @@ export class Session implements Receiver, Waiter, RelayOwner {
 
   #onStatement(classified: Classified): void {
     if (!classified.read) this.transaction.hasWritten = true
-    if (this.#server !== null && classified.statements.some(isUnclean))
-      this.#server.isUnclean = true
+    if (this.server !== null && classified.statements.some(isUnclean)) this.server.isUnclean = true
   }
 
   /** The batch at the head of the input is answered by an error and dropped. */
@@ -662,13 +621,10 @@ export class Session implements Receiver, Waiter, RelayOwner {
   }
 
   /** The server is not to be trusted any more; its client cannot be told what became of its work. */
-  #breach(server: ServerConnection, error: ProxyError): void {
-    this.services.log.error(
-      { client: this.clientId, server: server.id, code: error.code },
-      error.message,
-    )
-    if (this.#server === server) this.#server = null
-    this.pool.discard(server, error)
+  #breach(error: ProxyError): void {
+    const server = this.#lease.server?.id
+    this.services.log.error({ client: this.clientId, server, code: error.code }, error.message)
+    this.#lease.discard(error)
     this.close(error)
   }
 
@@ -677,24 +633,9 @@ export class Session implements Receiver, Waiter, RelayOwner {
     if (this.#state === 'waiting') this.pool.withdraw(this)
     this.#move('closed')
     this.#input.clear()
-    const server = this.#server
-    this.#server = null
-    if (server !== null) this.#leave(server)
-    for (const parked of this.#parking.clear()) this.#leave(parked)
+    this.#lease.end(this.carried.onServer, this.pins.isPinned)
     this.prepared.clear()
     this.services.onSessionClosed(this, reason)
-  }
-
-  /** A server whose state is not known to be idle and clean is closed, never reused. */
-  #leave(server: ServerConnection): void {
-    const isClean = server.isIdle && !this.pins.isPinned && !this.#forwarder.isUnsynced
-    const isBetween = !this.#forwarder.isMidMessage && !this.#relay.isMidMessage
-    if (isClean && isBetween) {
-      server.settings = this.carried.onServer
-      this.pool.release(server, this)
-    } else {
-      this.pool.discard(server, new ProxyError('server_lost'))
-    }
   }
 
   get #codes(): 'pgbouncer' | 'postgres' {
@@ -711,24 +652,4 @@ export class Session implements Receiver, Waiter, RelayOwner {
     invariant(allowed.includes(to), `session ${this.#state} does not become ${to}`)
     this.#state = to
   }
-}
-
-const COMMIT_FRAME = fixed(frame.QUERY, Buffer.from('COMMIT\0'))
-
-function staysOnReplica({ read, statements }: Classified): boolean {
-  const ends = statements.every(({ verb }) => verb === 'commit' || verb === 'rollback')
-  return read || ends
-}
-
-function isUnclean(statement: Statement): boolean {
-  return statement.unclean
-}
-
-function isTakingBack({ verb, name }: Statement): boolean {
-  return verb === 'reset' || verb === 'reset_all' || (verb === 'discard' && name === 'all')
-}
-
-function asProxyError(error: unknown): ProxyError {
-  if (error instanceof ProxyError) return error
-  return new ProxyError('internal', { reason: error instanceof Error ? error.message : '?' }, error)
 }

@@ -71,3 +71,19 @@ function entriesOf(forward: boolean): Readonly<Record<EntryKind, Entry>> {
     local: entry('local'),
   }
 }
+
+/** May stand in a transaction on a replica that goes to the primary at its first write. */
+export function staysOnReplica({ read, statements }: Classified): boolean {
+  const ends = statements.every(({ verb }) => verb === 'commit' || verb === 'rollback')
+  return read || ends
+}
+
+/** DO, CALL and functions that are not proved may leave anything behind. */
+export function isUnclean(statement: Statement): boolean {
+  return statement.unclean
+}
+
+/** Only takes settings back. */
+export function isTakingBack({ verb, name }: Statement): boolean {
+  return verb === 'reset' || verb === 'reset_all' || (verb === 'discard' && name === 'all')
+}

@@ -1,0 +1,176 @@
+/**
+ * The server that a session holds, with both directions of its bytes, and the servers that session
+ * mode keeps between batches. It knows when a server is free to go and how to let it go; whether it
+ * should go is the session's decision.
+ */
+import { ProxyError } from '../base/errors.ts'
+import { invariant } from '../base/invariant.ts'
+import type { ServerConnection } from '../server/connection.ts'
+import type { Pool } from '../server/pool.ts'
+import { type Settings, settingsChange } from '../server/settings.ts'
+import type { Waiter } from '../server/waiter.ts'
+import * as frame from '../wire/frame.ts'
+import { fixed } from '../wire/messages.ts'
+import { type ForwardContext, Forwarder } from './forward.ts'
+import { Parking } from './parking.ts'
+import { Relay, type RelayOwner } from './relay.ts'
+import { SWALLOW } from './work.ts'
+
+const COMMIT_FRAME = fixed(frame.QUERY, Buffer.from('COMMIT\0'))
+
+export class Lease {
+  readonly forwarder: Forwarder
+  readonly relay: Relay
+  readonly #pool: Pool
+  readonly #holder: Waiter
+  readonly #parking = new Parking()
+  #server: ServerConnection | null = null
+
+  constructor(pool: Pool, holder: Waiter & RelayOwner, context: ForwardContext) {
+    this.#pool = pool
+    this.#holder = holder
+    this.relay = new Relay(holder)
+    this.forwarder = new Forwarder(context)
+  }
+
+  get server(): ServerConnection | null {
+    return this.#server
+  }
+
+  get role(): 'primary' | 'replica' | 'plain' {
+    return this.#server?.identity.role ?? 'plain'
+  }
+
+  /** No server is held or kept. */
+  get isEmpty(): boolean {
+    return this.#server === null && this.#parking.isEmpty
+  }
+
+  /** Answers are owed. */
+  get isOwed(): boolean {
+    return this.#server !== null && this.#server.ledger.length > 0
+  }
+
+  /** Bytes for the server that the kernel has not taken yet. */
+  get unsentBytes(): number {
+    return this.#server?.channel.unsentBytes ?? 0
+  }
+
+  /** Between two batches and outside a transaction: nothing of this session is in the server. */
+  get isFree(): boolean {
+    const server = this.#server
+    return (
+      server !== null &&
+      server.ledger.length === 0 &&
+      server.status === frame.STATUS_IDLE &&
+      !this.isMidBatch
+    )
+  }
+
+  /** A message went by in part, in either direction, or its Sync is still to come. */
+  get isMidBatch(): boolean {
+    const { forwarder, relay } = this
+    return forwarder.isUnsynced || forwarder.isMidMessage || relay.isMidMessage
+  }
+
+  /** Takes a server that session mode kept for this role. Returns null when there is none. */
+  resume(role: 'primary' | 'replica' | 'any'): ServerConnection | null {
+    invariant(this.#server === null, 'one server is held at a time')
+    this.#server = this.#parking.take(role)
+    return this.#server
+  }
+
+  take(server: ServerConnection): void {
+    invariant(this.#server === null, 'one server is held at a time')
+    this.#server = server
+  }
+
+  /**
+   * Gives the held server these settings. Returns true when it has them already; else `done` is
+   * called, once, if the server is still held then.
+   */
+  settle(wanted: Settings, done: (error: ProxyError | null) => void): boolean {
+    const server = this.#held()
+    const change = settingsChange(server.settings, wanted)
+    if (change === '') return true
+    server.run(change, (error) => {
+      if (this.#server !== server) return
+      if (error === null) server.settings = wanted
+      done(error)
+    })
+    return false
+  }
+
+  /** Sends what it can of the input. Returns the bytes taken. Errors: see Forwarder.forward. */
+  send(input: Buffer, bytesMax: number): number {
+    const server = this.#held()
+    const taken = this.forwarder.forward(input, bytesMax, server)
+    this.relay.drainLocals(server)
+    return taken
+  }
+
+  /** Ends a transaction that only read; nobody is told. */
+  commitQuietly(): void {
+    const server = this.#held()
+    server.ledger.push(SWALLOW.query)
+    server.write(COMMIT_FRAME)
+  }
+
+  /** The session needs it no more; in session mode it is kept. `settings` is what it has now. */
+  giveBack(settings: Settings): void {
+    const server = this.#held()
+    this.#server = null
+    server.settings = settings
+    server.channel.resume()
+    if (this.#pool.config.poolMode === 'session') this.#parking.put(server)
+    else this.#pool.release(server, this.#holder)
+  }
+
+  /** The held server must not be used again. */
+  discard(error: ProxyError): void {
+    const server = this.#held()
+    this.#server = null
+    this.#reset()
+    this.#pool.discard(server, error)
+  }
+
+  /** A server is gone. */
+  lost(server: ServerConnection): void {
+    this.#parking.remove(server)
+    if (this.#server !== server) return
+    this.#server = null
+    this.#reset()
+  }
+
+  /**
+   * The session ends. A server whose state is not known to be idle and clean is closed, never
+   * reused.
+   */
+  end(settings: Settings, isPinned: boolean): void {
+    const server = this.#server
+    const isClean = server !== null && server.isIdle && !this.isMidBatch && !isPinned
+    this.#server = null
+    if (server !== null) this.#leave(server, settings, isClean)
+    for (const parked of this.#parking.clear()) this.#leave(parked, settings, !isPinned)
+  }
+
+  #leave(server: ServerConnection, settings: Settings, isClean: boolean): void {
+    if (!isClean) {
+      this.#pool.discard(server, new ProxyError('server_lost'))
+      return
+    }
+    server.settings = settings
+    server.channel.resume()
+    this.#pool.release(server, this.#holder)
+  }
+
+  #reset(): void {
+    this.forwarder.reset()
+    this.relay.reset()
+  }
+
+  #held(): ServerConnection {
+    invariant(this.#server !== null, 'a server is held')
+    return this.#server
+  }
+}
