@@ -64,11 +64,24 @@ export function applyEffect(session: Session, completed: Completed): void {
   }
 }
 
-/** DEALLOCATE ALL reached the server: nothing is prepared there any more, by anybody. */
-function deallocate({ prepared }: Session, { statement, server }: Completed): void {
-  if (statement.name !== undefined) return
-  server.statements.clear()
-  prepared.clear()
+/**
+ * DEALLOCATE reached the server. ALL: nothing is prepared there any more, by anybody. A name of the
+ * protocol level was sent as its name there (forward.ts); any other was made by PREPARE.
+ */
+function deallocate({ prepared, pins }: Session, { statement, server }: Completed): void {
+  const { name } = statement
+  if (name === undefined) {
+    server.statements.clear()
+    prepared.clear()
+    return
+  }
+  const own = prepared.get(name)
+  if (own === undefined) {
+    pins.lower('sql_prepare')
+    return
+  }
+  server.statements.remove(own.statement)
+  prepared.remove(name)
 }
 
 function discard(session: Session, { statement, server }: Completed): void {

@@ -217,6 +217,7 @@ export class Forwarder {
     this.#context.onStatement(classified)
     // A simple Query destroys the unnamed statement (exec_simple_query).
     if (server.statements.unnamed !== null) server.statements.unnamed = null
+    this.#context.prepared.remove('')
     server.ledger.push(
       hasEffects(classified) ? forwardEntry('query', new Work(classified)) : FORWARD.query,
     )
@@ -248,9 +249,14 @@ export class Forwarder {
     stats.clientParses += 1
     const taken = prepared.get(name)
     if (name !== '' && taken !== undefined) return this.#parseTwice(bytes, taken.statement, server)
-    const body = this.#input.subarray(bodyStart, this.#offset + bytes)
-    const statement = registry.hold(text, Buffer.from(body), settings.current)
-    const takeBack = prepared.enter(name, { statement, classified: this.#context.classify(text) })
+    const classified = this.#context.classify(text)
+    const own = this.#deallocated(classified)
+    const body =
+      own === null
+        ? Buffer.from(this.#input.subarray(bodyStart, this.#offset + bytes))
+        : this.#deallocateBody(own, server)
+    const statement = registry.hold(text, body, settings.current)
+    const takeBack = prepared.enter(name, { statement, classified })
     if (name === '') {
       server.statements.unnamed = statement
       stats.serverParses += 1
@@ -263,7 +269,7 @@ export class Forwarder {
           }),
         ),
       )
-      return this.#pass(bytes)
+      return own === null ? this.#pass(bytes) : this.#replace(bytes, statement.parseUnnamedFrame)
     }
     if (server.statements.has(statement)) {
       server.ledger.push(localEntry(() => PARSE_COMPLETE_FRAME, new Entered(takeBack)))
@@ -272,6 +278,20 @@ export class Forwarder {
     this.#makeRoom(server)
     this.#enterOnServer(statement, server, takeBack)
     return this.#replace(bytes, statement.parseFrame)
+  }
+
+  /** The statement of ours that a lone DEALLOCATE names, or null. */
+  #deallocated({ statements }: Classified): PreparedStatement | null {
+    const [statement] = statements
+    if (statement?.verb !== 'deallocate' || statements.length !== 1) return null
+    const name = statement.name ?? ''
+    return name === '' ? null : (this.#context.prepared.get(name)?.statement ?? null)
+  }
+
+  /** The body of a Parse that deallocates it under the name that it has on the server. */
+  #deallocateBody(own: PreparedStatement, server: ServerConnection): Buffer {
+    this.#ensure(own, server)
+    return Buffer.from(`DEALLOCATE "${own.name}"\0\0\0`, 'latin1')
   }
 
   /** The name is taken: the server itself says so, when it is told to prepare the same name again. */
@@ -327,6 +347,18 @@ export class Forwarder {
     )
   }
 
+  /** The session has no unnamed statement: that of another session must not be found. */
+  #forgetUnnamed(server: ServerConnection): void {
+    const { unnamed } = server.statements
+    if (unnamed === null) return
+    server.statements.unnamed = null
+    this.#insert(closeStatement(''))
+    const takeBack = (): void => {
+      server.statements.unnamed ??= unnamed
+    }
+    server.ledger.push(swallowEntry('close', new Entered(takeBack)))
+  }
+
   #bind(bytes: number, isWhole: boolean, server: ServerConnection): boolean {
     const portal = this.#reader.cstring()
     const name = this.#reader.cstring()
@@ -338,6 +370,7 @@ export class Forwarder {
     const entry = this.#context.prepared.get(name)
     this.#context.prepared.bind(portal, entry?.classified ?? NOT_UNDERSTOOD)
     if (entry === undefined) {
+      if (name === '') this.#forgetUnnamed(server)
       server.ledger.push(FORWARD.bind)
       return this.#pass(bytes)
     }
@@ -365,6 +398,7 @@ export class Forwarder {
       return this.#pass(bytes)
     }
     const entry = this.#context.prepared.get(name)
+    if (entry === undefined && name === '') this.#forgetUnnamed(server)
     if (entry !== undefined && name === '') this.#ensureUnnamed(entry.statement, server)
     if (entry !== undefined && name !== '') this.#ensure(entry.statement, server)
     server.ledger.push(FORWARD.describe_statement)

@@ -26,10 +26,10 @@ export class Pins {
       if (!this.#reasons.has(reason)) fresh.push(reason)
       this.#reasons.set(reason, (this.#reasons.get(reason) ?? 0) + 1)
     }
-    if (statement.advisoryUnlock === true) this.#lower('advisory_lock')
+    if (statement.advisoryUnlock === true) this.lower('advisory_lock')
     for (const reason of statement.unpins ?? []) {
       if (reason === 'all') this.#reasons.clear()
-      else if (reason === 'temp_table' && statement.verb === 'drop') this.#lower(reason)
+      else if (reason === 'temp_table' && statement.verb === 'drop') this.lower(reason)
       else this.#reasons.delete(reason)
     }
     return fresh
@@ -39,7 +39,8 @@ export class Pins {
     this.#reasons.clear()
   }
 
-  #lower(reason: PinReason): void {
+  /** One thing fewer ties the session for this reason. */
+  lower(reason: PinReason): void {
     const count = this.#reasons.get(reason)
     if (count === undefined) return
     if (count > 1) this.#reasons.set(reason, count - 1)

@@ -21,6 +21,8 @@ export interface PreparedStatement {
   /** Latin1 string of the bytes. */
   readonly text: string
   readonly key: string
+  /** What follows the name in its Parse. */
+  readonly body: Buffer
   /** The Parse frame under its server name. */
   readonly parseFrame: Buffer
   /** The Parse frame of the unnamed statement. */
@@ -45,16 +47,32 @@ export class PreparedRegistry {
   hold(text: string, body: Buffer, settings: Settings): PreparedStatement {
     const key = keyOf(body, settings)
     const known = this.#statements.get(key)
-    if (known !== undefined) {
+    if (known === undefined) return this.#create(text, key, body)
+    known.holders += 1
+    return known
+  }
+
+  /**
+   * The same statement under a new name: what servers have prepared under the old one does not fit
+   * the tables any more ("cached plan must not change result type").
+   */
+  renew(statement: PreparedStatement): PreparedStatement {
+    const known = this.#statements.get(statement.key)
+    if (known !== undefined && known !== statement) {
       known.holders += 1
       return known
     }
+    return this.#create(statement.text, statement.key, statement.body)
+  }
+
+  #create(text: string, key: string, body: Buffer): PreparedStatement {
     this.#serial += 1
     const name = `PGSTEER_${this.#serial}`
     const statement: PreparedStatement = {
       name,
       text,
       key,
+      body,
       parseFrame: parse(name, body),
       parseUnnamedFrame: parse('', body),
       holders: 1,
@@ -79,7 +97,7 @@ function keyOf(body: Buffer, settings: Settings): string {
 
 /** What one server has parsed. */
 export class ServerStatements {
-  /** In order of use: the first is the one to give up. */
+  /** By name, in order of use: the first is the one to give up. */
   readonly #named = new Map<string, PreparedStatement>()
   unnamed: PreparedStatement | null = null
 
@@ -89,18 +107,17 @@ export class ServerStatements {
 
   /** Whether the server has it; asking counts as use. */
   has(statement: PreparedStatement): boolean {
-    if (this.#named.get(statement.key) !== statement) return false
-    this.#named.delete(statement.key)
-    this.#named.set(statement.key, statement)
+    if (!this.#named.delete(statement.name)) return false
+    this.#named.set(statement.name, statement)
     return true
   }
 
   add(statement: PreparedStatement): void {
-    this.#named.set(statement.key, statement)
+    this.#named.set(statement.name, statement)
   }
 
   remove(statement: PreparedStatement): void {
-    if (this.#named.get(statement.key) === statement) this.#named.delete(statement.key)
+    this.#named.delete(statement.name)
   }
 
   /** The one to give up so that `statementsMax` holds, or undefined. */

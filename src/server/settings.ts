@@ -101,5 +101,5 @@ function quoteName(name: string): string {
 /** Works whatever standard_conforming_strings says. */
 export function quoteLiteral(value: string): string {
   const quoted = value.replaceAll("'", "''")
-  return value.includes('\\') ? ` E'${quoted.replaceAll('\\', '\\\\')}'` : `'${quoted}'`
+  return value.includes('\\') ? `E'${quoted.replaceAll('\\', '\\\\')}'` : `'${quoted}'`
 }

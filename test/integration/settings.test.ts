@@ -44,7 +44,8 @@ describe('settings', () => {
     ['my.own', "'x'", 'x', "'y'", 'y'],
     ['intervalstyle', 'iso_8601', 'iso_8601', 'sql_standard', 'sql_standard'],
     ['bytea_output', 'escape', 'escape', 'hex', 'hex'],
-  ])('SET %s belongs to the session that said it', async (name, one, seenOne, two, seenTwo) => {
+  ] as const)('SET %s belongs to the session that said it', async (name, ...values) => {
+    const [one, seenOne, two, seenTwo] = values
     const [first, second] = await pair()
     expect((await first.query(`SET ${name} = ${one}`)).tags).toEqual(['SET'])
     expect((await second.query(`SET ${name} TO ${two}`)).tags).toEqual(['SET'])
