@@ -100,6 +100,8 @@ class ClientLogin {
   /** Each may be asked for once. */
   #askedTls = false
   #askedGss = false
+  /** tls-server-end-point of the certificate that this client saw: a RELOAD may bring another. */
+  #binding: Buffer | null = null
   /** The TLS handshake failed or was not wanted: plain text would not be understood. */
   #isMute = false
 
@@ -195,12 +197,14 @@ class ClientLogin {
     this.#move('securing')
     this.#isMute = true
     if (!tls.isOffered) throw new ProxyError('client_tls', { reason: 'TLS is disabled' })
+    const { binding } = tls
     try {
       await this.#channel.upgrade((plain) => tls.wrap(plain), true)
     } catch (error) {
       throw new ProxyError('client_tls', { reason: reasonOf(error) }, error)
     }
     this.#isMute = false
+    this.#binding = binding
     this.#checkCertificate()
     this.#move('packet')
   }
@@ -234,7 +238,7 @@ class ClientLogin {
       ...this.#context,
       identMap: rules.identMap,
       seed: { seed: this.#context.mockSeed, iterations: config.pgbouncer.scramIterations },
-      binding: channel.tls === null ? null : tls.binding,
+      binding: this.#binding,
       messageBytesMax: config.pgsteer.frameBytesBeforeLoginMax,
     })
     const arrival = await this.#arrive(packet, secret)
