@@ -13,7 +13,7 @@ import {
 } from 'prom-client'
 import type { Snapshot } from '../admin/facts.ts'
 import { poolKey } from '../admin/facts.ts'
-import { databaseSums, poolSums } from '../admin/views/pools.ts'
+import { databaseSums, lists, poolSums } from '../admin/views/pools.ts'
 import { DURATION_BOUNDS_S, type HistogramCounts } from '../base/histogram.ts'
 import { healthOf } from './health.ts'
 import { EXPORTER_METRICS } from './metrics/exporter.ts'
@@ -70,6 +70,7 @@ export class Metrics {
       health: healthOf(snapshot),
       pools: limitPools(pools, ({ database, user }) => kept.has(poolKey(database, user))),
       databases: limitDatabases(sums, databases),
+      lists: new Map(lists(snapshot)),
       stats: limitStats(stats, databases),
       queueTime: limitHistograms(queueTime, databases),
       queryTime: limitHistograms(queryTime, databases),

@@ -3,7 +3,7 @@
  * alerts go on working. docs/metrics.md is tested against this table, both ways.
  * Source  prometheus-community/pgbouncer_exporter, collector.go.
  */
-import { type DatabaseSums, lists, type PoolSums } from '../../admin/views/pools.ts'
+import type { DatabaseSums, PoolSums } from '../../admin/views/pools.ts'
 import { versionText } from '../../admin/views/program.ts'
 import type { DatabaseStats } from '../../client/facts.ts'
 import { counter, gauge, type MetricRow, single, truth } from './rows.ts'
@@ -37,9 +37,7 @@ const LISTS: readonly MetricRow[] = (
     ['dns_queries', 'in_flight_dns_queries', 'Always 0: the resolver does not tell.'],
   ] as const
 ).map(([list, name, help]) =>
-  gauge(`pgbouncer_${name}`, '', help, ({ snapshot }) =>
-    single(lists(snapshot).find(([one]) => one === list)?.[1] ?? 0),
-  ),
+  gauge(`pgbouncer_${name}`, '', help, ({ lists }) => single(lists.get(list) ?? 0)),
 )
 
 const DATABASES: readonly MetricRow[] = (

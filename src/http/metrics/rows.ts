@@ -14,6 +14,8 @@ export interface Reading {
   readonly health: Health
   readonly pools: readonly PoolSums[]
   readonly databases: readonly DatabaseSums[]
+  /** The rows of SHOW LISTS. */
+  readonly lists: ReadonlyMap<string, number>
   readonly stats: readonly (readonly [database: string, stats: DatabaseStats])[]
   readonly queueTime: readonly RoleHistogram[]
   readonly queryTime: readonly RoleHistogram[]
