@@ -194,7 +194,7 @@ export class Clients {
     if (worker === this.#deps.worker) this.cancel(processId, secret)
     else this.#deps.onForeignCancel(worker, processId, secret)
     await wait(this.#deps.clock, CANCEL_LINGER_MS)
-    channel.close()
+    channel.destroy()
   }
 
   async #admit(arrival: SessionArrival): Promise<void> {

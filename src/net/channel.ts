@@ -7,6 +7,7 @@
  */
 import type { Socket } from 'node:net'
 import { TLSSocket } from 'node:tls'
+import { systemClock } from '../base/clock.ts'
 import { invariant } from '../base/invariant.ts'
 
 /** Who gets what arrives once the log-in is over. */
@@ -27,6 +28,8 @@ interface Pull {
 
 /** Bytes that may arrive before anybody asked for them, per channel. */
 const PENDING_BYTES_MAX = 64 * 1024
+/** How long a peer may take to end its side. */
+const LINGER_MS = 5000
 const EMPTY = Buffer.alloc(0)
 
 export class Channel {
@@ -39,6 +42,7 @@ export class Channel {
   #closed: { readonly error: Error | null } | null = null
   #lastError: Error | null = null
   #paused = false
+  #isClosing = false
   /** The client's address as a PROXY header gave it, or the socket's own. */
   #remote: { address: string; port: number }
   readonly isUnix: boolean
@@ -138,9 +142,14 @@ export class Channel {
     this.#socket.resume()
   }
 
-  /** Sends what is queued, then ends. Safe to call twice. */
+  /** Sends what is queued, then ends; a peer that does not end its side is cut. Safe to call twice. */
   close(): void {
-    if (this.#closed === null) this.#socket.end()
+    if (this.#closed !== null || this.#isClosing) return
+    this.#isClosing = true
+    const socket = this.#socket
+    socket.end()
+    socket.resume()
+    systemClock.after(LINGER_MS, () => socket.destroy())
   }
 
   /** Ends at once; what is queued is lost. Safe to call twice. */
@@ -191,6 +200,7 @@ export class Channel {
 
   #onData(chunk: Buffer): void {
     this.bytesReceived += chunk.length
+    if (this.#isClosing) return
     if (this.#receiver !== null) {
       this.#receiver.onBytes(chunk)
       return
