@@ -34,11 +34,12 @@ export const NO_ELECTION: Election = {
 /**
  * Counts the claims.
  *
- * Exactly one claim makes a leader. A leader that falls silent keeps its reign, as a lock would,
+ * Exactly one claim makes a leader, once every member has been asked. A leader that falls silent keeps its reign, as a lock would,
  * until another member claims alone. Two claims make nobody leader, because nothing here could tell
  * which of them is right; a claim on an older timeline than a leader's is a zombie's and not counted.
  */
 export function elect(previous: Election, testimony: ReadonlyMap<string, Testimony>): Election {
+  if (previous.leader === null && ![...testimony.values()].every(isHeard)) return previous
   const claims = claimants(testimony, previous.timelineMax)
   const first = claims[0]
   if (claims.length > 1) {
@@ -51,6 +52,11 @@ export function elect(previous: Election, testimony: ReadonlyMap<string, Testimo
   const reigns = previous.reigns + 1
   const leader = { name: first.name, epoch: String(reigns) }
   return { leader, vacancy: '', timelineMax: first.timeline, reigns }
+}
+
+/** It answered, or could not: either way there is nothing to wait for. */
+function isHeard({ sample, failure }: Testimony): boolean {
+  return sample !== null || failure !== null
 }
 
 function claimants(

@@ -355,10 +355,12 @@ export class Watcher {
   /** While the same primary is about to be verified again, workers keep what they were told. */
   #isTakingOver(evidence: Evidence): boolean {
     const { state, beliefs } = this.#machine
-    if (evidence.nowMs >= this.#takeoverUntilMs || beliefs.verified === null) return false
-    if (state === 'unseen') return true
-    const isSame = this.#view?.leader?.name === beliefs.verified.name
-    return state === 'verifying' && isSame && !isRefuted(beliefs.verified, evidence)
+    const { verified } = beliefs
+    if (evidence.nowMs >= this.#takeoverUntilMs || verified === null) return false
+    if (isRefuted(verified, evidence)) return false
+    // A static list has no leader until its members were asked.
+    if (state === 'unseen' || (state === 'vacant' && this.#source.kind === 'static')) return true
+    return state === 'verifying' && this.#view?.leader?.name === verified.name
   }
 
   #publish(evidence: Evidence, isNews: boolean): void {

@@ -33,6 +33,8 @@ export interface PatroniOptions {
   readonly members?: number
   readonly etcds?: number
   readonly installation?: Installation
+  /** More flags for etcd; with `cert-file` among them it is reached over TLS. */
+  readonly etcdFlags?: (folder: string) => Readonly<Record<string, string>>
   readonly ttlS?: number
   readonly loopWaitS?: number
   /** More of Patroni's dynamic configuration. */
@@ -111,8 +113,9 @@ export class PatroniCluster {
       await cluster.ready()
       return cluster
     } catch (error) {
+      const logs = cluster.#logs()
       await cluster.stop()
-      throw error
+      throw new Error(`the cluster did not start:\n${logs}`, { cause: error })
     }
   }
 
@@ -120,11 +123,12 @@ export class PatroniCluster {
   static async prepare(options: PatroniOptions = {}): Promise<PatroniCluster> {
     const root = options.installation?.root ?? ''
     const folder = mkdtempSync(join(root, tmpdir(), 'pgsteer-patroni-'))
+    const scheme = options.etcdFlags?.('')['cert-file'] === undefined ? 'http' : 'https'
     const ports = await freePorts(2 * ((options.etcds ?? 3) + (options.members ?? 3)))
     const take = (): number => ports.pop() ?? 0
     const etcds = Array.from({ length: options.etcds ?? 3 }, (_, index) => ({
       name: `etcd${index + 1}`,
-      url: `http://127.0.0.1:${take()}`,
+      url: `${scheme}://127.0.0.1:${take()}`,
       peerUrl: `http://127.0.0.1:${take()}`,
     }))
     const members = Array.from({ length: options.members ?? 3 }, (_, index) => ({
@@ -162,6 +166,7 @@ export class PatroniCluster {
       'initial-advertise-peer-urls': etcd.peerUrl,
       'initial-cluster': all,
       'initial-cluster-state': 'new',
+      ...this.#options.etcdFlags?.(this.#inner),
     }
     this.#spawn(
       name,
@@ -294,6 +299,17 @@ export class PatroniCluster {
     })
   }
 
+  /** The last lines of everybody's log, for errors. */
+  #logs(): string {
+    const names = [...this.etcds, ...this.members].map((one) => one.name)
+    const tails = names.map((name) => {
+      const file = join(this.folder, `${name}.log`)
+      const lines = existsSync(file) ? readFileSync(file, 'utf8').trimEnd().split('\n') : []
+      return `${name}: ${lines.slice(-5).join(`\n${name}: `)}`
+    })
+    return tails.join('\n')
+  }
+
   async #makeProbeRole(leader: string): Promise<boolean> {
     const [row] = await this.query(leader, 'select pg_is_in_recovery() as r')
     if (row?.['r'] !== false) return false
@@ -334,8 +350,11 @@ export class PatroniCluster {
   } {
     const { root } = this.#installation
     if (root !== null) {
-      // Patroni looks for its postmaster in /proc; mounted in a namespace of its own, it leaves no trace.
-      const script = 'mount --rbind /proc "$1/proc" && exec chroot --userspec="$2" "$1" "${@:3}"'
+      // Patroni looks for its postmaster in /proc and makes semaphores in /dev/shm; mounted in a
+      // namespace of its own they leave no trace.
+      const script =
+        'mount --rbind /proc "$1/proc" && mount --rbind /dev "$1/dev" && ' +
+        'exec chroot --userspec="$2" "$1" "${@:3}"'
       const user = identityIn(root).join(':')
       const before = ['--mount', 'bash', '-c', script, 'enter', root, user, `/usr/bin/${what}`]
       return { file: 'unshare', before, env: {}, as: {} }
@@ -429,19 +448,25 @@ async function post(url: string, body: unknown, method = 'POST'): Promise<string
   return text
 }
 
+/** Below the range from which outgoing connections take theirs, so that none of them is taken away. */
+const PORT_MIN = 12_000
+const PORT_MAX = 31_000
+
 async function freePorts(count: number): Promise<number[]> {
-  const servers = await Promise.all(
-    Array.from({ length: count }, async () => {
-      const server = createServer()
-      await new Promise<void>((resolve) => {
-        server.listen(0, '127.0.0.1', resolve)
-      })
-      return server
-    }),
-  )
-  return servers.map((server) => {
-    const address = server.address()
-    server.close()
-    return typeof address === 'object' && address !== null ? address.port : 0
+  const ports = new Set<number>()
+  while (ports.size < count) {
+    const port = PORT_MIN + Math.floor(Math.random() * (PORT_MAX - PORT_MIN))
+    if (await canListen(port)) ports.add(port)
+  }
+  return [...ports]
+}
+
+function canListen(port: number): Promise<boolean> {
+  return new Promise((resolve) => {
+    const server = createServer()
+    server.once('error', () => resolve(false))
+    server.listen(port, '127.0.0.1', () => {
+      server.close(() => resolve(true))
+    })
   })
 }

@@ -3,9 +3,12 @@ import type { Testimony } from '../../../src/cluster/evidence.ts'
 import { type Election, elect, NO_ELECTION } from '../../../src/cluster/static.ts'
 
 /** Each member as the timeline it claims to write on, or why it does not. */
-function votes(members: Record<string, number | 'replica' | 'silent'>): Map<string, Testimony> {
+function votes(
+  members: Record<string, number | 'replica' | 'silent' | 'unasked'>,
+): Map<string, Testimony> {
   return new Map(
-    Object.entries(members).map(([name, said]) => {
+    Object.entries(members).map(([name, said]): [string, Testimony] => {
+      if (said === 'unasked') return [name, { sample: null, failure: null }]
       const sample = {
         sentMs: 0,
         receivedMs: 0,
@@ -32,6 +35,11 @@ function after(...rounds: Parameters<typeof votes>[0][]): Election {
 describe('a static list', () => {
   test('the only claim makes a leader', () => {
     expect(after({ a: 1, b: 'replica' }).leader).toEqual({ name: 'a', epoch: '1' })
+  })
+
+  test('nobody leads before every member was asked', () => {
+    expect(after({ a: 1, b: 'unasked' }).leader).toBeNull()
+    expect(after({ a: 1, b: 'unasked' }, { a: 1, b: 'silent' }).leader?.name).toBe('a')
   })
 
   test('no claim makes none', () => {
