@@ -87,6 +87,15 @@ test('a member of weight 0 gets no reads', async () => {
   }
 })
 
+test('no replica but one of weight 0 is no replica', async () => {
+  const world = new World()
+  world.pools.setTopology(topology({ members: [primary('pg1'), member('pg2', { weight: 0 })] }))
+  const read = world.waiter({ wantsRole: 'replica' })
+  world.pool().acquire(read)
+  await world.settle()
+  expect(read.server?.identity.member).toBe('pg1')
+})
+
 test('a replica without servers gets its share although another has free ones', async () => {
   const world = new World({ ini: routedIni('default_pool_size = 8'), random: seeded(5) })
   world.pools.setTopology(topology())

@@ -58,6 +58,17 @@ test('no more servers are opened than sessions wait', async () => {
   expect(world.attempts).toHaveLength(2)
 })
 
+test('no more servers are opened than reads wait, over all replicas together', async () => {
+  const world = new World({ ini: routedIni('default_pool_size = 9') })
+  world.pools.setTopology(topology())
+  const reads = Array.from({ length: 4 }, () => world.waiter({ wantsRole: 'replica' }))
+  for (const read of reads) world.pool().acquire(read)
+  expect(world.attempts).toHaveLength(4)
+  await world.settle()
+  expect(served(reads)).toBe(4)
+  expect(world.attempts).toHaveLength(4)
+})
+
 test('the reserve opens when a session has waited reserve_pool_timeout', async () => {
   const ini = plainIni('default_pool_size = 1\nreserve_pool_size = 1\nreserve_pool_timeout = 5')
   const world = new World({ ini })
@@ -85,6 +96,35 @@ test('max_db_connections closes the server idle longest of another user for one 
   expect(served(second)).toBe(1)
   expect(evicted?.state).toBe('closed')
   expect(alice.facts().serversClosed).toEqual({ evicted: 1 })
+})
+
+test('of the idle servers of several pools the one idle longest is closed', async () => {
+  const world = new World({ ini: plainIni('max_db_connections = 3') })
+  const users = ['alice', 'bob', 'carol'] as const
+  const waiters = users.map((user) => crowd(world, world.pool('app', user), 1)[0])
+  await world.settle()
+  for (const index of [1, 2, 0]) {
+    giveBack(world.pool('app', users[index] ?? ''), waiters[index])
+    await world.pass(400)
+  }
+  crowd(world, world.pool('app', 'dave'), 1)
+  expect(users.map((user) => world.pool('app', user).fleet.size)).toEqual([1, 0, 1])
+})
+
+test('max_user_connections closes idle servers of the same user only', async () => {
+  const world = new World({ ini: plainIni('max_user_connections = 1') })
+  const [bob, alice] = [world.pool('app', 'bob'), world.pool('app', 'alice')]
+  const first = crowd(world, bob, 1)
+  await world.settle()
+  giveBack(bob, first[0])
+  await world.pass(400)
+  const second = crowd(world, alice, 1)
+  await world.settle()
+  giveBack(alice, second[0])
+  const third = crowd(world, world.pool('other', 'alice'), 1)
+  await world.settle()
+  expect(served(third)).toBe(1)
+  expect([bob.fleet.size, alice.fleet.size]).toEqual([1, 0])
 })
 
 test('max_db_connections does not count other databases', async () => {
