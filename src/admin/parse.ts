@@ -42,7 +42,7 @@ const EXPLAIN = new RegExp(
   'i',
 )
 
-/** Limits of PgBouncer in bytes, except the value of SET, which has to hold our longer lists. */
+/** Limits of PgBouncer in bytes (without the quotes), except the value of SET: our lists are longer. */
 const VERB_BYTES_MAX = 15
 const ARGUMENT_BYTES_MAX = 63
 const VALUE_BYTES_MAX = 8191
@@ -146,7 +146,7 @@ function unquoted(word: string | undefined, bytesMax: number): string {
   const quote = word[0]
   const isQuoted = quote === '"' || quote === "'"
   const text = isQuoted ? word.slice(1, -1).replaceAll(quote + quote, quote) : word
-  if (Buffer.byteLength(word) > bytesMax) throw new ProxyError('console_arguments')
+  if (Buffer.byteLength(text) > bytesMax) throw new ProxyError('console_arguments')
   return text
 }
 

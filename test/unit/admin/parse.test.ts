@@ -1,3 +1,4 @@
+import { fc, test as property } from '@fast-check/vitest'
 import { describe, expect, it, test } from 'vitest'
 import { parseCommand } from '../../../src/admin/parse.ts'
 import { ProxyError } from '../../../src/base/errors.ts'
@@ -93,4 +94,40 @@ describe('everything else is refused by name', () => {
     expect(refusal(`explain route ${' '.repeat(40_000)}`)).toBe('console_arguments')
     expect(performance.now() - started).toBeLessThan(1000)
   })
+})
+
+const pieces = fc.constantFrom(
+  'show ',
+  'set ',
+  'pause',
+  'explain route ',
+  'in ',
+  '"',
+  "'",
+  ' ',
+  ';',
+  '=',
+  'to',
+  'a',
+  '\0',
+  'é',
+)
+
+property.prop([
+  fc.oneof(
+    fc.string({ unit: 'binary' }),
+    fc.array(pieces).map((some) => some.join('')),
+  ),
+])('no text makes it throw anything but an error for the client', (text) => {
+  expect(refusal(text)).toMatch(/^(?:accepted|console_\w+)$/)
+})
+
+property.prop([
+  fc
+    .string({ minLength: 1, maxLength: 30, unit: 'grapheme' })
+    .filter((name) => !name.includes('\0')),
+])('a quoted name comes out as it went in', (name) => {
+  const quoted = `"${name.replaceAll('"', '""')}"`
+  if (Buffer.byteLength(name) > 63) return
+  expect(parseCommand(`pause ${quoted}`)).toEqual({ verb: 'pause', database: name })
 })

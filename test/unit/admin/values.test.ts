@@ -1,3 +1,4 @@
+import { fc, test as property } from '@fast-check/vitest'
 import { describe, expect, it, test } from 'vitest'
 import type { TypeName } from '../../../src/admin/table.ts'
 import { row, secondsAndMicros, timestamp } from '../../../src/admin/table.ts'
@@ -37,6 +38,13 @@ describe('numeric in binary', () => {
   ])('%s', (text) => {
     expect(numericFrom(binary(text, 'numeric'))).toBe(text)
   })
+
+  property.prop([fc.bigInt({ min: -(10n ** 30n), max: 10n ** 30n })])(
+    'any whole number',
+    (number) => {
+      expect(numericFrom(binary(String(number), 'numeric'))).toBe(String(number))
+    },
+  )
 
   it('has no zeros at either end, as PostgreSQL sends it', () => {
     expect(binary('0', 'numeric')).toEqual(Buffer.alloc(8))
