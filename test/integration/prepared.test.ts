@@ -57,8 +57,9 @@ describe('a prepared statement', () => {
     await send(client, parse('s', 'SELECT 1'))
     expect((await send(client, close('S', 's'))).types).toBe('3Z')
     expect((await run(client, 's')).sqlstate).toBe('26000')
-    expect((await send(client, parse('s', 'SELECT 2'), bind({ statement: 's' }), execute())).rows)
-      .toEqual([['2']])
+    expect(
+      (await send(client, parse('s', 'SELECT 2'), bind({ statement: 's' }), execute())).rows,
+    ).toEqual([['2']])
     await client.close()
   })
 
@@ -156,7 +157,8 @@ describe('more statements than a server keeps', () => {
 
   test('an error in the middle leaves what was evicted and what was not as it is', async () => {
     const client = await one()
-    for (let index = 0; index < 4; index += 1) await send(client, parse(`e${index}`, `SELECT ${index}`))
+    for (let index = 0; index < 4; index += 1)
+      await send(client, parse(`e${index}`, `SELECT ${index}`))
     const answer = await send(
       client,
       bind({ statement: 'e0' }),
@@ -175,15 +177,18 @@ describe('more statements than a server keeps', () => {
 })
 
 describe('statements that forget', () => {
-  test.each(['DEALLOCATE ALL', 'DISCARD ALL'])('%s forgets those of this session only', async (sql) => {
-    const [first, second] = [await one(), await one()]
-    await send(first, parse('s', 'SELECT 1'))
-    await send(second, parse('s', 'SELECT 2'))
-    expect((await first.query(sql)).sqlstate).toBeUndefined()
-    expect((await run(first, 's')).sqlstate).toBe('26000')
-    expect((await run(second, 's')).rows).toEqual([['2']])
-    await Promise.all([first.close(), second.close()])
-  })
+  test.each(['DEALLOCATE ALL', 'DISCARD ALL'])(
+    '%s forgets those of this session only',
+    async (sql) => {
+      const [first, second] = [await one(), await one()]
+      await send(first, parse('s', 'SELECT 1'))
+      await send(second, parse('s', 'SELECT 2'))
+      expect((await first.query(sql)).sqlstate).toBeUndefined()
+      expect((await run(first, 's')).sqlstate).toBe('26000')
+      expect((await run(second, 's')).rows).toEqual([['2']])
+      await Promise.all([first.close(), second.close()])
+    },
+  )
 
   test('DEALLOCATE forgets one, by its folded or quoted name', async () => {
     const client = await one()
@@ -210,11 +215,15 @@ describe('statements that forget', () => {
   test('SQL-level PREPARE ties the session to its server until DEALLOCATE', async () => {
     const client = await front.steer.wire({ database: 'duo' })
     await client.query('PREPARE mine AS SELECT $1::int + 1')
-    const [shown] = (await front.steer.console('SHOW CLIENTS')).filter((row) => row['database'] === 'duo')
+    const [shown] = (await front.steer.console('SHOW CLIENTS')).filter(
+      (row) => row['database'] === 'duo',
+    )
     expect(shown?.['pin_reasons']).toBe('sql_prepare')
     expect((await client.query('EXECUTE mine(41)')).rows).toEqual([['42']])
     await client.query('DEALLOCATE mine')
-    const [after] = (await front.steer.console('SHOW CLIENTS')).filter((row) => row['database'] === 'duo')
+    const [after] = (await front.steer.console('SHOW CLIENTS')).filter(
+      (row) => row['database'] === 'duo',
+    )
     expect(after?.['pin_reasons'] ?? '').toBe('')
     await client.close()
   })
