@@ -91,7 +91,7 @@ function route(session: Session, batch: BatchReader): Decision {
   const { config } = session.pool
   if (!config.isRouted) return { kind: 'route', role: 'any', reason: 'not_routed' }
   const values = valuesOf(session.carried.current)
-  const isolation = session.transaction.deferredBegin?.isolation
+  const isolation = session.transaction.deferredBegin?.isolation ?? values.isolation ?? undefined
   const answer = routeBatch({
     classified: batch.classified,
     sessionRoute: values.route ?? config.route,

@@ -59,12 +59,7 @@ export class Lease {
   /** Between two batches and outside a transaction: nothing of this session is in the server. */
   get isFree(): boolean {
     const server = this.#server
-    return (
-      server !== null &&
-      server.ledger.length === 0 &&
-      server.status === frame.STATUS_IDLE &&
-      !this.isMidBatch
-    )
+    return server?.isIdle === true && !this.isMidBatch
   }
 
   /** A message went by in part, in either direction, or its Sync is still to come. */
@@ -93,12 +88,19 @@ export class Lease {
     const server = this.#held()
     const change = settingsChange(server.settings, wanted)
     if (change === '') return true
-    server.run(change, (error) => {
-      if (this.#server !== server) return
+    this.run(change, (error) => {
       if (error === null) server.settings = wanted
       done(error)
     })
     return false
+  }
+
+  /** Runs a statement of ours; `done` is called, once, if the server is still held then. */
+  run(sql: string, done: (error: ProxyError | null) => void): void {
+    const server = this.#held()
+    server.run(sql, (error) => {
+      if (this.#server === server) done(error)
+    })
   }
 
   /** Sends what it can of the input. Returns the bytes taken. Errors: see Forwarder.forward. */

@@ -33,7 +33,7 @@ import { Input } from './input.ts'
 import { Lease } from './lease.ts'
 import { completeBatch, refuseBatch } from './local.ts'
 import { Meter } from './meter.ts'
-import { Pins } from './pin.ts'
+import { NO_ADVISORY_LOCKS, Pins } from './pin.ts'
 import { SessionPrepared } from './prepared.ts'
 import type { RelayOwner } from './relay.ts'
 import { Reported } from './reported.ts'
@@ -541,9 +541,21 @@ export class Session implements Receiver, Waiter, RelayOwner {
     this.meter.queryStartedMs = 0
     this.carried.settle()
     this.causal.answered(server.identity.role, server.identity.member, this.services.clock.nowMs())
+    if (this.pins.isProofDue) return this.#proveLocks()
     if (this.pins.isPinned) return false
     this.#giveBack()
     return true
+  }
+
+  /** The last advisory lock seems to be given back: is it so? */
+  #proveLocks(): boolean {
+    this.#move('settling')
+    this.#lease.run(NO_ADVISORY_LOCKS, (error) => {
+      this.pins.proved(error !== null)
+      this.#move('active')
+      this.#advance()
+    })
+    return false
   }
 
   /** The whole batch goes once more: to the primary, or with statements prepared anew. */

@@ -9,6 +9,6 @@ export const NEXT_SESSION_STATES = {
   idle: ['waiting', 'settling', 'active', 'closed'],
   waiting: ['settling', 'active', 'idle', 'closed'],
   settling: ['active', 'idle', 'closed'],
-  active: ['idle', 'waiting', 'closed'],
+  active: ['idle', 'waiting', 'settling', 'closed'],
   closed: [],
 } as const satisfies Record<SessionState, readonly SessionState[]>

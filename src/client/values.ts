@@ -3,6 +3,7 @@
  * shared by all sessions that have it.
  */
 import type { RouteMode } from '../config/config.ts'
+import type { Isolation } from '../routing/classify.ts'
 import type { Settings } from '../server/settings.ts'
 
 export interface SettingValues {
@@ -10,6 +11,8 @@ export interface SettingValues {
   readonly defaultReadOnly: boolean | null
   readonly standardStrings: boolean | null
   readonly asciiSafeEncoding: boolean | null
+  /** default_transaction_isolation. */
+  readonly isolation: Isolation | null
 }
 
 /** Encodings in which a byte under 0x80 may be part of a character. Source: pg_wchar.h. */
@@ -44,6 +47,7 @@ export function valuesOf(settings: Settings): SettingValues {
     route: ROUTES.find((mode) => mode === route) ?? null,
     defaultReadOnly: truth(valueOf(settings, 'default_transaction_read_only')),
     standardStrings: truth(valueOf(settings, 'standard_conforming_strings')),
+    isolation: isolationOf(valueOf(settings, 'default_transaction_isolation')),
     asciiSafeEncoding: safe(valueOf(settings, 'client_encoding')),
   }
   known.set(settings, values)
@@ -69,6 +73,12 @@ function valueOf(settings: Settings, name: string): string | null {
 
 function truth(value: string | null): boolean | null {
   return value === null ? null : isOn(value)
+}
+
+function isolationOf(value: string | null): Isolation | null {
+  if (value === 'serializable') return 'serializable'
+  if (value === 'repeatable read') return 'repeatable_read'
+  return value === null ? null : 'read_committed'
 }
 
 function safe(value: string | null): boolean | null {
