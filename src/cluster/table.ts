@@ -2,7 +2,6 @@
  * Turns what is known of each member into the rows of a Topology: role, lag, and whether it may
  * serve reads. Remembers the primary's WAL positions and the last judgement of each member.
  */
-import type { ClusterConfig } from '../config/config.ts'
 import { type IneligibleReason, ineligibleReason, type LagLimits } from './eligibility.ts'
 import type { Verified } from './evidence.ts'
 import { PrimaryRing } from './lag.ts'
@@ -17,7 +16,11 @@ export interface TableContext {
   readonly verified: Verified | null
   readonly systemIdentifier: string | null
   readonly nowMs: number
-  readonly cluster: ClusterConfig
+  /** A sample older than this is not believed. */
+  readonly staleMs: number
+  /** From the configuration, by member. */
+  readonly weights: ReadonlyMap<string, number>
+  readonly zones: ReadonlyMap<string, string>
 }
 
 export class MemberTable {
@@ -65,7 +68,6 @@ export class MemberTable {
   ): Member & { ineligibleReason: IneligibleReason | null } {
     const { member, testimony } = entry
     const { sample, failure } = testimony
-    const { cluster } = context
     const isPrimary = member.name === context.primary
     const role = roleOf(sample, isPrimary)
     const lag = role === 'replica' && sample !== null ? this.#ring.lagOf(sample) : NO_LAG
@@ -80,7 +82,7 @@ export class MemberTable {
       },
       {
         nowMs: context.nowMs,
-        staleMs: staleMs(cluster),
+        staleMs: context.staleMs,
         limits: this.#limits,
         systemIdentifier: context.systemIdentifier,
         timeline: context.verified?.timeline ?? null,
@@ -95,8 +97,8 @@ export class MemberTable {
       ...lag,
       eligible: reason === null,
       ineligibleReason: reason,
-      weight: cluster.memberWeights.get(member.name) ?? 1,
-      zone: cluster.memberZones.get(member.name) ?? zoneTag(member.tags['zone']),
+      weight: context.weights.get(member.name) ?? 1,
+      zone: context.zones.get(member.name) ?? zoneTag(member.tags['zone']),
       tags: member.tags,
     }
   }
@@ -110,11 +112,6 @@ export class MemberTable {
 }
 
 const NO_LAG = { lagBytes: null, lagMs: null }
-
-/** A sample older than three questions and an answer that came in time is stale. */
-function staleMs(cluster: ClusterConfig): number {
-  return 3 * cluster.probeIntervalMs + cluster.probeTimeoutMs
-}
 
 function roleOf(sample: Sample | null, isPrimary: boolean): MemberRole {
   if (isPrimary) return 'primary'

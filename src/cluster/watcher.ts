@@ -50,6 +50,8 @@ const SEARCH_FAST_MS = 180_000
 const SEARCH_SLOW_MS = 250
 /** While the primary's own word is all there is, it is asked at least this often. */
 const ALONE_MS = 250
+/** A replica's answer is stale after as many questions, and the deadline of one. */
+const STALE_PROBES = 3
 /** Asked once a second with a deadline of one: a few answers may be late. */
 const WITNESS_MS = 5000
 const WITNESS_DEADLINE_MS = 1000
@@ -372,7 +374,9 @@ export class Watcher {
       verified,
       systemIdentifier: verified?.systemIdentifier ?? this.#view?.systemIdentifier ?? null,
       nowMs: evidence.nowMs,
-      cluster: this.#cluster,
+      staleMs: STALE_PROBES * this.#cluster.probeIntervalMs + this.#cluster.probeTimeoutMs,
+      weights: this.#cluster.memberWeights,
+      zones: this.#cluster.memberZones,
     })
     const value = {
       term: this.#machine.term,
