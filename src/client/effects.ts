@@ -49,6 +49,7 @@ export function hasEffects(classified: Classified): boolean {
       EFFECTS.has(statement.verb) ||
       statement.pins !== undefined ||
       statement.unpins !== undefined ||
+      statement.names !== undefined ||
       statement.advisoryUnlock === true,
   )
   known.set(classified, found)
