@@ -1,17 +1,26 @@
 import { execFileSync, spawn } from 'node:child_process'
-import { existsSync, readFileSync } from 'node:fs'
-import { dirname } from 'node:path'
-import { expect, test } from 'vitest'
+import { chmodSync, existsSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { dirname, join } from 'node:path'
+import { setTimeout as pause } from 'node:timers/promises'
+import { expect, onTestFinished, test } from 'vitest'
 import { EmbeddedCluster } from '../../src/demo/cluster.ts'
 import { postgres15, program } from '../support/debian.ts'
 import { useCluster } from '../support/postgres.ts'
 import { waitFor } from '../support/wait.ts'
 import { WireClient } from '../support/wire-client.ts'
 
+const SLOWLY = { withinMs: 30_000 }
+
 /** A zombie has ended too: in a container there may be nobody to collect it. */
 function hasEnded(pid: number): boolean {
   const status = `/proc/${pid}/status`
   return !existsSync(status) || /^State:\sZ/m.test(readFileSync(status, 'utf8'))
+}
+
+async function identifier(of: EmbeddedCluster): Promise<unknown> {
+  const [row] = await of.primary.query('SELECT system_identifier AS id FROM pg_control_system()')
+  return row?.['id']
 }
 
 const shared = useCluster({ replicas: 2 })
@@ -92,8 +101,8 @@ test('a killed parent leaves no server and no file behind', async () => {
   )
   const { pids, dir } = JSON.parse(line) as { pids: number[]; dir: string }
   child.kill('SIGKILL')
-  await waitFor('the servers to end', () => pids.every(hasEnded))
-  await waitFor('the directory to go', () => !existsSync(dirname(dir)))
+  await waitFor('the servers to end', () => pids.every(hasEnded), SLOWLY)
+  await waitFor('the directory to go', () => !existsSync(dirname(dir)), SLOWLY)
 })
 
 test('the same cluster runs on PostgreSQL 15, and its psql reads from a replica', async () => {
@@ -107,4 +116,34 @@ test('the same cluster runs on PostgreSQL 15, and its psql reads from a replica'
     encoding: 'utf8',
   })
   expect(output).toMatch(/^15\./)
+})
+
+test('a cluster that cannot start says what its server said, and leaves nothing behind', async () => {
+  const dir = mkdtempSync(join(tmpdir(), 'cluster-'))
+  chmodSync(dir, 0o755)
+  onTestFinished(() => rmSync(dir, { recursive: true }))
+  const settings = { no_such_setting: '1' }
+  await expect(EmbeddedCluster.start({ replicas: 0, dir, settings })).rejects.toThrow(
+    'unrecognized configuration parameter "no_such_setting"',
+  )
+  expect(readdirSync(dir)).toEqual([])
+})
+
+test('a fresh cluster has a system identifier of its own', async () => {
+  await using stack = new AsyncDisposableStack()
+  const cluster = await EmbeddedCluster.start({ replicas: 0, isFresh: true })
+  stack.defer(() => cluster.stop())
+  expect(await identifier(cluster)).not.toBe(await identifier(shared.cluster))
+})
+
+test('what is frozen answers nobody until it is continued', async () => {
+  const replica = shared.cluster.member('pg3')
+  const client = await replica.connect()
+  replica.freeze('SIGSTOP')
+  const answer = client.query('SELECT 1 AS one').then(() => 'answered')
+  const outcome = await Promise.race([answer, pause(300, 'silent')])
+  replica.freeze('SIGCONT')
+  expect(outcome).toBe('silent')
+  expect(await answer).toBe('answered')
+  await client.end()
 })

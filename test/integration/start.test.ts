@@ -12,6 +12,7 @@ import { expect, onTestFinished, test } from 'vitest'
 import { waitFor } from '../support/wait.ts'
 
 const ROOT = resolve(import.meta.dirname, '../..')
+const SLOWLY = { withinMs: 60_000 }
 const RUN = join(ROOT, 'scripts/run.mjs')
 
 async function listening(): Promise<{ server: Server; port: number }> {
@@ -89,9 +90,7 @@ function members(demo: Demo): { primary: number; replicas: number[] } {
 
 test('shows reads on replicas and writes on the primary, survives its loss, and leaves nothing behind', async () => {
   const demo = start(await freePort(), await freePort())
-  await waitFor('the guide', () => demo.output().includes('Nothing stays behind'), {
-    withinMs: 60_000,
-  })
+  await waitFor('the guide', () => demo.output().includes('Nothing stays behind'), SLOWLY)
   const first = members(demo)
   expect(first.replicas).toHaveLength(2)
   expect(first.replicas).toContain((await sql(demo, 'select inet_server_port()')).port)
@@ -101,14 +100,12 @@ test('shows reads on replicas and writes on the primary, survives its loss, and 
   expect(await metrics.text()).toContain('pgsteer_build_info')
 
   demo.type('k')
-  await waitFor('the promotion', () => /Promoted pg\d/.test(demo.output()), { withinMs: 30_000 })
+  await waitFor('the promotion', () => /Promoted pg\d/.test(demo.output()), SLOWLY)
   const afterwards = await sql(demo, insert)
   await waitFor(
     'the return of the old primary',
     () => demo.output().includes('is back as a replica'),
-    {
-      withinMs: 30_000,
-    },
+    SLOWLY,
   )
   const second = members(demo)
   expect(second.primary).not.toBe(first.primary)
@@ -133,8 +130,8 @@ test('says what to do when a port is taken', async () => {
 
 test('SIGTERM while it starts ends it, and everything that it had started', async () => {
   const demo = start(await freePort(), await freePort())
-  await waitFor('the start', () => demo.output().includes('Starting one primary'))
+  await waitFor('the start', () => demo.output().includes('Starting one primary'), SLOWLY)
   demo.signal('SIGTERM')
   expect(await demo.exitCode).toBe(0)
-  await waitFor('the files to go', () => readdirSync(demo.folder).length === 0)
+  await waitFor('the files to go', () => readdirSync(demo.folder).length === 0, SLOWLY)
 })
