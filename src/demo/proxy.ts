@@ -11,7 +11,7 @@ import { Client } from 'pg'
 import type { EmbeddedCluster } from './cluster.ts'
 
 export const PROGRAM = resolve(import.meta.dirname, '../cli.ts')
-const READY_MS_MAX = 20_000
+const READY_MS_MAX = 60_000
 const STOP_MS_MAX = 5000
 const SPREAD_MS_MAX = 5000
 const POLL_MS = 50
@@ -80,7 +80,7 @@ export class Proxy {
   /**
    * Resolves when it serves clients.
    *
-   * Errors  Error with the end of its log, if it ends or is not ready within 20 s.
+   * Errors  Error with the end of its log, if it ends or is not ready within a minute.
    */
   static async start(cluster: EmbeddedCluster, ini: string, ports: ProxyPorts): Promise<Proxy> {
     const logFile = join(cluster.directory, 'pgsteer.log')

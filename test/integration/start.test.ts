@@ -8,11 +8,15 @@ import { createServer, type Server } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join, resolve } from 'node:path'
 import { promisify } from 'node:util'
-import { expect, onTestFinished, test } from 'vitest'
+import { expect, onTestFinished, test, vi } from 'vitest'
 import { waitFor } from '../support/wait.ts'
 
 const ROOT = resolve(import.meta.dirname, '../..')
 const SLOWLY = { withinMs: 60_000 }
+
+// A whole start, a failover and an end, on a machine that may be busy.
+vi.setConfig({ testTimeout: 240_000 })
+
 const RUN = join(ROOT, 'scripts/run.mjs')
 
 async function listening(): Promise<{ server: Server; port: number }> {
