@@ -39,8 +39,8 @@ export interface PoolContext {
   makeRoom(pool: Pool, slot: Slot): boolean
   /** A server or a log-in at the member ended. */
   onRoom(member: string): void
-  /** A pool that was given up is in use again. */
-  adopt(pool: Pool): void
+  /** A pool that was given up is in use again; false when its database is no more. */
+  adopt(pool: Pool): boolean
   /** A server refused the user's secret: a key learnt from the client is worth nothing. */
   onSecretRefused(database: string, user: string, error: ProxyError): void
 }

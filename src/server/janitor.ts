@@ -4,10 +4,9 @@
  * Source  PgBouncer's pool_server_maint and check_pool_size in src/janitor.c.
  */
 import { ProxyError } from '../base/errors.ts'
-import type { ServerConnection } from './connection.ts'
 import type { PoolContext } from './context.ts'
 import { shareOf } from './limits.ts'
-import type { MemberPool } from './member-pool.ts'
+import { freeSinceMs, type MemberPool } from './member-pool.ts'
 import type { Pool } from './pool.ts'
 
 export const JANITOR_PERIOD_MS = 333
@@ -29,18 +28,13 @@ function sweepFree(pool: Pool, member: MemberPool, context: PoolContext): void {
   const life = { serverLifetimeMs, poolSize, nowMs: context.tickMs }
   const sizeMin = shareOf(pool.config.minPoolSize, context.config)
   for (const server of [...member.inState('used'), ...member.inState('idle')]) {
-    const idleMs = context.tickMs - server.stateSinceMs + checkedMs(server, serverCheckDelayMs)
+    const idleMs = context.tickMs - freeSinceMs(server, serverCheckDelayMs)
     const isUnused = serverIdleTimeoutMs > 0 && idleMs >= serverIdleTimeoutMs
     if (member.isLifeOver(server, life)) pool.fleet.close(server, 'lifetime')
     else if (isUnused && member.size > sizeMin) pool.fleet.close(server, 'idle')
     else if (server.state === 'idle' && idleMs >= serverCheckDelayMs && serverCheckQuery !== null)
       member.move(server, 'used', context.tickMs)
   }
-}
-
-/** A used server was idle before it became used. */
-function checkedMs(server: ServerConnection, serverCheckDelayMs: number): number {
-  return server.state === 'used' ? serverCheckDelayMs : 0
 }
 
 /** Our own statement, or a cancel, does not end. */
@@ -67,7 +61,7 @@ function closeExcess(pool: Pool, member: MemberPool, context: PoolContext): void
   const { poolSize, reservePoolSize } = pool.config
   if (poolSize === 0) return
   const sizeMax = shareOf(poolSize, context.config) + shareOf(reservePoolSize, context.config)
-  for (const server of member.inState('idle')) {
+  for (const server of [...member.inState('used'), ...member.inState('idle')]) {
     if (member.size <= sizeMax) return
     pool.fleet.close(server, 'size')
   }
@@ -86,8 +80,10 @@ function keepMinimum(pool: Pool, member: MemberPool, context: PoolContext): void
 export function isForgettable(pool: Pool, context: PoolContext): boolean {
   if (pool.clients > 0 || pool.fleet.size > 0 || pool.isWaitedFor) return false
   for (const member of pool.roster.members.values()) if (member.size > 0) return false
-  const { poolIdleTimeoutMs, autodbIdleTimeoutMs } = context.config.pgbouncer
+  const { poolIdleTimeoutMs, autodbIdleTimeoutMs, serverLoginRetryMs } = context.config.pgbouncer
   const idleMs = context.tickMs - pool.lastUsedMs
+  // Nobody could ever log in: a database or user that is not there leaves nothing behind.
+  if (!pool.knowsWelcome && idleMs > serverLoginRetryMs) return true
   if (poolIdleTimeoutMs > 0 && idleMs >= poolIdleTimeoutMs) return true
   const isAutomatic = !context.config.databases.has(pool.database)
   return isAutomatic && autodbIdleTimeoutMs > 0 && idleMs >= autodbIdleTimeoutMs

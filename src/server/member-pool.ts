@@ -112,8 +112,10 @@ export class MemberPool {
     return state === 'idle' ? [...this.#idle] : [...this.#others[state]]
   }
 
-  get oldestIdle(): ServerConnection | undefined {
-    return this.#idle[0]
+  /** The free server that was not used for longest. */
+  get oldestFree(): ServerConnection | undefined {
+    const [used] = this.#others.used
+    return used ?? this.#idle[0]
   }
 
   /** The only place where a server's state changes. A server in state login is in no list yet. */
@@ -197,6 +199,11 @@ export class MemberPool {
     invariant(state !== 'closed', 'a closed server does not move')
     invariant(this.#others[state].delete(server), 'a server is in the list of its state')
   }
+}
+
+/** A used server was idle for `server_check_delay` before it became used. */
+export function freeSinceMs(server: ServerConnection, serverCheckDelayMs: number): number {
+  return server.stateSinceMs - (server.state === 'used' ? serverCheckDelayMs : 0)
 }
 
 export interface LifeLimits {

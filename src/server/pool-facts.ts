@@ -5,7 +5,6 @@ import type { PoolContext } from './context.ts'
 import type { PoolFacts, ServerFacts } from './facts.ts'
 import { shareOf } from './limits.ts'
 import type { Pool } from './pool.ts'
-import type { Replication } from './target.ts'
 import type { Waiter } from './waiter.ts'
 
 export function poolFacts(pool: Pool, context: PoolContext): PoolFacts {
@@ -28,20 +27,18 @@ export function poolFacts(pool: Pool, context: PoolContext): PoolFacts {
   }
 }
 
-export interface ServerFactsOptions {
-  readonly clock: Clock
-  readonly database: string
-  readonly user: string
-  readonly replication: Replication
+export function serversFacts(pool: Pool, clock: Clock): ServerFacts[] {
+  const bootWallMs = clock.wallMs() - clock.nowMs()
+  return [...pool.fleet.servers()].map((server) => serverFacts(server, pool, bootWallMs))
 }
 
-export function serverFacts(server: ServerConnection, options: ServerFactsOptions): ServerFacts {
+/** `bootWallMs`: the wall clock when the monotonic one was 0. */
+function serverFacts(server: ServerConnection, pool: Pool, bootWallMs: number): ServerFacts {
   const { identity, channel } = server
-  const sinceBootMs = options.clock.wallMs() - options.clock.nowMs()
   return {
     id: server.id,
-    database: options.database,
-    user: options.user,
+    database: pool.database,
+    user: pool.user,
     member: identity.member,
     role: identity.role,
     state: server.state,
@@ -49,15 +46,15 @@ export function serverFacts(server: ServerConnection, options: ServerFactsOption
     port: identity.port,
     localAddress: channel.localAddress,
     localPort: channel.localPort,
-    connectedWallMs: sinceBootMs + server.openedMs,
-    requestWallMs: sinceBootMs + (server.requestMs === 0 ? server.openedMs : server.requestMs),
+    connectedWallMs: bootWallMs + server.openedMs,
+    requestWallMs: bootWallMs + (server.requestMs === 0 ? server.openedMs : server.requestMs),
     isDoomed: server.isDoomed,
     clientId: (server.holder as Partial<Waiter> | null)?.clientId ?? null,
     processId: server.processId,
     tls: tlsOf(server),
     applicationName: server.parameters.get('application_name') ?? '',
     preparedStatements: server.statements.size,
-    replication: options.replication,
+    replication: pool.fleet.replicationOf(server),
   }
 }
 

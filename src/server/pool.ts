@@ -8,22 +8,21 @@
  */
 import { isDeepStrictEqual } from 'node:util'
 import type { ServerSecret } from '../auth/secret.ts'
-import type { ProxyError } from '../base/errors.ts'
+import { ProxyError } from '../base/errors.ts'
 import { invariant } from '../base/invariant.ts'
 import type { Member } from '../cluster/topology.ts'
 import type { PoolConfig } from '../config/config.ts'
 import { cleaningSql, noteCleaned } from './cleaning.ts'
 import type { Holder, ServerConnection } from './connection.ts'
 import type { PoolContext } from './context.ts'
-import type { PoolFacts, ServerFacts } from './facts.ts'
 import { type CloseReason, Fleet } from './fleet.ts'
 import type { MemberPool } from './member-pool.ts'
 import { Opener, refusesWaiters } from './opener.ts'
 import type { Placement } from './placement.ts'
-import { poolFacts, serverFacts } from './pool-facts.ts'
 import { openReplicationServer, type ReplicationRequest } from './replication.ts'
 import { Roster } from './roster.ts'
-import { type SupplyOwner, supply } from './supply.ts'
+import { prepare, type SupplyOwner, supply } from './supply.ts'
+import { sameServers } from './target.ts'
 import type { Ticket } from './tickets.ts'
 import type { Waiter } from './waiter.ts'
 import { Waiting } from './waiting.ts'
@@ -87,6 +86,11 @@ export class Pool {
     return this.#context.isPaused(this.database)
   }
 
+  /** A server was opened once. */
+  get knowsWelcome(): boolean {
+    return this.#welcomes.known !== null
+  }
+
   get isWaitedFor(): boolean {
     return this.waiting.length > 0 || this.#welcomes.length > 0
   }
@@ -112,24 +116,20 @@ export class Pool {
    *         itself said.
    */
   welcome(): Promise<ReadonlyMap<string, string>> {
-    this.#use()
-    const { stopping } = this.#context
-    const isKnown = this.#welcomes.known !== null
-    const answer = this.#welcomes.ask(
-      isKnown ? null : (stopping ?? this.roster.failingEverywhere()),
-    )
+    const ended = this.#use()
+    const failing = this.knowsWelcome ? null : this.roster.failingEverywhere()
+    const answer = this.#welcomes.ask(ended ?? failing)
     this.#launch()
     return answer
   }
 
   /** Grants inside the call when a fitting server is free; else the session is queued. */
   acquire(waiter: Waiter): void {
-    this.#use()
+    const ended = this.#use()
     const nowMs = this.#context.clock.nowMs()
-    const { stopping } = this.#context
     waiter.waitingSinceMs = nowMs
-    if (stopping !== null) {
-      waiter.refused(stopping)
+    if (ended !== null) {
+      waiter.refused(ended)
       return
     }
     const placement = this.waiting.place(waiter, nowMs, nowMs)
@@ -202,7 +202,8 @@ export class Pool {
    * Errors  rejects with `replication_refused`, or what opening a server rejects with.
    */
   async openReplication(request: ReplicationRequest, holder: Holder): Promise<ServerConnection> {
-    this.#use()
+    const ended = this.#use()
+    if (ended !== null) throw ended
     const { server, member } = await openReplicationServer(this, request, this.#context)
     this.fleet.add(server, member, request.replication)
     server.isDoomed = true
@@ -275,17 +276,6 @@ export class Pool {
     this.advance()
   }
 
-  facts(): PoolFacts {
-    return poolFacts(this, this.#context)
-  }
-
-  serversFacts(): ServerFacts[] {
-    const options = { clock: this.#context.clock, database: this.database, user: this.user }
-    return [...this.fleet.servers()].map((server) =>
-      serverFacts(server, { ...options, replication: this.fleet.replicationOf(server) }),
-    )
-  }
-
   // Granting
 
   /** A free server for the placement, or null. */
@@ -313,7 +303,7 @@ export class Pool {
       const member = this.roster.members.get(name)
       const other = member === undefined || member === drawn ? null : this.#freeOf(member, waiter)
       if (other === null) continue
-      if (drawn.openings.size === 0) this.opener.open(drawn, 0)
+      if (drawn.openings.size + drawn.count('tested') === 0) prepare(this.#supplyOwner, drawn)
       return other
     }
     return null
@@ -494,20 +484,10 @@ export class Pool {
     for (const member of this.roster.known()) if (this.opener.open(member, 0)) return
   }
 
-  #use(): void {
+  /** Returns why nobody gets anything of this pool any more, or null. */
+  #use(): ProxyError | null {
     this.lastUsedMs = this.#context.tickMs
-    if (this.isForgotten) this.#context.adopt(this)
+    if (this.isForgotten && !this.#context.adopt(this)) return new ProxyError('database_removed')
+    return this.#context.stopping
   }
-}
-
-/** Whether servers opened under the one are as good under the other. */
-function sameServers(one: PoolConfig, other: PoolConfig): boolean {
-  return serversOf(one) === serversOf(other)
-}
-
-function serversOf(config: PoolConfig): string {
-  const { isRouted, hosts, port, serverDatabase, serverUser, serverPassword } = config
-  const { connectQuery, settings } = config
-  const address = [isRouted, hosts, port, serverDatabase, serverUser, serverPassword]
-  return JSON.stringify([...address, connectQuery, [...settings]])
 }

@@ -15,8 +15,10 @@ import type { PoolContext } from './context.ts'
 import type { PoolFacts, ServerFacts } from './facts.ts'
 import { isForgettable, JANITOR_PERIOD_MS, sweepServers } from './janitor.ts'
 import { type FullReason, HoldLimits, Limits, type Slot } from './limits.ts'
+import { freeSinceMs } from './member-pool.ts'
 import { viewOf } from './placement.ts'
 import { Pool } from './pool.ts'
+import { poolFacts, serversFacts } from './pool-facts.ts'
 import type { Cancel, Connect } from './target.ts'
 import type { Bound } from './waiter.ts'
 
@@ -110,6 +112,7 @@ export class Pools {
       const changed = poolConfig(config, pool.database, pool.user)
       if (changed === undefined) {
         this.#pools.delete(key)
+        pool.isForgotten = true
         pool.refuseAll(new ProxyError('database_removed'))
         pool.destroyAll('changed', new ProxyError('database_removed'))
       } else {
@@ -122,8 +125,8 @@ export class Pools {
   facts(): { pools: PoolFacts[]; servers: ServerFacts[] } {
     const pools = [...this.#pools.values()]
     return {
-      pools: pools.map((pool) => pool.facts()),
-      servers: pools.flatMap((pool) => pool.serversFacts()),
+      pools: pools.map((pool) => poolFacts(pool, this.#shared)),
+      servers: pools.flatMap((pool) => serversFacts(pool, this.#deps.clock)),
     }
   }
 
@@ -266,15 +269,19 @@ export class Pools {
 
   /** Closes the server that was idle longest among those that the limit counts. */
   #evict(pool: Pool, slot: Slot, reason: FullReason): boolean {
+    const { serverCheckDelayMs } = this.#shared.config.pgbouncer
     let oldest: { readonly server: ServerConnection; readonly pool: Pool } | null = null
+    let oldestMs = Number.POSITIVE_INFINITY
     for (const other of this.#pools.values()) {
       const member = other.roster.members.get(slot.member)
-      const server = member?.oldestIdle
+      const server = member?.oldestFree
       if (other === pool || member === undefined || server === undefined) continue
       if (reason === 'max_db_connections' && member.slot.database !== slot.database) continue
       if (reason === 'max_user_connections' && member.slot.user !== slot.user) continue
-      if (oldest === null || server.stateSinceMs < oldest.server.stateSinceMs)
-        oldest = { server, pool: other }
+      const sinceMs = freeSinceMs(server, serverCheckDelayMs)
+      if (sinceMs >= oldestMs) continue
+      oldestMs = sinceMs
+      oldest = { server, pool: other }
     }
     if (oldest === null) return false
     const wasServing = this.#isServingRoom
@@ -296,15 +303,16 @@ export class Pools {
     this.#checkAwaited()
   }
 
-  #adopt(pool: Pool): void {
-    pool.isForgotten = false
-    const key = keyOf(pool.database, pool.user)
-    if (this.#pools.has(key)) return
+  #adopt(pool: Pool): boolean {
     const config = poolConfig(this.#shared.config, pool.database, pool.user)
-    if (config === undefined) return
+    if (config === undefined) return false
+    pool.isForgotten = false
+    let key = keyOf(pool.database, pool.user)
+    // Its place may be taken: then the sessions that kept it go on with a second one.
+    while (this.#pools.has(key)) key += '\0'
     this.#pools.set(key, pool)
     pool.setConfig(config)
-    pool.onTopology()
+    return true
   }
 
   #shareWithPools(): Shared {

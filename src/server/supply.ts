@@ -35,6 +35,11 @@ export function supply(owner: SupplyOwner, nowMs: number): void {
   if (any.length > 0) supplyAny(owner, nowMs)
 }
 
+/** Gets one server ready at `member` though nobody waits for it. */
+export function prepare(owner: SupplyOwner, member: MemberPool): void {
+  provide(owner, member, { oldest: undefined, nowMs: 0 }, 1)
+}
+
 interface Need {
   /** The oldest session that needs it: how long it waits decides over the reserve. */
   readonly oldest: Ticket | undefined

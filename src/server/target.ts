@@ -3,6 +3,7 @@
  * when. The pools never dial or prove anything themselves.
  */
 import type { ServerSecret } from '../auth/secret.ts'
+import type { PoolConfig } from '../config/config.ts'
 import type { ServerConnection, ServerIdentity, ServerSeed } from './connection.ts'
 
 export type Replication = 'none' | 'physical' | 'logical'
@@ -28,3 +29,15 @@ export type Connect = (target: ServerTarget) => Promise<OpenedServer>
 
 /** Resolves when the cancel connection reached EOF; rejects when it did not by its deadline. */
 export type Cancel = (server: ServerConnection) => Promise<void>
+
+/** Whether servers opened under the one are as good under the other. */
+export function sameServers(one: PoolConfig, other: PoolConfig): boolean {
+  return serversOf(one) === serversOf(other)
+}
+
+function serversOf(config: PoolConfig): string {
+  const { isRouted, hosts, port, serverDatabase, serverUser, serverPassword } = config
+  const { connectQuery, settings } = config
+  const address = [isRouted, hosts, port, serverDatabase, serverUser, serverPassword]
+  return JSON.stringify([...address, connectQuery, [...settings]])
+}

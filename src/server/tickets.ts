@@ -15,8 +15,8 @@ export interface Ticket {
   queuedSinceMs: number
   /** Waits for a primary since then, however often the topology changes; null: it does not. */
   heldSinceMs: number | null
-  /** Counted against `hold_waiters_max` and `hold_bytes_max`. */
-  isCountedHeld: boolean
+  /** What it was counted with against `hold_waiters_max` and `hold_bytes_max`; null: it is not. */
+  heldBytes: number | null
   /** Counted against `primary_reads_max`: a read that waits for the primary. */
   isPrimaryRead: boolean
   isNotified: boolean
@@ -49,7 +49,7 @@ export class Tickets {
       sinceMs: nowMs,
       queuedSinceMs: nowMs,
       heldSinceMs: null,
-      isCountedHeld: false,
+      heldBytes: null,
       isPrimaryRead: false,
       isNotified: false,
       queue: null,

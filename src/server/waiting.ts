@@ -100,8 +100,8 @@ export class Waiting {
   /** Takes the ticket out of its queue, and out of the counts that come with it, to be put anew. */
   lift(ticket: Ticket): void {
     this.#tickets.leave(ticket)
-    if (ticket.isCountedHeld) this.#context.holds.give(ticket.waiter.waitingBytes)
-    ticket.isCountedHeld = false
+    if (ticket.heldBytes !== null) this.#context.holds.give(ticket.heldBytes)
+    ticket.heldBytes = null
     if (ticket.isPrimaryRead) this.#context.primaryReads -= 1
     ticket.isPrimaryRead = false
   }
@@ -148,6 +148,17 @@ export class Waiting {
         const placement = this.place(ticket.waiter, ticket.sinceMs, nowMs)
         if (placement.kind !== 'held' || placement.until !== until) return true
       }
+    }
+    return this.#isMisplacedRead(nowMs)
+  }
+
+  /** A read queued for other replicas whose own has caught up, or for which none is left. */
+  #isMisplacedRead(nowMs: number): boolean {
+    let looked = 0
+    for (const ticket of this.replicas) {
+      if (looked === BOUND_LOOK_MAX) return false
+      looked += 1
+      if (this.place(ticket.waiter, ticket.sinceMs, nowMs).kind !== 'replicas') return true
     }
     return false
   }
@@ -196,11 +207,12 @@ export class Waiting {
       this.#explain(ticket, 'replica')
       return
     }
-    if (!holds.take(ticket.waiter.waitingBytes, config)) {
+    const { waitingBytes } = ticket.waiter
+    if (!holds.take(waitingBytes, config)) {
       this.refuse(ticket, new ProxyError('hold_full', { reason: view.topology.missing }))
       return
     }
-    ticket.isCountedHeld = true
+    ticket.heldBytes = waitingBytes
     ticket.heldSinceMs ??= nowMs
     this.#tickets.join(ticket, this.heldPrimary)
     this.#explain(ticket, 'primary')

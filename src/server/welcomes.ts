@@ -28,10 +28,10 @@ export class Welcomes {
     return this.#asking.length
   }
 
-  /** `failing`: why no server can be had now, so that it is of no use to wait. */
+  /** `failing`: why it is of no use to wait. */
   ask(failing: ProxyError | null): Promise<ReadonlyMap<string, string>> {
-    if (this.known !== null) return Promise.resolve(this.known)
     if (failing !== null) return Promise.reject(failing)
+    if (this.known !== null) return Promise.resolve(this.known)
     return new Promise((resolve, reject) => {
       const asking = { sinceMs: this.#clock.nowMs(), resolve, reject }
       if (!this.#asking.push(asking)) reject(new ProxyError('waiters_full'))

@@ -80,6 +80,16 @@ describe('while no primary is believed in', () => {
     expect(one.answersCount).toBe(0)
   })
 
+  test('a session whose batch grows while it is held is counted as it came', () => {
+    const world = new World()
+    world.pools.setTopology(noPrimary())
+    const write = world.waiter()
+    world.pool().acquire(write)
+    write.waitingBytes = 5000
+    expect(world.pool().withdraw(write)).toBe(true)
+    expect(world.pools.facts().pools[0]?.waits).toMatchObject({ held: 0, heldBytes: 0 })
+  })
+
   test('a standby cluster refuses writes at once', () => {
     const world = new World()
     world.pools.setTopology(noPrimary({ standbyCluster: true }))

@@ -95,7 +95,7 @@ test('max_db_connections closes the server idle longest of another user for one 
   await world.settle()
   expect(served(second)).toBe(1)
   expect(evicted?.state).toBe('closed')
-  expect(alice.facts().serversClosed).toEqual({ evicted: 1 })
+  expect(alice.fleet.closedByReason).toEqual({ evicted: 1 })
 })
 
 test('of the idle servers of several pools the one idle longest is closed', async () => {
@@ -109,6 +109,19 @@ test('of the idle servers of several pools the one idle longest is closed', asyn
   }
   crowd(world, world.pool('app', 'dave'), 1)
   expect(users.map((user) => world.pool('app', user).fleet.size)).toEqual([1, 0, 1])
+})
+
+test('a server that was idle so long that it needs a check can be closed for another too', async () => {
+  const world = new World({ ini: plainIni('max_db_connections = 1\nserver_check_delay = 2') })
+  const alice = world.pool('app', 'alice')
+  const first = crowd(world, alice, 1)
+  await world.settle()
+  giveBack(alice, first[0])
+  await world.pass(3000)
+  const second = crowd(world, world.pool('app', 'bob'), 1)
+  await world.settle()
+  expect(served(second)).toBe(1)
+  expect(alice.fleet.size).toBe(0)
 })
 
 test('max_user_connections closes idle servers of the same user only', async () => {

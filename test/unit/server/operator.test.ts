@@ -166,14 +166,18 @@ describe('RELOAD', () => {
 
   test('a removed database takes its servers and sessions with it', async () => {
     const world = new World({ ini: plainIni('default_pool_size = 1') })
+    const pool = world.pool()
     const worker = await working(world)
     const waiter = world.waiter()
-    world.pool().acquire(waiter)
+    pool.acquire(waiter)
     world.pools.setConfig(configFrom('[databases]\nother = host=db1\n'))
     await flush()
     expect(waiter.error?.code).toBe('database_removed')
     expect(worker.lost?.code).toBe('database_removed')
     expect(world.pools.facts().pools).toHaveLength(0)
+    const late = world.waiter()
+    pool.acquire(late)
+    expect(late.error?.code).toBe('database_removed')
   })
 })
 

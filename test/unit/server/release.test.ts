@@ -229,6 +229,19 @@ describe('time', () => {
     expect(pool.fleet.size).toBe(2)
   })
 
+  test('a pool that no server ever took is forgotten soon', async () => {
+    const world = new World({ ini: `[databases]\n* = host=db1\n` })
+    const refused = expect(world.pool('nowhere').welcome()).rejects.toMatchObject({
+      sqlstate: '3D000',
+    })
+    await world.open[0]?.fail(
+      new ProxyError('server_login_failed', { sqlstate: '3D000', reason: 'does not exist' }),
+    )
+    await refused
+    await world.pass(16_000)
+    expect(world.pools.facts().pools).toHaveLength(0)
+  })
+
   test('pools of `*` that nobody uses are forgotten, and come back when used', async () => {
     const world = new World({
       ini: `[databases]\n* = host=db1\n[pgbouncer]\nautodb_idle_timeout = 100\n`,
@@ -243,6 +256,18 @@ describe('time', () => {
     expect(world.pools.facts().pools).toHaveLength(1)
     expect(world.pool('some')).toBe(pool)
   })
+})
+
+test('server_fast_close ends outdated servers of idle sessions in session mode', async () => {
+  const { world, pool, waiter, server } = await held(
+    plainIni('pool_mode = session\nserver_fast_close = 1'),
+  )
+  world.pools.reconnect()
+  expect(server.state).toBe('active')
+  await world.pass(400)
+  expect(server.state).toBe('closed')
+  expect(waiter.lost?.code).toBe('database_changed')
+  expect(pool.fleet.size).toBe(0)
 })
 
 describe('discard', () => {
