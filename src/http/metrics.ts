@@ -15,6 +15,7 @@ import type { Snapshot } from '../admin/facts.ts'
 import { poolKey } from '../admin/facts.ts'
 import { databaseSums, lists, poolSums } from '../admin/views/pools.ts'
 import { DURATION_BOUNDS_S, type HistogramCounts } from '../base/histogram.ts'
+import { Certificates } from './certificates.ts'
 import { healthOf } from './health.ts'
 import { EXPORTER_METRICS } from './metrics/exporter.ts'
 import {
@@ -42,6 +43,7 @@ type AnyRegistry = Registry<PrometheusContentType | OpenMetricsContentType>
 export class Metrics {
   readonly #databases = new Admitted(DATABASES_MAX)
   readonly #pools = new Admitted(POOLS_MAX)
+  readonly #certificates = new Certificates()
 
   /** `accept` is the header of the request: OpenMetrics for those who ask for it. */
   async print(snapshot: Snapshot, accept: string): Promise<Printed> {
@@ -68,6 +70,7 @@ export class Metrics {
     return {
       snapshot,
       health: healthOf(snapshot),
+      certificates: this.#certificates.of(snapshot.config),
       pools: limitPools(pools, ({ database, user }) => kept.has(poolKey(database, user))),
       databases: limitDatabases(sums, databases),
       lists: new Map(lists(snapshot)),

@@ -68,6 +68,12 @@ const PROGRAM: readonly MetricRow[] = [
     'When the configuration in force was applied, in seconds since 1970.',
     ({ snapshot }) => single(snapshot.state.reloadedWallMs / 1000),
   ),
+  gauge(
+    'pgsteer_tls_certificate_not_after_timestamp_seconds',
+    'certificate',
+    'When a certificate of the configuration ends, in seconds since 1970.',
+    ({ certificates }) => certificates.map(({ key, notAfterS }) => [[key], notAfterS]),
+  ),
   counter(
     'pgsteer_process_cpu_seconds_total',
     'process mode',

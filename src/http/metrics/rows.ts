@@ -6,12 +6,14 @@ import type { Snapshot } from '../../admin/facts.ts'
 import type { DatabaseSums, PoolSums } from '../../admin/views/pools.ts'
 import type { HistogramCounts } from '../../base/histogram.ts'
 import type { DatabaseStats, RoleHistogram } from '../../client/facts.ts'
+import type { CertificateEnd } from '../certificates.ts'
 import type { Health } from '../health.ts'
 
 /** Read once per scrape, with the number of names bounded. */
 export interface Reading {
   readonly snapshot: Snapshot
   readonly health: Health
+  readonly certificates: readonly CertificateEnd[]
   readonly pools: readonly PoolSums[]
   readonly databases: readonly DatabaseSums[]
   /** The rows of SHOW LISTS. */

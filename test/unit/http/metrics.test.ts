@@ -1,4 +1,7 @@
-import { describe, expect, it } from 'vitest'
+import { mkdtempSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { afterAll, describe, expect, it } from 'vitest'
 import { emptyStats } from '../../../src/client/facts.ts'
 import {
   Admitted,
@@ -8,6 +11,7 @@ import {
   WORDS_MAX,
 } from '../../../src/http/metrics/limit.ts'
 import { METRICS, Metrics } from '../../../src/http/metrics.ts'
+import { Authority } from '../../support/certificates.ts'
 import { configFrom } from '../../support/config.ts'
 import { clientsFacts, poolFacts, snapshotOf, topology, workerFacts } from '../../support/facts.ts'
 
@@ -119,6 +123,31 @@ it('without [cluster] there are no metrics of a cluster, and nothing to alert on
   const { body } = await new Metrics().print(snapshotOf({ config }), '')
   expect(body).not.toMatch(/^pgsteer_cluster_/m)
   expect(await lines('pgsteer_writable', snapshotOf({ config }))).toEqual(['pgsteer_writable 1'])
+})
+
+describe('certificates', () => {
+  const directory = mkdtempSync(join(tmpdir(), 'pgsteer-metrics-'))
+  afterAll(() => rmSync(directory, { recursive: true }))
+
+  it('say when they end, those that cannot be read say nothing', async () => {
+    const { certFile } = new Authority(directory).issue({ commonName: 'pgsteer', days: 10 })
+    const { config } = snapshotOf()
+    const withFiles = (clientTlsCertFile: string, serverTlsCertFile: string) => ({
+      ...config,
+      pgbouncer: { ...config.pgbouncer, clientTlsCertFile, serverTlsCertFile },
+    })
+    const name = 'pgsteer_tls_certificate_not_after_timestamp_seconds'
+    const metrics = new Metrics()
+    const missing = join(directory, 'nothing.crt')
+    const snapshot = snapshotOf({ config: withFiles(certFile, missing) })
+    const [line, ...others] = await lines(name, snapshot, metrics)
+    expect(others).toEqual([])
+    expect(line).toContain('{certificate="client_tls_cert_file"} ')
+    const days = (Number(line?.split(' ')[1]) - Date.now() / 1000) / 86_400
+    expect(days).toBeGreaterThan(9)
+    expect(days).toBeLessThan(11)
+    expect(await lines(name, snapshotOf({ config: withFiles('', '') }), metrics)).toEqual([])
+  })
 })
 
 describe('histograms', () => {
