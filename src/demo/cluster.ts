@@ -6,15 +6,7 @@
 
 import { randomInt } from 'node:crypto'
 import { once } from 'node:events'
-import {
-  chmodSync,
-  chownSync,
-  mkdirSync,
-  mkdtempSync,
-  readdirSync,
-  rmSync,
-  writeFileSync,
-} from 'node:fs'
+import { chmodSync, chownSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { createServer, type Server } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -238,7 +230,7 @@ export class EmbeddedCluster {
       await client.end()
     }
     for (const folder of ['pg_wal/archive_status', 'pg_wal/summaries'])
-      if (!readdirSync(to.dataDir).includes(folder)) makeOwned(join(to.dataDir, folder), account)
+      makeOwned(join(to.dataDir, folder), account)
   }
 
   async #untilStreaming(members: readonly Member[]): Promise<void> {
