@@ -22,7 +22,27 @@ export interface Clock {
  * `process.hrtime` is CLOCK_MONOTONIC, one clock for all processes, as causal bounds need;
  * `performance.now` is the same clock counted from the start of this process, and cheaper to read.
  */
-const ORIGIN_MS = Number(process.hrtime.bigint()) / 1e6 - performance.now()
+/** More readings than this do not come closer together. */
+const READINGS = 100
+const ORIGIN_MS = originMs()
+
+/**
+ * Where `performance.now` began on the other clock. Milliseconds may pass between two readings, when
+ * they are the first or the machine is busy: of many, the pair that lies closest together counts.
+ */
+function originMs(): number {
+  let closestNs = Number.POSITIVE_INFINITY
+  let origin = 0
+  for (let reading = 0; reading < READINGS; reading += 1) {
+    const before = process.hrtime.bigint()
+    const sinceStartMs = performance.now()
+    const passedNs = Number(process.hrtime.bigint() - before)
+    if (passedNs >= closestNs) continue
+    closestNs = passedNs
+    origin = (Number(before) + passedNs / 2) / 1e6 - sinceStartMs
+  }
+  return origin
+}
 
 export const systemClock: Clock = {
   nowMs: () => ORIGIN_MS + performance.now(),

@@ -1,0 +1,23 @@
+import { spawnSync } from 'node:child_process'
+import { join } from 'node:path'
+import { expect, test } from 'vitest'
+import { systemClock } from '../../../src/base/clock.ts'
+
+const CLOCK = join(import.meta.dirname, '../../../src/base/clock.ts')
+
+test('every process reads the same clock, however slow its start was', () => {
+  const readings = Array.from({ length: 5 }, () => {
+    const before = systemClock.nowMs()
+    const script = `import(${JSON.stringify(CLOCK)}).then(({ systemClock }) => {
+      const hrtimeMs = Number(process.hrtime.bigint()) / 1e6
+      console.log(systemClock.nowMs(), hrtimeMs)
+    })`
+    const child = spawnSync(process.execPath, ['-e', script], { encoding: 'utf8' })
+    const [nowMs = 0, hrtimeMs = 0] = child.stdout.trim().split(' ').map(Number)
+    expect(nowMs).toBeGreaterThan(before)
+    expect(nowMs).toBeLessThan(systemClock.nowMs())
+    return Math.abs(nowMs - hrtimeMs)
+  })
+  // Two readings in a row may be far apart on a busy machine, but not each time.
+  expect(Math.min(...readings)).toBeLessThan(0.2)
+})
