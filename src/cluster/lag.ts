@@ -92,3 +92,24 @@ export class PrimaryRing {
     if (this.#entries.length > this.#entriesMax) this.#entries.shift()
   }
 }
+
+/** The sample in recovery that has most WAL on the newest timeline, and how far that goes. */
+export function mostAdvanced(samples: readonly Sample[]): { sample: Sample; lsn: bigint } | null {
+  let best: { sample: Sample; lsn: bigint } | null = null
+  for (const sample of samples) {
+    const lsn = positionOf(sample)
+    if (lsn === null) continue
+    const isAhead =
+      best === null ||
+      sample.timeline > best.sample.timeline ||
+      (sample.timeline === best.sample.timeline && lsn > best.lsn)
+    if (isAhead) best = { sample, lsn }
+  }
+  return best
+}
+
+/** The received position starts again with each start of the receiver, so the replayed one may be ahead. */
+function positionOf({ inRecovery, receiveLsn, replayLsn }: Sample): bigint | null {
+  if (!inRecovery || replayLsn === null) return null
+  return receiveLsn !== null && receiveLsn > replayLsn ? receiveLsn : replayLsn
+}

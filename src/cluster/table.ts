@@ -42,9 +42,9 @@ export class MemberTable {
     if (grew) this.#ring = new PrimaryRing(limits.replicaLagMsMax)
   }
 
-  /** A sample of the verified primary: the position that lag is measured against. */
-  learn(sample: Sample): void {
-    this.#ring.push(sample)
+  /** The position that lag is measured against, and the sample that shows it. */
+  learn(sample: Sample, lsn: bigint | null): void {
+    this.#ring.push({ ...sample, writeLsn: lsn })
   }
 
   clear(): void {

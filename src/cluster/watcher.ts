@@ -5,22 +5,21 @@
  * eligibility.ts.
  */
 import type { Clock, Timer } from '../base/clock.ts'
-import { unreachable } from '../base/invariant.ts'
 import type { Log } from '../base/log.ts'
 import type { ClusterConfig } from '../config/config.ts'
 import type { Address } from './address.ts'
 import type { DirectAccess, DirectTls } from './direct.ts'
 import type { LagLimits } from './eligibility.ts'
-import { EtcdSource } from './etcd.ts'
 import { type Evidence, isBlind, isRefuted } from './evidence.ts'
 import type { MemberFacts, WatcherFacts } from './facts.ts'
 import { advance, forget, missingOf, primaryOf, resumed, UNSEEN } from './failover.ts'
 import { isSuccessor } from './keys.ts'
-import { PatroniSource } from './patroni.ts'
+import { mostAdvanced } from './lag.ts'
 import type { ProbeFailure } from './probe.ts'
 import { Rest } from './rest.ts'
 import { type Entry, Roster } from './roster.ts'
 import type { ClusterView, Source, SourceEvents } from './source.ts'
+import { newSource, sourceKey } from './sources.ts'
 import { StaticSource } from './static.ts'
 import { type MemberAddress, MemberTable } from './table.ts'
 import type { Topology } from './topology.ts'
@@ -56,6 +55,8 @@ const STALE_PROBES = 3
 const WITNESS_MS = 5000
 const WITNESS_DEADLINE_MS = 1000
 const TICK_MS = 100
+/** By then every member that answers has answered. */
+const STARTING_MS = 3000
 /** A successor of a control process finds the same primary in this time, or says that it does not. */
 const TAKEOVER_MS = 3000
 
@@ -75,6 +76,7 @@ export class Watcher {
   #leaseExpiresMs: number | null = null
   #leaderSinceMs = 0
   #machine = UNSEEN
+  readonly #startedMs: number
   #stateSinceMs: number
   #holdSinceMs: number | null
   #isBusy = false
@@ -90,6 +92,7 @@ export class Watcher {
     this.#log = deps.log
     this.#cluster = deps.cluster
     const now = deps.clock.nowMs()
+    this.#startedMs = now
     this.#stateSinceMs = now
     this.#holdSinceMs = now
     const access = probeAccess(deps.cluster, deps.probeTls)
@@ -301,11 +304,22 @@ export class Watcher {
     this.#publish(evidence, isNews)
   }
 
-  /** Lag is measured against the verified primary, and against nobody else's positions. */
+  /**
+   * Lag is measured against the verified primary. Where none was ever seen (a standby cluster, or a
+   * start in the middle of an outage) the member that received most stands in for it, once all of
+   * them have had the time to answer.
+   */
   #learn(): void {
     const primary = primaryOf(this.#machine)
     const sample = this.#roster.entry(primary?.name ?? '')?.testimony.sample ?? null
-    if (sample !== null && sample.timeline === primary?.timeline) this.#table.learn(sample)
+    if (sample !== null && sample.timeline === primary?.timeline)
+      return this.#table.learn(sample, sample.writeLsn)
+    const isStarting = this.#clock.nowMs() - this.#startedMs < STARTING_MS
+    if (this.#machine.beliefs.verified !== null || isStarting) return
+    const ahead = mostAdvanced(
+      this.#roster.entries().flatMap((entry) => entry.testimony.sample ?? []),
+    )
+    if (ahead !== null) this.#table.learn(ahead.sample, ahead.lsn)
   }
 
   #count(
@@ -342,10 +356,14 @@ export class Watcher {
     const isAlone = this.#machine.state === 'failstatic' || this.#machine.state === 'unlocked'
     let periodMs = probeIntervalMs
     if (isAlone) periodMs = Math.min(periodMs, ALONE_MS)
-    if (!isNamed) periodMs = Math.min(periodMs, searchMs)
+    const isSearching = !isNamed && this.#machine.state !== 'standby'
+    if (isSearching) periodMs = Math.min(periodMs, searchMs)
     if (this.#isBusy) periodMs = Math.min(periodMs, probeBusyIntervalMs)
-    this.#roster.setPace(periodMs, isNamed ? probeIntervalMs : Math.min(probeIntervalMs, searchMs))
-    this.#source.setBusy(!isNamed)
+    this.#roster.setPace(
+      periodMs,
+      isSearching ? Math.min(probeIntervalMs, searchMs) : probeIntervalMs,
+    )
+    this.#source.setBusy(isSearching)
   }
 
   #takeOver(previous: Topology): void {
@@ -417,23 +435,6 @@ function isReplica(entry: Entry): boolean {
   return entry.testimony.sample?.inRecovery === true
 }
 
-function newSource(
-  cluster: ClusterConfig,
-  events: SourceEvents,
-  tools: { clock: Clock; log: Log },
-): Source {
-  switch (cluster.source) {
-    case 'etcd':
-      return new EtcdSource(cluster, events, tools)
-    case 'patroni':
-      return new PatroniSource(cluster, events, tools)
-    case 'static':
-      return new StaticSource(cluster.hosts, cluster.ttlMs, events)
-    default:
-      return unreachable(cluster.source)
-  }
-}
-
 /** How the control plane connects to members: probes and the function catalogue alike. */
 export function probeAccess(
   cluster: ClusterConfig,
@@ -446,11 +447,4 @@ export function probeAccess(
     timeoutMs: cluster.probeTimeoutMs,
     tls: { ...files, mode: cluster.probeTlsSslmode },
   }
-}
-
-/** Two configurations with the same key have the same source. */
-function sourceKey(cluster: ClusterConfig): string {
-  const { source, scope, group, namespace, etcdHosts, patroniUrls, hosts } = cluster
-  const secrets = [cluster.etcdUser, cluster.etcdPassword, cluster.etcdTlsCaFile]
-  return JSON.stringify([source, scope, group, namespace, etcdHosts, patroniUrls, hosts, secrets])
 }

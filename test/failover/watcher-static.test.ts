@@ -50,6 +50,13 @@ describe('promotion by hand', () => {
 
     await cluster.kill(old.name)
     await recorder.until('no primary', ({ primary }) => primary === null, 1000)
+    const newcomer = await record(cluster)
+    await newcomer.until(
+      'replicas that serve reads without any primary',
+      ({ members }) => members.filter((member) => member.eligible).length === 2,
+    )
+    expect(newcomer.topology.primary).toBeNull()
+
     const chosen = await cluster.promoteMostAdvanced()
     const after = await recorder.until('the new one', ({ primary }) => primary === nameOf(chosen))
     expect(after.topology.timeline).toBe(2)
@@ -61,9 +68,9 @@ describe('promotion by hand', () => {
     )
     expect(zombie.topology.primary).toBe(nameOf(chosen))
 
-    const newcomer = await record(cluster)
+    const another = await record(cluster)
     await waitFor('both names', () => {
-      const { missing, primary } = newcomer.topology
+      const { missing, primary } = another.topology
       return primary === null && missing.includes(nameOf(old)) && missing.includes(nameOf(chosen))
     })
   })

@@ -6,7 +6,7 @@ import {
   ineligibleReason,
   LAG_RETURN_FACTOR,
 } from '../../../src/cluster/eligibility.ts'
-import { PrimaryRing } from '../../../src/cluster/lag.ts'
+import { mostAdvanced, PrimaryRing } from '../../../src/cluster/lag.ts'
 import type { Sample } from '../../../src/cluster/topology.ts'
 
 function primarySample(sentMs: number, lsn: number, timeline = 1): Sample {
@@ -79,6 +79,8 @@ describe('lag', () => {
     ring.push(primarySample(500, 900, 2))
     expect(ring.lagOf(replicaSample(500, 1000))).toEqual({ lagBytes: null, lagMs: null })
     expect(ring.lagOf(replicaSample(500, 900, 2))).toEqual({ lagBytes: 0, lagMs: 0 })
+    ring.push(primarySample(1000, 2000, 3))
+    expect(ring.lagOf(replicaSample(1000, 950, 3))).toEqual({ lagBytes: 1050, lagMs: null })
   })
 
   test('the ring covers its span at any rate of samples', () => {
@@ -107,6 +109,17 @@ describe('lag', () => {
         },
       ),
     )
+  })
+})
+
+describe('the most advanced replica', () => {
+  test('is the one with most WAL on the newest timeline, received or replayed', () => {
+    const received = { ...replicaSample(0, 50, 2), receiveLsn: 70n }
+    const restarted = { ...replicaSample(0, 60, 2), receiveLsn: 0n }
+    const samples = [replicaSample(0, 900), primarySample(0, 999, 3), restarted, received]
+    expect(mostAdvanced(samples)).toEqual({ sample: received, lsn: 70n })
+    expect(mostAdvanced([restarted])?.lsn).toBe(60n)
+    expect(mostAdvanced([primarySample(0, 1), replicaSample(0, null)])).toBeNull()
   })
 })
 

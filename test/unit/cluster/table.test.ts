@@ -52,7 +52,7 @@ function context(nowMs: number, primary: string | null = 'a'): TableContext {
 
 function rows(entries: Entry[], address: MemberAddress = 'conn_url'): readonly Member[] {
   const table = new MemberTable(LIMITS, address)
-  table.learn(sample(0, 100, false))
+  table.learn(sample(0, 0, false), 100n)
   return table.members(entries, context(0))
 }
 
@@ -83,7 +83,7 @@ describe('the rows of a Topology', () => {
 
   test('the hysteresis remembers from row to row', () => {
     const table = new MemberTable(LIMITS, 'conn_url')
-    table.learn(sample(0, 10_000, false))
+    table.learn(sample(0, 0, false), 10_000n)
     const at = (lsn: number): string | null | undefined =>
       table.members([entry('b', sample(0, lsn, true))], context(0))[0]?.ineligibleReason
     expect(at(8000)).toBe('lag_bytes')
