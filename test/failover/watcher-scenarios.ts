@@ -47,29 +47,41 @@ export function watcherScenarios(installation: () => Installation): void {
       },
     )
 
-    test('a switchover fences the old primary, then names the new one as soon as it writes', async () => {
-      const recorder = await record(cluster)
-      const before = await recorder.settled(2)
-      const candidate = cluster.members.find((member) => member.name !== before.primary)
-      const from = recorder.seen.length
-      const switched = cluster.switchover(candidate?.name)
-      const writable = waitFor(
-        'the candidate to be writable',
-        async () => {
-          const sql = 'select pg_is_in_recovery() as r'
-          const [row] = await cluster.query(candidate?.name ?? '', sql)
-          return row?.['r'] === false ? performance.now() : undefined
-        },
-        { withinMs: 60_000, everyMs: 5 },
-      )
-      const named = recorder.until('the candidate', ({ primary }) => primary === candidate?.name)
-      const [after, writableMs] = await Promise.all([named, writable, switched])
-      expect(after.atMs - writableMs).toBeLessThan(500)
-      expect(recorder.namedSince(from - 1)).toEqual([before.primary, null, candidate?.name])
-      expect(after.topology.term).toBeGreaterThan(before.term)
-      expect(after.topology.timeline).toBe((before.timeline ?? 0) + 1)
-      await recorder.settled(2)
-    })
+    // A poll sees the leader a moment later than a watch.
+    test.for([
+      ['etcd', 500],
+      ['static', 500],
+      ['patroni', 1500],
+    ] as const)(
+      'source = %s: a switchover ends in the new primary as soon as it writes',
+      async ([source, withinMs]) => {
+        const recorder = await record(cluster, { source })
+        const before = await recorder.settled(2)
+        const old = await cluster.leader()
+        const candidate = cluster.members.find((member) => member.name !== old)
+        const target = before.members.find((member) => member.port === candidate?.port)?.name
+        const from = recorder.seen.length
+        const writable = waitFor(
+          'the candidate to be writable',
+          async () => {
+            const sql = 'select pg_is_in_recovery() as r'
+            const [row] = await cluster.query(candidate?.name ?? '', sql)
+            return row?.['r'] === false ? performance.now() : undefined
+          },
+          { withinMs: 60_000, everyMs: 5 },
+        )
+        const [after, writableMs] = await Promise.all([
+          recorder.until('the candidate', ({ primary }) => primary === target),
+          writable,
+          cluster.switchover(candidate?.name),
+        ])
+        expect(after.atMs - writableMs).toBeLessThan(withinMs)
+        expect(recorder.namedSince(from - 1)).toEqual([before.primary, null, target])
+        expect(after.topology.term).toBeGreaterThan(before.term)
+        expect(after.topology.timeline).toBe((before.timeline ?? 0) + 1)
+        await recorder.settled(2)
+      },
+    )
 
     test("kill -9 of the primary's node is seen at once, its successor when it writes", async () => {
       const recorder = await record(cluster)
@@ -209,6 +221,21 @@ export function watcherScenarios(installation: () => Installation): void {
       await recorder.until('the end of the pause', ({ paused }) => !paused)
       expect(recorder.namedSince(from - 1)).toEqual(['pg1'])
       expect(recorder.topology.term).toBe(before.term)
+    })
+
+    test('a cluster made a standby takes no writes and says so, until it is promoted again', async () => {
+      const recorder = await record(cluster)
+      const before = await recorder.settled(0)
+      await cluster.configure({ standby_cluster: { host: '127.0.0.1', port: 1 } })
+      const standby = await recorder.until('the standby', ({ standbyCluster }) => standbyCluster)
+      expect(standby.topology.primary).toBeNull()
+      expect(standby.topology.missing).toBe('this is a standby cluster, nothing in it takes writes')
+      await recorder.until('a leader in recovery', ({ members }) =>
+        members.some((member) => member.name === 'pg1' && member.role === 'replica'),
+      )
+      await cluster.configure({ standby_cluster: null })
+      const after = await recorder.until('pg1 again', ({ primary }) => primary === 'pg1')
+      expect(after.topology.timeline).toBeGreaterThan(before.timeline ?? 0)
     })
   })
 }
