@@ -2,11 +2,12 @@
  * The control process: learns who is primary and who lags, reads the functions of each database,
  * serves HTTP, and runs what the console asks for over all workers. Workers go on without it.
  */
-import { StatsWindow } from './admin/averages.ts'
+import { averageOfAll, StatsWindow, statsLine } from './admin/averages.ts'
 import { type Actions, runCommand } from './admin/commands.ts'
 import {
   type AdminState,
   type ClusterFacts,
+  type Facts,
   type FactsDetail,
   processFacts,
   type ShutdownMode,
@@ -235,17 +236,26 @@ class Control implements Actions {
     return (await Promise.all(asked)).filter((facts) => facts !== null)
   }
 
+  /** Workers that did not answer count with what they said last: totals never go back. */
+  #merge(answered: readonly WorkerFacts[]): Facts {
+    const present = new Set(answered.map(({ worker }) => worker))
+    const absent = [...this.#lastFacts.values()].filter(({ worker }) => !present.has(worker))
+    return mergeFacts(answered, this.#config.pgsteer.workers, this.#retired.with(absent))
+  }
+
   async #turnStats(): Promise<void> {
     const facts = await this.#askFacts('counts')
-    const merged = mergeFacts(facts, this.#config.pgsteer.workers, this.#retired.clients)
+    const merged = this.#merge(facts)
     this.#window.turn(merged.clients.stats)
+    if (!this.#config.pgbouncer.logStats) return
+    this.#log.info(statsLine(averageOfAll(this.#window.averages(merged.clients.stats))))
   }
 
   // What the console and HTTP do.
 
   async snapshot(detail: FactsDetail): Promise<Snapshot> {
     const workers = await this.#askFacts(detail)
-    const facts = mergeFacts(workers, this.#config.pgsteer.workers, this.#retired.clients)
+    const facts = this.#merge(workers)
     return {
       version: VERSION,
       wallMs: clock.wallMs(),

@@ -16,7 +16,7 @@ import type { LoginContext, SessionArrival } from './client/login.ts'
 import { type Config } from './config/config.ts'
 import { childLink, type Link, type WorkerAct } from './link.ts'
 import { type Listener, listen } from './net/listener.ts'
-import { ClientTls, clientTlsSettings, ServerTls, serverTlsSettings } from './net/tls.ts'
+import { ClientTls, clientTlsSettings, ServerTls, serverTlsSettings, tlsText } from './net/tls.ts'
 import { FATAL_EXIT, processLog } from './program.ts'
 import { catalogueOf, EMPTY_CATALOGUE } from './routing/catalogue.ts'
 import { Statements } from './routing/statements.ts'
@@ -26,7 +26,7 @@ import { logIn, sendCancel } from './server/login.ts'
 import { Pools, type ShutdownMode } from './server/pools.ts'
 import type { OpenedServer, ServerTarget } from './server/target.ts'
 import { VERSION } from './version.ts'
-import { authenticationOk, parameterStatus, READY_IDLE } from './wire/messages.ts'
+import { authenticationOk, backendKeyData, parameterStatus, READY_IDLE } from './wire/messages.ts'
 
 const clock = systemClock
 const number = Number(process.argv[2])
@@ -45,7 +45,6 @@ class Worker {
   readonly #pools: Pools
   readonly #clients: Clients
   readonly #statements = new Map<string, Statements>()
-  readonly #consoles = new Set<ConsoleSession>()
   readonly #startedWallMs = clock.wallMs()
   #listener: Listener | null = null
   #stopping: ShutdownMode | null = null
@@ -197,20 +196,41 @@ class Worker {
   }
 
   #onConsole(arrival: SessionArrival): void {
-    const { channel, consoleRole } = arrival
-    const session = new ConsoleSession({
+    const { channel } = arrival
+    const { session, key } = this.#clients.addConsole(
+      (id) => this.#consoleSession(arrival, id),
+      arrival.protocolMinor,
+    )
+    const frames = [authenticationOk()]
+    for (const [name, value] of CONSOLE_PARAMETERS) frames.push(parameterStatus(name, value))
+    frames.push(backendKeyData(key.processId, key.secret), READY_IDLE)
+    channel.write(Buffer.concat(frames))
+    channel.attach(session)
+  }
+
+  #consoleSession(
+    { channel, consoleRole, startup, user }: SessionArrival,
+    id: number,
+  ): ConsoleSession {
+    return new ConsoleSession({
       channel,
       role: consoleRole ?? 'stats',
       codes: this.#config.pgsteer.errorCodes,
       clock,
       execute: (sql, role) => this.#link.ask('control', 'execute', { sql, role }, 0),
-      onClosed: () => this.#consoles.delete(session),
+      onClosed: () => this.#clients.removeConsole(id),
+      identity: {
+        id,
+        user,
+        address: channel.remoteAddress,
+        port: channel.remotePort,
+        localAddress: channel.localAddress,
+        localPort: channel.localPort,
+        connectedWallMs: clock.wallMs(),
+        tls: tlsText(channel.tls),
+        applicationName: startup.get('application_name') ?? '',
+      },
     })
-    this.#consoles.add(session)
-    const frames = [authenticationOk()]
-    for (const [name, value] of CONSOLE_PARAMETERS) frames.push(parameterStatus(name, value))
-    channel.write(Buffer.concat([...frames, READY_IDLE]))
-    channel.attach(session)
   }
 
   async #act(act: WorkerAct): Promise<boolean> {

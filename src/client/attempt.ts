@@ -2,6 +2,7 @@
  * The batch that was routed last: what has to be remembered of it while a server works on it, and
  * its bytes as long as it may have to be sent once more.
  */
+import type { Classified, Statement } from '../routing/classify.ts'
 import type { BatchReader } from './batch.ts'
 import { isHealable, type Refusal } from './healing.ts'
 
@@ -47,6 +48,13 @@ export class Attempt {
     if (this.#retained === null || !isHealable(refusal)) return false
     this.isHealing = true
     return true
+  }
+
+  /** It runs something, and every statement of it is of this kind. */
+  isOnly(kind: (statement: Statement) => boolean, classify: (text: string) => Classified): boolean {
+    return (
+      this.texts.length > 0 && this.texts.every((text) => classify(text).statements.every(kind))
+    )
   }
 
   /** Its bytes, to be sent once more; it is not kept any longer. */

@@ -46,6 +46,13 @@ export interface ClientsDeps {
   onDatabaseUsed(serverDatabase: string): void
 }
 
+/** A client of the console, as far as the list of clients goes. */
+export interface ConsoleClient {
+  cancel(): void
+  end(error: ProxyError): void
+  facts(): ClientFacts | null
+}
+
 interface Replica {
   readonly id: number
   readonly arrival: SessionArrival
@@ -63,7 +70,8 @@ export class Clients {
   readonly #deps: ClientsDeps
   readonly #sessions = new Map<number, Session>()
   readonly #replicas = new Map<number, Replica>()
-  readonly #keys: CancelKeys<Session>
+  readonly #consoles = new Map<number, ConsoleClient>()
+  readonly #keys: CancelKeys<{ cancel(): void }>
   readonly #cancelKeys = new Map<number, CancelKey>()
   readonly #byDatabase = new Map<string, number>()
   readonly #byUser = new Map<string, number>()
@@ -119,8 +127,29 @@ export class Clients {
 
   kill(clientId: number): boolean {
     const session = this.#sessions.get(clientId)
+    const console = this.#consoles.get(clientId)
     session?.close(new ProxyError('admin_disconnect'))
-    return session !== undefined
+    console?.end(new ProxyError('admin_disconnect'))
+    return session !== undefined || console !== undefined
+  }
+
+  /** A client of the console gets an id and a cancel key like any other. */
+  addConsole<T extends ConsoleClient>(
+    open: (id: number) => T,
+    protocolMinor: number,
+  ): { readonly session: T; readonly key: CancelKey } {
+    this.#serial += 1
+    const id = this.#serial
+    const session = open(id)
+    const key = this.#keys.give(session, protocolMinor)
+    this.#consoles.set(id, session)
+    this.#cancelKeys.set(id, key)
+    return { session, key }
+  }
+
+  removeConsole(id: number): void {
+    this.#consoles.delete(id)
+    this.#dropKey(id)
   }
 
   /** Closes the clients of one database, or all of them. */
@@ -154,6 +183,7 @@ export class Clients {
       clients: [
         ...[...this.#sessions.values()].map((session) => this.#sessionFacts(session)),
         ...[...this.#replicas.values()].map(replicaFacts),
+        ...[...this.#consoles.values()].flatMap((client) => client.facts() ?? []),
       ],
       loginClients: this.#loggingIn,
       stats: counters.statsFacts(),
@@ -302,7 +332,7 @@ export class Clients {
   #refuse(channel: Channel, error: unknown): void {
     const told =
       error instanceof ProxyError ? error : new ProxyError('internal', { reason: reasonOf(error) })
-    this.counters.errors.add(told.wireSqlstate(this.#deps.config().pgsteer.errorCodes))
+    this.counters.errors.add(told.sqlstate)
     channel.write(errorResponse(told, this.#deps.config().pgsteer.errorCodes))
     channel.close()
   }
@@ -310,9 +340,7 @@ export class Clients {
   #onSessionClosed(session: Session, reason: string): void {
     this.#sessions.delete(session.clientId)
     session.pool.leave()
-    const key = this.#cancelKeys.get(session.clientId)
-    if (key !== undefined) this.#keys.take(key)
-    this.#cancelKeys.delete(session.clientId)
+    this.#dropKey(session.clientId)
     count(this.#byDatabase, session.database, -1)
     count(this.#byUser, session.user, -1)
     this.counters.disconnects.add(reason)
@@ -321,6 +349,12 @@ export class Clients {
       this.#deps.log.info({ client, database, user, reason }, 'client gone')
     }
     this.#checkEmpty()
+  }
+
+  #dropKey(id: number): void {
+    const key = this.#cancelKeys.get(id)
+    if (key !== undefined) this.#keys.take(key)
+    this.#cancelKeys.delete(id)
   }
 
   #checkEmpty(): void {
@@ -367,13 +401,13 @@ export class Clients {
       serverId: server?.id ?? null,
       serverMember: server?.identity.member ?? null,
       tls: tlsText(channel.tls),
-      applicationName: session.applicationName,
+      applicationName: session.welcome('application_name'),
       preparedStatements: session.prepared.size,
       replication: 'none',
       routeReason: session.routeReason,
       pinReasons: session.pins.reasons,
       waitReason: session.waitReason,
-      cancels: session.cancels,
+      cancels: server?.cancelsUnderWay ?? 0,
     }
   }
 }

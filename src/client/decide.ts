@@ -20,6 +20,8 @@ export type Decision =
     }
 
 export function decide(session: Session, batch: BatchReader): Decision {
+  if (batch.kind === 'simple' && session.services.config().pgbouncer.disablePqexec)
+    return { kind: 'refuse', error: new ProxyError('pqexec_disallowed') }
   const lone = loneStatement(batch)
   const local = answerHere(session, batch, lone)
   if (local !== null) return local

@@ -38,6 +38,8 @@ export interface ForwardContext {
   readonly stats: DatabaseStats
   readonly preparedMax: number
   readonly frameBytesMax: number
+  /** `disable_pqexec`. */
+  readonly isQueryAllowed: boolean
   classify(text: string): Classified
   /** A statement is being sent. */
   onStatement(classified: Classified): void
@@ -209,6 +211,7 @@ export class Forwarder {
   }
 
   #query(bytes: number, isWhole: boolean, server: ServerConnection): boolean {
+    if (!this.#context.isQueryAllowed) throw new ProxyError('pqexec_disallowed')
     const text = isWhole ? this.#reader.cstring() : ''
     if (isWhole && this.#reader.isBroken)
       throw new ProxyError('broken_message', { message: 'Query' })

@@ -18,6 +18,12 @@ import { SWALLOW } from './work.ts'
 
 const COMMIT_FRAME = fixed(frame.QUERY, Buffer.from('COMMIT\0'))
 
+export interface LeaseEnds {
+  readonly pool: Pool
+  readonly holder: Waiter
+  readonly replies: RelayOwner
+}
+
 export class Lease {
   readonly forwarder: Forwarder
   readonly relay: Relay
@@ -26,11 +32,13 @@ export class Lease {
   readonly #parking = new Parking()
   #server: ServerConnection | null = null
 
-  constructor(pool: Pool, holder: Waiter & RelayOwner, context: ForwardContext) {
-    this.#pool = pool
-    this.#holder = holder
-    this.relay = new Relay(holder)
+  constructor(ends: LeaseEnds, context: ForwardContext) {
+    this.#pool = ends.pool
+    this.#holder = ends.holder
     this.forwarder = new Forwarder(context)
+    this.relay = new Relay(ends.replies, () => {
+      this.forwarder.isCopyIn = true
+    })
   }
 
   get server(): ServerConnection | null {

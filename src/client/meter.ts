@@ -3,7 +3,6 @@
  */
 import type { Clock } from '../base/clock.ts'
 import type { ProxyError } from '../base/errors.ts'
-import type { ErrorCodes } from '../wire/messages.ts'
 import type { ClientCounters } from './counters.ts'
 import type { DatabaseStats } from './facts.ts'
 
@@ -68,8 +67,8 @@ export class Meter {
     this.#counters.errors.add(sqlstate)
   }
 
-  refused(error: ProxyError, codes: ErrorCodes): void {
-    this.#counters.errors.add(error.wireSqlstate(codes))
+  refused(error: ProxyError): void {
+    this.#counters.errors.add(error.sqlstate)
     if (error.code === 'no_primary') this.#counters.holdsExpired += 1
   }
 

@@ -14,14 +14,17 @@ import { reportFields } from '../wire/messages.ts'
 
 export interface RelayOwner {
   /** A statement of `entry` completed; `tag` is its command tag. */
-  onComplete(entry: Entry, tag: string): void
+  onComplete(entry: Entry, tag: string, server: ServerConnection): void
   /** An error of the client's own statement. Returns true to keep it from the client (healing). */
-  onError(fields: Readonly<Record<string, string>>, isUnanswered: boolean): boolean
+  onError(
+    fields: Readonly<Record<string, string>>,
+    isUnanswered: boolean,
+    server: ServerConnection,
+  ): boolean
   /** A ReadyForQuery; `forward` is false for one that answers something of ours. */
-  onReady(status: number, forward: boolean): void
-  onCopyIn(): void
+  onReady(status: number, forward: boolean, server: ServerConnection): void
   /** Returns whether the client is to be told. */
-  onReport(name: string, value: string): boolean
+  onReport(name: string, value: string, server: ServerConnection): boolean
   /** Bytes for the client. */
   send(bytes: Buffer): void
 }
@@ -32,6 +35,7 @@ const EMPTY = Buffer.alloc(0)
 
 export class Relay {
   readonly #owner: RelayOwner
+  readonly #onCopyIn: () => void
   /** The front of a frame that has to be read and is not whole. */
   #held: Buffer = EMPTY
   /** Bytes of a frame whose front went its way already. */
@@ -46,8 +50,10 @@ export class Relay {
   /** A byte of the answer to the batch in progress went out. */
   hasAnswered = false
 
-  constructor(owner: RelayOwner) {
+  /** `onCopyIn`: the server waits for copy messages. */
+  constructor(owner: RelayOwner, onCopyIn: () => void) {
     this.#owner = owner
+    this.#onCopyIn = onCopyIn
   }
 
   get isMidMessage(): boolean {
@@ -153,10 +159,10 @@ export class Relay {
     if (head === undefined) throw breach('an answer that nobody asked for')
     if (type === frame.COPY_IN) {
       dropIgnoredSyncs(server)
-      this.#owner.onCopyIn()
+      this.#onCopyIn()
     }
     if (type === frame.COMMAND_COMPLETE && head.subject !== null)
-      this.#owner.onComplete(head, body.toString('latin1', 0, Math.max(body.length - 1, 0)))
+      this.#owner.onComplete(head, body.toString('latin1', 0, Math.max(body.length - 1, 0)), server)
     this.#move(bytes, head.forward)
     if (!completes(head.kind, type)) return
     server.ledger.take().subject?.settle(true)
@@ -172,7 +178,7 @@ export class Relay {
     this.#move(bytes, head.forward)
     this.isSwallowing = false
     server.ledger.take().subject?.settle(true)
-    this.#owner.onReady(server.status, forward)
+    this.#owner.onReady(server.status, forward, server)
     this.#locals(server)
   }
 
@@ -182,7 +188,7 @@ export class Relay {
     const isOwn = head === undefined || head.forward || head.kind !== 'query'
     const isUnanswered = !this.hasAnswered
     if (server.ledger.length > 0) server.ledger.fail()
-    if (isOwn && this.#owner.onError(reportFields(body), isUnanswered)) {
+    if (isOwn && this.#owner.onError(reportFields(body), isUnanswered, server)) {
       this.#pieces.length = 0
       this.#runStart = this.#offset
       this.isSwallowing = true
@@ -194,7 +200,7 @@ export class Relay {
   #report(bytes: number, body: Buffer, server: ServerConnection): void {
     const report = server.report(body)
     if (report === null) throw breach('broken ParameterStatus')
-    const tells = this.#owner.onReport(report.name, report.value)
+    const tells = this.#owner.onReport(report.name, report.value, server)
     this.#move(bytes, tells && (server.ledger.head?.forward ?? true))
   }
 

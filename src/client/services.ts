@@ -4,9 +4,12 @@
 import type { Clock } from '../base/clock.ts'
 import type { Log } from '../base/log.ts'
 import type { Config } from '../config/config.ts'
+import type { Channel } from '../net/channel.ts'
 import type { Statements } from '../routing/statements.ts'
+import type { Pool } from '../server/pool.ts'
 import type { Pools } from '../server/pools.ts'
 import type { PreparedRegistry } from '../server/prepared.ts'
+import type { Settings } from '../server/settings.ts'
 import type { ClientCounters } from './counters.ts'
 import type { Session } from './session.ts'
 
@@ -21,4 +24,18 @@ export interface SessionServices {
   /** The classifications of one server database. */
   statements(database: string): Statements
   onSessionClosed(session: Session, reason: string): void
+}
+
+/** What a log-in gives to its session. */
+export interface SessionSeed {
+  readonly id: number
+  readonly channel: Channel
+  readonly user: string
+  readonly database: string
+  readonly pool: Pool
+  /** What the startup packet asked for. */
+  readonly baseline: Settings
+  /** The parameters that the client was told at its log-in. */
+  readonly welcome: ReadonlyMap<string, string>
+  readonly services: SessionServices
 }

@@ -20,47 +20,31 @@ import type { Pool } from '../server/pool.ts'
 import type { Settings } from '../server/settings.ts'
 import type { Bound, Waiter } from '../server/waiter.ts'
 import * as frame from '../wire/frame.ts'
-import type { Entry } from '../wire/ledger.ts'
 import { errorResponse, noticeResponse, readyForQuery } from '../wire/messages.ts'
 import { Attempt } from './attempt.ts'
 import { BatchReader, strayCopyBytes } from './batch.ts'
 import { CausalPosition } from './causal.ts'
 import { type Decision, decide } from './decide.ts'
-import { applyEffect } from './effects.ts'
 import type { ClientState } from './facts.ts'
-import { isRemembered, isStalePlan } from './healing.ts'
 import { Input } from './input.ts'
 import { Lease } from './lease.ts'
 import { completeBatch, refuseBatch } from './local.ts'
 import { Meter } from './meter.ts'
 import { NO_ADVISORY_LOCKS, Pins } from './pin.ts'
 import { SessionPrepared } from './prepared.ts'
-import type { RelayOwner } from './relay.ts'
+import { Replies } from './replies.ts'
 import { Reported } from './reported.ts'
-import type { SessionServices } from './services.ts'
+import type { SessionSeed, SessionServices } from './services.ts'
 import { SessionSettings } from './settings.ts'
 import { NEXT_SESSION_STATES, type SessionState } from './states.ts'
 import { timeoutOf } from './timeouts.ts'
 import { Transaction } from './transaction.ts'
-import { isTakingBack, isUnclean, staysOnReplica, Work } from './work.ts'
-
-export interface SessionSeed {
-  readonly id: number
-  readonly channel: Channel
-  readonly user: string
-  readonly database: string
-  readonly pool: Pool
-  /** What the startup packet asked for. */
-  readonly baseline: Settings
-  /** The parameters that the client was told at its log-in. */
-  readonly welcome: ReadonlyMap<string, string>
-  readonly services: SessionServices
-}
+import { isTakingBack, isUnclean, staysOnReplica } from './work.ts'
 
 /** Read synchronously by one session at a time. */
 const reader = new BatchReader()
 
-export class Session implements Receiver, Waiter, RelayOwner {
+export class Session implements Receiver, Waiter {
   readonly clientId: number
   readonly channel: Channel
   readonly user: string
@@ -82,7 +66,6 @@ export class Session implements Receiver, Waiter, RelayOwner {
   waitingSinceMs = 0
   waitReason: Waiter['waitReason'] = null
   routeReason: string | null = null
-  cancels = 0
   readonly #lease: Lease
   #state: SessionState = 'idle'
   readonly #reported: Reported
@@ -109,18 +92,23 @@ export class Session implements Receiver, Waiter, RelayOwner {
     this.connectedWallMs = seed.services.clock.wallMs()
     this.requestWallMs = this.connectedWallMs
     this.activeMs = seed.services.clock.nowMs()
-    this.#lease = new Lease(seed.pool, this, {
-      prepared: this.prepared,
-      settings: this.carried,
-      transaction: this.transaction,
-      pins: this.pins,
-      registry: seed.services.registry,
-      stats: this.meter.stats,
-      preparedMax: seed.services.config().pgbouncer.maxPreparedStatements,
-      frameBytesMax: seed.services.config().pgbouncer.maxPacketSize,
-      classify: (text) => this.classify(text),
-      onStatement: (classified) => this.#onStatement(classified),
-    })
+    const replies = new Replies(this, this.#attempt, this.#reported)
+    this.#lease = new Lease(
+      { pool: seed.pool, holder: this, replies },
+      {
+        prepared: this.prepared,
+        settings: this.carried,
+        transaction: this.transaction,
+        pins: this.pins,
+        registry: seed.services.registry,
+        stats: this.meter.stats,
+        preparedMax: seed.services.config().pgbouncer.maxPreparedStatements,
+        frameBytesMax: seed.services.config().pgbouncer.maxPacketSize,
+        isQueryAllowed: !seed.services.config().pgbouncer.disablePqexec,
+        classify: (text) => this.classify(text),
+        onStatement: (classified) => this.#onStatement(classified),
+      },
+    )
   }
 
   // What the pools ask of a waiter.
@@ -164,9 +152,6 @@ export class Session implements Receiver, Waiter, RelayOwner {
 
   get isBetweenTransactions(): boolean {
     return this.transaction.state === 'idle' && !this.isOwed && this.#state !== 'waiting'
-  }
-  get applicationName(): string {
-    return this.welcome('application_name')
   }
 
   /** What the client was told last of a reported parameter. */
@@ -225,9 +210,7 @@ export class Session implements Receiver, Waiter, RelayOwner {
   }
 
   refused(error: ProxyError): void {
-    invariant(this.#state === 'waiting' || this.#state === 'idle', 'a wait is refused to who waits')
     this.waitReason = null
-    this.services.log.debug({ client: this.clientId, code: error.code }, error.message)
     if (error.row.severity === 'FATAL') {
       this.close(error)
       return
@@ -279,53 +262,16 @@ export class Session implements Receiver, Waiter, RelayOwner {
   close(error: ProxyError): void {
     if (this.#state === 'closed') return
     this.#closeReason = error
-    this.meter.refused(error, this.#codes)
+    this.#told(error)
     this.channel.write(errorResponse(error, this.#codes))
     this.channel.close()
     this.#end(error.code)
   }
 
-  // What the relay finds.
-
+  /** Bytes for the client; a server that sends faster than it reads is stopped. */
   send(bytes: Buffer): void {
     this.meter.stats.bytesSent += bytes.length
     if (!this.channel.write(bytes)) this.#lease.server?.channel.pause()
-  }
-
-  onComplete(entry: Entry, tag: string): void {
-    if (!(entry.subject instanceof Work)) return
-    const statement = entry.subject.shift()
-    if (statement !== undefined && this.server !== null)
-      applyEffect(this, { statement, tag, server: this.server })
-  }
-
-  onError(fields: Readonly<Record<string, string>>, isUnanswered: boolean): boolean {
-    const sqlstate = fields['C'] ?? ''
-    if (isUnanswered && this.#startHealing({ sqlstate, routine: fields['R'] })) return true
-    this.meter.failed(sqlstate)
-    if (this.transaction.state === 'idle') this.carried.rollback()
-    return false
-  }
-
-  onReady(status: number, forward: boolean): void {
-    const nowMs = this.services.clock.nowMs()
-    if (this.#attempt.isHealing) return
-    if (forward) this.meter.answered(this.#lease.role, this.isOwed, nowMs)
-    const startedMs = this.transaction.startedMs
-    this.transaction.ready(status, nowMs)
-    if (status !== frame.STATUS_IDLE) return
-    this.carried.commit()
-    this.prepared.endTransaction()
-    this.meter.ended(startedMs, nowMs)
-  }
-
-  onCopyIn(): void {
-    this.#lease.forwarder.isCopyIn = true
-  }
-
-  onReport(name: string, value: string): boolean {
-    if (name !== 'in_hot_standby') this.carried.report(name, value, this.server?.defaults.get(name))
-    return this.#reported.pass(name, value)
   }
 
   // The one loop.
@@ -475,23 +421,17 @@ export class Session implements Receiver, Waiter, RelayOwner {
       this.#demand(this.wantsRole)
       return
     }
-    if (this.#takesSettingsBack()) {
+    // What only takes settings back may run under any, and is the way out of those that cannot be made.
+    if (
+      this.transaction.state === 'idle' &&
+      this.#attempt.isOnly(isTakingBack, this.#classifyBound)
+    ) {
       this.#isResetting = true
       this.#demand(this.wantsRole)
       return
     }
     this.#answerRefused(error)
     this.#advance()
-  }
-
-  /**
-   * The batch only takes settings back: it may run under whatever the server has, and it is the way
-   * out for a session whose settings cannot be made any more.
-   */
-  #takesSettingsBack(): boolean {
-    const { texts } = this.#attempt
-    if (this.transaction.state !== 'idle' || texts.length === 0) return false
-    return texts.every((text) => this.classify(text).statements.every(isTakingBack))
   }
 
   #activate(server: ServerConnection): void {
@@ -606,19 +546,6 @@ export class Session implements Receiver, Waiter, RelayOwner {
     this.#lease.giveBack(this.carried.onServer)
   }
 
-  /** Keeps an error from the client when its batch may be sent once more. */
-  #startHealing(found: { sqlstate: string; routine: string | undefined }): boolean {
-    const refusal = { ...found, role: this.#lease.role }
-    if (this.transaction.state !== 'idle' || !this.#attempt.heals(refusal)) return false
-    this.meter.healed(refusal.sqlstate)
-    const statements = this.services.statements(this.pool.config.serverDatabase)
-    for (const text of this.#attempt.texts) {
-      if (isRemembered(refusal)) statements.learnPrimaryOnly(text)
-      if (isStalePlan(refusal.sqlstate, refusal.routine)) this.prepared.renew(text)
-    }
-    return true
-  }
-
   #onStatement(classified: Classified): void {
     if (!classified.read) this.transaction.hasWritten = true
     if (this.server !== null && classified.statements.some(isUnclean)) this.server.isUnclean = true
@@ -626,10 +553,19 @@ export class Session implements Receiver, Waiter, RelayOwner {
 
   /** The batch at the head of the input is answered by an error and dropped. */
   #answerRefused(error: ProxyError): void {
-    this.meter.refused(error, this.#codes)
+    this.#told(error)
     if (this.transaction.state === 'deferred') this.transaction.lose()
     const isReady = this.#input.dropBatch(this.#attempt)
     this.send(refuseBatch(error, this.#codes, this.transaction.status, isReady))
+  }
+
+  /** An error of ours goes to the client. */
+  #told(error: ProxyError): void {
+    const { clientId: client, database, user } = this
+    const { level } = error.row
+    this.meter.refused(error)
+    if (level !== null && this.services.config().pgbouncer.logPoolerErrors)
+      this.services.log[level]({ client, database, user, code: error.code }, error.message)
   }
 
   /** The server is not to be trusted any more; its client cannot be told what became of its work. */

@@ -1,0 +1,82 @@
+/**
+ * What a session makes of the replies that its relay finds: effects of statements, errors that are
+ * healed, the end of transactions. The bytes themselves pass by.
+ */
+import type { ServerConnection } from '../server/connection.ts'
+import * as frame from '../wire/frame.ts'
+import type { Entry } from '../wire/ledger.ts'
+import type { Attempt } from './attempt.ts'
+import { applyEffect } from './effects.ts'
+import { isRemembered, isStalePlan, type Refusal } from './healing.ts'
+import type { RelayOwner } from './relay.ts'
+import type { Reported } from './reported.ts'
+import type { Session } from './session.ts'
+import { Work } from './work.ts'
+
+export class Replies implements RelayOwner {
+  readonly #session: Session
+  readonly #attempt: Attempt
+  readonly #reported: Reported
+
+  constructor(session: Session, attempt: Attempt, reported: Reported) {
+    this.#session = session
+    this.#attempt = attempt
+    this.#reported = reported
+  }
+
+  send(bytes: Buffer): void {
+    this.#session.send(bytes)
+  }
+
+  onComplete(entry: Entry, tag: string, server: ServerConnection): void {
+    if (!(entry.subject instanceof Work)) return
+    const statement = entry.subject.shift()
+    if (statement !== undefined) applyEffect(this.#session, { statement, tag, server })
+  }
+
+  onError(
+    fields: Readonly<Record<string, string>>,
+    isUnanswered: boolean,
+    server: ServerConnection,
+  ): boolean {
+    const { carried, meter, transaction } = this.#session
+    const sqlstate = fields['C'] ?? ''
+    const { role } = server.identity
+    if (isUnanswered && this.#heals({ sqlstate, routine: fields['R'], role })) return true
+    meter.failed(sqlstate)
+    if (transaction.state === 'idle') carried.rollback()
+    return false
+  }
+
+  onReady(status: number, forward: boolean, server: ServerConnection): void {
+    if (this.#attempt.isHealing) return
+    const { carried, meter, prepared, services, transaction } = this.#session
+    const nowMs = services.clock.nowMs()
+    if (forward) meter.answered(server.identity.role, server.ledger.length > 0, nowMs)
+    const { startedMs } = transaction
+    transaction.ready(status, nowMs)
+    if (status !== frame.STATUS_IDLE) return
+    carried.commit()
+    prepared.endTransaction()
+    meter.ended(startedMs, nowMs)
+  }
+
+  onReport(name: string, value: string, server: ServerConnection): boolean {
+    if (name !== 'in_hot_standby')
+      this.#session.carried.report(name, value, server.defaults.get(name))
+    return this.#reported.pass(name, value)
+  }
+
+  /** Keeps an error from the client when its batch may be sent once more. */
+  #heals(refusal: Refusal): boolean {
+    const { meter, pool, prepared, services, transaction } = this.#session
+    if (transaction.state !== 'idle' || !this.#attempt.heals(refusal)) return false
+    meter.healed(refusal.sqlstate)
+    const statements = services.statements(pool.config.serverDatabase)
+    for (const text of this.#attempt.texts) {
+      if (isRemembered(refusal)) statements.learnPrimaryOnly(text)
+      if (isStalePlan(refusal.sqlstate, refusal.routine)) prepared.renew(text)
+    }
+    return true
+  }
+}
