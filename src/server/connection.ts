@@ -207,7 +207,7 @@ export class ServerConnection implements Receiver {
     while (run.answer.length - offset >= frame.HEADER_BYTES) {
       const bytes = frame.frameBytes(run.answer, offset)
       if (bytes < frame.HEADER_BYTES || bytes > RUN_ANSWER_BYTES_MAX) {
-        this.destroy(new ProxyError('server_protocol', { reason: 'bad length word' }))
+        this.destroy(breach('bad length word'))
         return
       }
       if (offset + bytes > run.answer.length) break
@@ -247,15 +247,28 @@ export class ServerConnection implements Receiver {
       const body = chunk.subarray(offset + frame.HEADER_BYTES, offset + bytes)
       if (isWhole && type === frame.PARAMETER_STATUS) this.report(body)
       else if (!isWhole || type !== frame.NOTICE_RESPONSE) {
-        const reason = type === frame.ERROR_RESPONSE ? reportFields(body)['M'] : undefined
-        this.destroy(
-          new ProxyError('server_protocol', { reason: reason ?? 'message from an idle server' }),
-        )
+        const isError = isWhole && type === frame.ERROR_RESPONSE
+        this.#lose(isError ? endedBy(body) : breach('message from an idle server'))
         return
       }
       offset += bytes
     }
-    if (offset < chunk.length)
-      this.destroy(new ProxyError('server_protocol', { reason: 'split message while idle' }))
+    if (offset < chunk.length) this.#lose(breach('split message while idle'))
   }
+
+  /** The pool is told now: what the socket says later may come after somebody else was given it. */
+  #lose(error: ProxyError): void {
+    this.#onLost(this, error)
+    this.destroy(error)
+  }
+}
+
+/** A free server that says an error is about to end: it was terminated, or is shutting down. */
+function endedBy(body: Buffer): ProxyError {
+  const fields = reportFields(body)
+  return new ProxyError('server_ended', { reason: fields['M'] ?? 'unknown error' })
+}
+
+function breach(reason: string): ProxyError {
+  return new ProxyError('server_protocol', { reason })
 }

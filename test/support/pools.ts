@@ -85,6 +85,12 @@ export class FakeChannel implements ServerChannel {
     this.#receiver?.onBytes(this.fails ? Buffer.concat([head, error, READY_IDLE]) : READY_IDLE)
   }
 
+  /** The server is terminated: it says so, and its socket is not closed yet. */
+  sayFarewell(): void {
+    const error = Buffer.from('SFATAL\0C57P01\0Mterminating connection\0\0')
+    this.#receiver?.onBytes(Buffer.concat([Buffer.from([0x45, 0, 0, 0, error.length + 4]), error]))
+  }
+
   /** The server says that a transaction is open. */
   openTransaction(): void {
     this.#receiver?.onBytes(READY_OPEN)

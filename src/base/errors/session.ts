@@ -111,6 +111,15 @@ export const SESSION_ERRORS = {
     'server TLS failed: {reason}',
   ],
   server_lost: ['FATAL', '08006', '08P01', 'server', 'never', 'warn', 'server conn crashed?'],
+  server_ended: [
+    'FATAL',
+    '57P01',
+    '08P01',
+    'server',
+    'unsent',
+    'info',
+    'server ended the connection: {reason}',
+  ],
   server_protocol: [
     'FATAL',
     '08P01',

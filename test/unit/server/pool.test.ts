@@ -103,6 +103,23 @@ describe('release', () => {
     expect(channel.isPaused).toBe(false)
   })
 
+  test('a free server that was terminated is given to nobody, though its socket is still open', async () => {
+    const world = new World({ ini: plainIni() })
+    const pool = world.pool()
+    const [holder, next] = [world.waiter(), world.waiter()]
+    pool.acquire(holder)
+    await world.settle()
+    const terminated = holder.server
+    if (terminated !== null) pool.release(terminated, holder)
+    world.channelOf(terminated).sayFarewell()
+    pool.acquire(next)
+    expect(next.server).toBeNull()
+    await world.settle()
+    expect(next.server).not.toBeNull()
+    expect(next.server).not.toBe(terminated)
+    expect(next.lost).toBeNull()
+  })
+
   test('a server that is lost tells its holder and frees its place', async () => {
     const world = new World({ ini: plainIni('default_pool_size = 1') })
     const pool = world.pool()
