@@ -1,0 +1,11 @@
+/** Programs and drivers against PostgreSQL 18: one primary and two replicas. */
+import { describe } from 'vitest'
+import { useCluster } from '../support/postgres.ts'
+import { useSteer } from '../support/steer.ts'
+import { programsSuite } from './programs-suite.ts'
+
+const shared = useCluster({ replicas: 2 })
+
+describe('PostgreSQL 18 with two replicas', () => {
+  programsSuite(useSteer(shared, { pgbouncer: { default_pool_size: 5 } }))
+})
