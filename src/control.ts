@@ -16,7 +16,7 @@ import {
 } from './admin/facts.ts'
 import { localId, mergeFacts, Retired } from './admin/merge.ts'
 import type { RouteExplanation } from './admin/views/cluster.ts'
-import { systemClock, wait } from './base/clock.ts'
+import { systemClock, type Timer, wait } from './base/clock.ts'
 import { reasonOf } from './base/errors.ts'
 import type { Log } from './base/log.ts'
 import { FunctionReader } from './cluster/functions.ts'
@@ -40,6 +40,8 @@ const clock = systemClock
 /** A worker that does not answer in this time is left out of what is shown. */
 const FACTS_MS = 2000
 const FUNCTIONS_MS = 10_000
+/** How long members are asked faster after a server was lost. */
+const SUSPICION_MS = 1000
 /** EXPLAIN ROUTE waits so long for the functions of a database that was not used before. */
 const CATALOGUE_MS = 2000
 const LOOK_MS = 20
@@ -64,6 +66,7 @@ class Control implements Actions {
   #primarySinceWallMs: number | null = null
   #withoutPrimaryMs = 0
   #primaryLostMs: number | null = clock.nowMs()
+  #suspicion: Timer | null = null
   #serial = 0
   #http: ReturnType<typeof createApp> | null = null
 
@@ -108,6 +111,7 @@ class Control implements Actions {
         hello: ({ worker }) => this.#greet(worker),
         config: ({ config }) => this.#onConfig(config),
         busy: ({ worker, busy }) => this.#onBusy(worker, busy),
+        suspect: () => this.#suspect(),
         database_used: ({ database }) => this.#onDatabaseUsed(database),
       },
       {
@@ -197,7 +201,22 @@ class Control implements Actions {
   #onBusy(worker: number, busy: boolean): void {
     if (busy) this.#busyWorkers.add(worker)
     else this.#busyWorkers.delete(worker)
-    this.#watcher?.setBusy(this.#busyWorkers.size > 0)
+    this.#setPace()
+  }
+
+  /** A lost server is often the first sign of a failover: members are asked faster for a while. */
+  #suspect(): void {
+    const wasQuiet = this.#suspicion === null
+    this.#suspicion?.cancel()
+    this.#suspicion = clock.after(SUSPICION_MS, () => {
+      this.#suspicion = null
+      this.#setPace()
+    })
+    if (wasQuiet) this.#setPace()
+  }
+
+  #setPace(): void {
+    this.#watcher?.setBusy(this.#busyWorkers.size > 0 || this.#suspicion !== null)
   }
 
   #onConfig(config: Config): void {

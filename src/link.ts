@@ -25,6 +25,8 @@ export interface Tellings {
   catalogue: { readonly facts: CatalogueFacts }
   state: { readonly state: AdminState }
   busy: { readonly worker: number; readonly busy: boolean }
+  /** A server of a member was lost: it is asked at once. */
+  suspect: { readonly member: string }
   database_used: { readonly database: string }
   cancel: { readonly processId: number; readonly secret: Uint8Array }
   /** A child goes down: the supervisor expects its end. */

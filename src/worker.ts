@@ -64,6 +64,7 @@ class Worker {
       connect: (target) => this.#connect(target),
       cancel: (server) => this.#cancelServer(server),
       onBusy: (busy) => link.tell('control', 'busy', { worker: number, busy }),
+      onServerLost: (member) => link.tell('control', 'suspect', { member }),
       onSecretRefused: (_database, user) => this.#lookup.forget(user),
     })
     this.#query = authQuery({

@@ -42,5 +42,7 @@ export interface PoolContext {
   /** A pool that was given up is in use again; false when its database is no more. */
   adopt(pool: Pool): boolean
   /** A server refused the user's secret: a key learnt from the client is worth nothing. */
+  /** A server was lost that nobody closed: its member may be gone. */
+  onServerLost(member: string): void
   onSecretRefused(database: string, user: string, error: ProxyError): void
 }

@@ -465,6 +465,7 @@ export class Pool {
       { server: server.id, member: server.identity.member, database: this.database },
       `server lost: ${error.message}`,
     )
+    this.#context.onServerLost(server.identity.member)
     this.#launch()
   }
 

@@ -31,6 +31,8 @@ export interface PoolsDeps {
   /** Some session waits for an LSN bound: members are to be probed faster. Told on change only. */
   readonly onBusy: (isBusy: boolean) => void
   /** A server refused the secret of this user: a key learnt from a client is worth nothing. */
+  /** A server was lost that nobody closed: its member may be gone. */
+  readonly onServerLost?: (member: string) => void
   readonly onSecretRefused?: (database: string, user: string, error: ProxyError) => void
   readonly random?: Random
 }
@@ -339,6 +341,7 @@ export class Pools {
       makeRoom: (pool, slot) => this.#makeRoom(pool, slot),
       onRoom: (member) => this.#onRoom(member),
       adopt: (pool) => this.#adopt(pool),
+      onServerLost: (member) => this.#deps.onServerLost?.(member),
       onSecretRefused: (database, user, error) =>
         this.#deps.onSecretRefused?.(database, user, error),
     }

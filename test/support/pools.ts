@@ -170,6 +170,8 @@ export class World {
   readonly attempts: Attempt[] = []
   readonly channels = new Map<number, FakeChannel>()
   readonly busy: boolean[] = []
+  /** Members of servers that were lost. */
+  readonly lost: string[] = []
   readonly cancels: { server: ServerConnection; end(): void; expire(): void }[] = []
   readonly pools: Pools
   #waiterId = 0
@@ -182,6 +184,7 @@ export class World {
       connect: (target) => this.#connect(target),
       cancel: (server) => this.#cancel(server),
       onBusy: (isBusy) => this.busy.push(isBusy),
+      onServerLost: (member) => this.lost.push(member),
       onSecretRefused: options.onSecretRefused ?? ((): void => {}),
       random: options.random ?? ((): number => 0),
     })

@@ -188,3 +188,22 @@ test('what the entry sets is asked for at log-in, and connect_query runs before 
   expect(channel?.queries).toEqual(['set jit to off'])
   expect(waiter.server).not.toBeNull()
 })
+
+describe('a server that is lost', () => {
+  test('makes its member suspect, one that is closed does not', async () => {
+    const world = new World({ ini: plainIni() })
+    const waiter = world.waiter()
+    world.pool().acquire(waiter)
+    await world.settle()
+    const { server } = waiter
+    if (server === null) throw new Error('no server was granted')
+    world.channels.get(server.processId)?.finish()
+    expect(world.lost).toEqual([server.identity.member])
+    const next = world.waiter()
+    world.pool().acquire(next)
+    await world.settle()
+    if (next.server !== null) world.pool().discard(next.server, DOWN)
+    await flush()
+    expect(world.lost).toHaveLength(1)
+  })
+})
