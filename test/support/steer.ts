@@ -20,7 +20,6 @@ import { tmpdir } from 'node:os'
 import { join, resolve } from 'node:path'
 import { Client, type ClientConfig } from 'pg'
 import { afterAll, afterEach, beforeAll } from 'vitest'
-import type { EmbeddedCluster } from '../../src/demo/cluster.ts'
 import type { SharedCluster } from './postgres.ts'
 import { waitFor } from './wait.ts'
 import { type LoginOptions, WireClient } from './wire-client.ts'
@@ -54,7 +53,9 @@ const PORT_MIN = 15_000
 const PORT_MAX = 32_000
 
 /** Members as host:port; a cluster has them. */
-export type Servers = Pick<EmbeddedCluster, 'members'> | null
+export type Servers = {
+  readonly members: readonly { readonly host: string; readonly port: number }[]
+} | null
 
 export class Steer {
   readonly port: number
