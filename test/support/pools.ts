@@ -168,7 +168,6 @@ export interface WorldOptions {
 export class World {
   readonly clock = new FakeClock()
   readonly attempts: Attempt[] = []
-  readonly channels = new Map<number, FakeChannel>()
   readonly busy: boolean[] = []
   /** Members of servers that were lost. */
   readonly lost: string[] = []

@@ -197,7 +197,7 @@ describe('a server that is lost', () => {
     await world.settle()
     const { server } = waiter
     if (server === null) throw new Error('no server was granted')
-    world.channels.get(server.processId)?.finish()
+    world.channelOf(server).finish()
     expect(world.lost).toEqual([server.identity.member])
     const next = world.waiter()
     world.pool().acquire(next)
