@@ -1,5 +1,5 @@
 # pgsteer, built from source. The final image holds Node, the libraries that Node needs, the built
-# program and its run-time packages: no shell, no package manager, about 180 MB.
+# program and its run-time packages: no shell, no package manager, about 150 MB.
 #
 #   docker build -t pgsteer .
 #   docker run -p 6432:6432 -e PGSTEER_CLUSTER_SOURCE=etcd -e PGSTEER_CLUSTER_ETCD_HOSTS=http://etcd1:2379 ... pgsteer
