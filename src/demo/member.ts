@@ -2,7 +2,7 @@
  * One PostgreSQL server of the embedded cluster: its files, its process, its start and its end. Knows
  * nothing of the other members.
  */
-import { type ChildProcess, spawn } from 'node:child_process'
+import { type ChildProcess, spawn, spawnSync } from 'node:child_process'
 import { once } from 'node:events'
 import {
   chownSync,
@@ -178,6 +178,7 @@ export class Member {
     child.kill('SIGKILL')
     for (const pid of backends) signalIfThere(pid, 'SIGKILL')
     await ended
+    this.#releaseMemory()
   }
 
   /** Stops (SIGSTOP) or continues (SIGCONT) the server and all its backends, as a frozen machine. */
@@ -223,6 +224,16 @@ export class Member {
       await pause(POLL_MS)
     }
     throw this.#startError(`was not ready within ${START_MS_MAX} ms`)
+  }
+
+  /**
+   * A killed postmaster leaves its System V segment to whoever starts there next; nobody may. Its id
+   * is the second number in line 7 of postmaster.pid.
+   */
+  #releaseMemory(): void {
+    const [, , , , , , memory = ''] = readIfThere(join(this.dataDir, 'postmaster.pid')).split('\n')
+    const id = memory.trim().split(/\s+/)[1]
+    if (id !== undefined) spawnSync('ipcrm', ['-m', id], { stdio: 'ignore' })
   }
 
   #startError(what: string): Error {

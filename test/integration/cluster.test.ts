@@ -18,6 +18,17 @@ function hasEnded(pid: number): boolean {
   return !existsSync(status) || /^State:\sZ/m.test(readFileSync(status, 'utf8'))
 }
 
+/** Ids of the System V segments of this machine. */
+function segments(): string[] {
+  const lines = readFileSync('/proc/sysvipc/shm', 'utf8').split('\n')
+  return lines.map((line) => line.trim().split(/\s+/)[1] ?? '')
+}
+
+function sharedMemoryOf(dataDir: string): string | undefined {
+  const lines = readFileSync(join(dataDir, 'postmaster.pid'), 'utf8').split('\n')
+  return lines[6]?.trim().split(/\s+/)[1]
+}
+
 async function identifier(of: EmbeddedCluster): Promise<unknown> {
   const [row] = await of.primary.query('SELECT system_identifier AS id FROM pg_control_system()')
   return row?.['id']
@@ -73,7 +84,10 @@ test('after the primary is killed the most advanced replica takes over with all 
   await cluster.member('pg2').stop()
   await cluster.primary.query('INSERT INTO kept SELECT generate_series(1, 100)')
   await cluster.caughtUp()
+  const segment = sharedMemoryOf(cluster.primary.dataDir)
+  expect(segments()).toContain(segment)
   await cluster.kill('pg1')
+  expect(segments()).not.toContain(segment)
   await cluster.member('pg2').start()
   expect(cluster.member('pg1').isRunning).toBe(false)
 
