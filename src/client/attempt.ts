@@ -13,6 +13,8 @@ export class Attempt {
   endsReady = true
   isWhole = true
   texts: readonly string[] = NO_TEXTS
+  /** What it is when it is one whole Query: it need not be judged again. */
+  query: Classified | null = null
   /** Its error was kept from the client: it goes once more when the server is done with it. */
   isHealing = false
   #usesNamed = false
@@ -23,6 +25,7 @@ export class Attempt {
     this.endsReady = batch.endsReady
     this.isWhole = batch.isWhole
     this.texts = batch.texts.length === 0 ? NO_TEXTS : [...batch.texts]
+    this.query = batch.kind === 'simple' && batch.isWhole ? (batch.classified[0] ?? null) : null
     this.isHealing = false
     this.#usesNamed = batch.usesNamed
     this.#retained = null
@@ -60,13 +63,16 @@ export class Attempt {
   /** Its bytes, to be sent once more; it is not kept any longer. */
   takeBack(): Buffer {
     const bytes = this.#retained ?? Buffer.alloc(0)
-    this.end()
+    this.isHealing = false
+    this.#retained = null
     return bytes
   }
 
-  /** It was answered. */
+  /** It was answered: a client that does nothing keeps nothing of it. */
   end(): void {
     this.isHealing = false
     this.#retained = null
+    this.texts = NO_TEXTS
+    this.query = null
   }
 }

@@ -6,6 +6,7 @@
  * hot path: one reader for the whole worker, its result is valid until the next `read`.
  */
 import { ProxyError } from '../base/errors.ts'
+import type { Config } from '../config/config.ts'
 import type { Classified } from '../routing/classify.ts'
 import * as frame from '../wire/frame.ts'
 import { FrameReader } from '../wire/reader.ts'
@@ -25,6 +26,10 @@ export const NOT_UNDERSTOOD: Classified = {
 export interface BatchLimits {
   readonly batchBytesMax: number
   readonly frameBytesMax: number
+}
+
+export function limitsOf({ pgbouncer, pgsteer }: Config): BatchLimits {
+  return { batchBytesMax: pgsteer.batchBytesMax, frameBytesMax: pgbouncer.maxPacketSize }
 }
 
 type Classify = (text: string) => Classified

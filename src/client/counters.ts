@@ -2,7 +2,7 @@
  * What happened to the clients of one worker, as plain numbers that are read when somebody asks.
  * Key sets are bounded: what does not fit is counted under `other`.
  */
-import { emptyHistogram, type HistogramCounts, observeMs } from '../base/histogram.ts'
+import { emptyHistogram, type HistogramCounts } from '../base/histogram.ts'
 import { type DatabaseStats, emptyStats, type RoleHistogram } from './facts.ts'
 
 type Role = 'primary' | 'replica' | 'plain'
@@ -15,13 +15,20 @@ export class WordCounts {
   readonly #counts = new Map<string, number>()
 
   add(word: string): void {
-    const key = this.#counts.has(word) || this.#counts.size < KEYS_MAX ? word : OTHER
-    this.#counts.set(key, (this.#counts.get(key) ?? 0) + 1)
+    const known = this.#counts.get(word)
+    if (known !== undefined) this.#counts.set(word, known + 1)
+    else if (this.#counts.size < KEYS_MAX || word === OTHER) this.#counts.set(word, 1)
+    else this.add(OTHER)
   }
 
   facts(): Record<string, number> {
     return Object.fromEntries(this.#counts)
   }
+}
+
+export interface Durations {
+  readonly queue: HistogramCounts
+  readonly query: HistogramCounts
 }
 
 /** Durations by database and role. */
@@ -69,11 +76,11 @@ export class ClientCounters {
     return Object.fromEntries(this.#stats)
   }
 
-  queried(database: string, role: Role, durationMs: number): void {
-    observeMs(this.queryTime.histogram(database, role), durationMs)
-  }
-
-  queued(database: string, role: Role, durationMs: number): void {
-    observeMs(this.queueTime.histogram(database, role), durationMs)
+  /** The two that a session adds to, the same ones every time. */
+  durations(database: string, role: Role): Durations {
+    return {
+      queue: this.queueTime.histogram(database, role),
+      query: this.queryTime.histogram(database, role),
+    }
   }
 }

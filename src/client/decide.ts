@@ -19,6 +19,8 @@ export type Decision =
       readonly reason: string
     }
 
+const NOT_ROUTED: Decision = { kind: 'route', role: 'any', reason: 'not_routed' }
+
 export function decide(session: Session, batch: BatchReader): Decision {
   if (batch.kind === 'simple' && session.services.config().pgbouncer.disablePqexec)
     return { kind: 'refuse', error: new ProxyError('pqexec_disallowed') }
@@ -91,7 +93,7 @@ function refusedState(
 
 function route(session: Session, batch: BatchReader): Decision {
   const { config } = session.pool
-  if (!config.isRouted) return { kind: 'route', role: 'any', reason: 'not_routed' }
+  if (!config.isRouted) return NOT_ROUTED
   const values = valuesOf(session.carried.current)
   const isolation = session.transaction.deferredBegin?.isolation ?? values.isolation ?? undefined
   const answer = routeBatch({

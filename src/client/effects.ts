@@ -38,22 +38,20 @@ const EFFECTS: ReadonlyMap<Verb, Effect> = new Map<Verb, Effect>([
   ['discard', discard],
 ])
 
-const known = new WeakMap<Classified, boolean>()
-
 /** Whether any of its statements changes the session when it succeeds. */
-export function hasEffects(classified: Classified): boolean {
-  const cached = known.get(classified)
-  if (cached !== undefined) return cached
-  const found = classified.statements.some(
-    (statement) =>
-      EFFECTS.has(statement.verb) ||
-      statement.pins !== undefined ||
-      statement.unpins !== undefined ||
-      statement.names !== undefined ||
-      statement.advisoryUnlock === true,
+export function hasEffects({ statements }: Classified): boolean {
+  for (const statement of statements) if (isEffective(statement)) return true
+  return false
+}
+
+function isEffective(statement: Statement): boolean {
+  return (
+    EFFECTS.has(statement.verb) ||
+    statement.pins !== undefined ||
+    statement.unpins !== undefined ||
+    statement.names !== undefined ||
+    statement.advisoryUnlock === true
   )
-  known.set(classified, found)
-  return found
 }
 
 export function applyEffect(session: Session, completed: Completed): void {

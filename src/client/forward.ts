@@ -51,12 +51,13 @@ const STATEMENT = 0x53
 /** Messages that only a Sync completes. */
 const EXTENDED = new Set([frame.PARSE, frame.BIND, frame.DESCRIBE, frame.EXECUTE, frame.CLOSE])
 const NAME_END = 0
+const EMPTY = Buffer.alloc(0)
 
 export class Forwarder {
   readonly #context: ForwardContext
   readonly #reader = new FrameReader()
-  #pieces: Buffer[] = []
-  #input: Buffer = Buffer.alloc(0)
+  readonly #pieces: Buffer[] = []
+  #input: Buffer = EMPTY
   #runStart = 0
   #offset = 0
   /** Bytes of a message whose front was sent already: they pass unread. */
@@ -67,6 +68,8 @@ export class Forwarder {
   isUnsynced = false
   /** The client said Terminate; it stays in the input. */
   isTerminated = false
+  /** What the next message is, a whole Query that was judged already. */
+  #judged: Classified | null = null
 
   constructor(context: ForwardContext) {
     this.#context = context
@@ -77,8 +80,14 @@ export class Forwarder {
     return this.#passing > 0
   }
 
+  /** The next message is a whole Query, and this is what it does. */
+  expect(query: Classified | null): void {
+    this.#judged = query
+  }
+
   /** The server is gone: what was under way is over. */
   reset(): void {
+    this.#judged = null
     this.#passing = 0
     this.isCopyIn = false
     this.isUnsynced = false
@@ -99,8 +108,8 @@ export class Forwarder {
     while (this.#offset < this.#input.length && this.#message(server)) {}
     this.#endRun(this.#offset)
     const taken = this.#offset
-    this.#input = Buffer.alloc(0)
     this.#send(server)
+    this.#input = EMPTY
     return taken
   }
 
@@ -117,8 +126,9 @@ export class Forwarder {
     const pieces = this.#pieces
     const [first] = pieces
     if (first === undefined) return
-    this.#pieces = []
-    server.write(pieces.length === 1 ? first : Buffer.concat(pieces))
+    const bytes = pieces.length === 1 ? first : Buffer.concat(pieces)
+    pieces.length = 0
+    server.write(bytes)
   }
 
   /** Takes one message, or as much of it as is there. Returns false when more bytes are needed. */
@@ -206,16 +216,17 @@ export class Forwarder {
   }
 
   #endRun(end: number): void {
-    if (end > this.#runStart) this.#pieces.push(this.#input.subarray(this.#runStart, end))
+    if (end > this.#runStart) {
+      const isAll = this.#runStart === 0 && end === this.#input.length
+      this.#pieces.push(isAll ? this.#input : this.#input.subarray(this.#runStart, end))
+    }
     this.#runStart = end
   }
 
   #query(bytes: number, isWhole: boolean, server: ServerConnection): boolean {
     if (!this.#context.isQueryAllowed) throw new ProxyError('pqexec_disallowed')
-    const text = isWhole ? this.#reader.cstring() : ''
-    if (isWhole && this.#reader.isBroken)
-      throw new ProxyError('broken_message', { message: 'Query' })
-    const classified = isWhole ? this.#context.classify(text) : NOT_UNDERSTOOD
+    const classified = this.#judged ?? (isWhole ? this.#judge() : NOT_UNDERSTOOD)
+    this.#judged = null
     if (this.#isOwnDeallocate(classified, server)) return this.#replace(bytes)
     this.#context.onStatement(classified)
     // A simple Query destroys the unnamed statement (exec_simple_query).
@@ -225,6 +236,12 @@ export class Forwarder {
       hasEffects(classified) ? forwardEntry('query', new Work(classified)) : FORWARD.query,
     )
     return this.#pass(bytes)
+  }
+
+  #judge(): Classified {
+    const text = this.#reader.cstring()
+    if (this.#reader.isBroken) throw new ProxyError('broken_message', { message: 'Query' })
+    return this.#context.classify(text)
   }
 
   /** DEALLOCATE of statements that only we know by that name is answered in its place. */

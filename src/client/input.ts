@@ -8,6 +8,8 @@ const EMPTY = Buffer.alloc(0)
 
 export class Input {
   #bytes: Buffer = EMPTY
+  /** False: they are only valid during the call that brought them. */
+  #isOwned = true
   #isDroppingToSync = false
   #dropBytes = 0
   /** A ReadyForQuery is due when the message at hand is dropped. */
@@ -25,8 +27,17 @@ export class Input {
     return this.#isDroppingToSync || this.#dropBytes > 0
   }
 
+  /** `chunk` stays the caller's: `own` has to be called before it ends. */
   push(chunk: Buffer): void {
-    this.#bytes = this.#bytes.length === 0 ? chunk : Buffer.concat([this.#bytes, chunk])
+    this.#isOwned = this.#bytes.length > 0
+    this.#bytes = this.#isOwned ? Buffer.concat([this.#bytes, chunk]) : chunk
+  }
+
+  /** Copies what is left and not ours yet. */
+  own(): void {
+    if (this.#isOwned) return
+    if (this.#bytes.length > 0) this.#bytes = Buffer.from(this.#bytes)
+    this.#isOwned = true
   }
 
   /** Puts bytes back in front: they are taken once more. */

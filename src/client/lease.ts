@@ -5,6 +5,7 @@
  */
 import { ProxyError } from '../base/errors.ts'
 import { invariant } from '../base/invariant.ts'
+import type { Classified } from '../routing/classify.ts'
 import type { ServerConnection } from '../server/connection.ts'
 import type { Pool } from '../server/pool.ts'
 import { type Settings, settingsChange } from '../server/settings.ts'
@@ -109,6 +110,12 @@ export class Lease {
     server.run(sql, (error) => {
       if (this.#server === server) done(error)
     })
+  }
+
+  /** A batch begins; `query` is what it is when it is one whole Query that was judged. */
+  begin(query: Classified | null): void {
+    this.relay.hasAnswered = false
+    this.forwarder.expect(query)
   }
 
   /** Sends what it can of the input. Returns the bytes taken. Errors: see Forwarder.forward. */

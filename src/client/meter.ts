@@ -3,7 +3,8 @@
  */
 import type { Clock } from '../base/clock.ts'
 import type { ProxyError } from '../base/errors.ts'
-import type { ClientCounters } from './counters.ts'
+import { observeMs } from '../base/histogram.ts'
+import type { ClientCounters, Durations } from './counters.ts'
 import type { DatabaseStats } from './facts.ts'
 
 type Role = 'primary' | 'replica' | 'plain'
@@ -15,6 +16,9 @@ export class Meter {
   readonly #database: string
   readonly #counters: ClientCounters
   readonly #clock: Clock
+  /** Those of the role that was used last. */
+  #durations: Durations | null = null
+  #durationsRole: Role = 'plain'
 
   constructor(database: string, counters: ClientCounters, clock: Clock) {
     this.stats = counters.stats(database)
@@ -27,7 +31,7 @@ export class Meter {
     const waitMs = this.#clock.nowMs() - waitingSinceMs
     this.stats.serverAssignments += 1
     this.stats.waitMs += waitMs
-    this.#counters.queued(this.#database, role, waitMs)
+    observeMs(this.#of(role).queue, waitMs)
   }
 
   sent(): void {
@@ -39,7 +43,7 @@ export class Meter {
     const durationMs = nowMs - this.queryStartedMs
     this.stats.queries += 1
     this.stats.queryMs += durationMs
-    this.#counters.queried(this.#database, role, durationMs)
+    observeMs(this.#of(role).query, durationMs)
     if (isOwed) this.queryStartedMs = nowMs
   }
 
@@ -74,5 +78,13 @@ export class Meter {
 
   cancelled(): void {
     this.#counters.cancelsForwarded += 1
+  }
+
+  #of(role: Role): Durations {
+    if (this.#durations === null || this.#durationsRole !== role) {
+      this.#durations = this.#counters.durations(this.#database, role)
+      this.#durationsRole = role
+    }
+    return this.#durations
   }
 }

@@ -41,7 +41,7 @@ export class Relay {
   /** Bytes of a frame whose front went its way already. */
   #passing = 0
   #isPassingForward = true
-  #pieces: Buffer[] = []
+  readonly #pieces: Buffer[] = []
   #chunk: Buffer = EMPTY
   #runStart = 0
   #offset = 0
@@ -103,9 +103,10 @@ export class Relay {
     const pieces = this.#pieces
     const [first] = pieces
     if (first === undefined) return
-    this.#pieces = []
     this.hasAnswered = true
-    this.#owner.send(pieces.length === 1 ? first : Buffer.concat(pieces))
+    const bytes = pieces.length === 1 ? first : Buffer.concat(pieces)
+    pieces.length = 0
+    this.#owner.send(bytes)
   }
 
   /** Takes one frame. Returns false when more bytes are needed. */
@@ -121,23 +122,20 @@ export class Relay {
     }
     const isWhole = this.#offset + bytes <= this.#chunk.length
     if (!isWhole && bytes <= READ_BYTES_MAX) return false
-    const body = isWhole
-      ? this.#chunk.subarray(this.#offset + frame.HEADER_BYTES, this.#offset + bytes)
-      : EMPTY
-    this.#reply(type, bytes, body, server)
+    this.#reply(type, bytes, server)
     return true
   }
 
-  #reply(type: number, bytes: number, body: Buffer, server: ServerConnection): void {
+  #reply(type: number, bytes: number, server: ServerConnection): void {
     switch (type) {
       case frame.READY_FOR_QUERY:
-        this.#ready(bytes, body, server)
+        this.#ready(bytes, server)
         return
       case frame.ERROR_RESPONSE:
-        this.#error(bytes, body, server)
+        this.#error(bytes, server)
         return
       case frame.PARAMETER_STATUS:
-        this.#report(bytes, body, server)
+        this.#report(bytes, server)
         return
       case frame.NOTICE_RESPONSE:
         this.#move(bytes, server.ledger.head?.forward ?? true)
@@ -150,30 +148,41 @@ export class Relay {
       case frame.NEGOTIATE_VERSION:
         throw breach('a log-in message after the log-in')
       default:
-        this.#answer(type, bytes, body, server)
+        this.#answer(type, bytes, server)
     }
   }
 
-  #answer(type: number, bytes: number, body: Buffer, server: ServerConnection): void {
+  /** The body of the frame at hand; empty when it is not whole, too long to be read. */
+  #body(bytes: number): Buffer {
+    const end = this.#offset + bytes
+    if (end > this.#chunk.length) return EMPTY
+    return this.#chunk.subarray(this.#offset + frame.HEADER_BYTES, end)
+  }
+
+  #answer(type: number, bytes: number, server: ServerConnection): void {
     const head = server.ledger.head
     if (head === undefined) throw breach('an answer that nobody asked for')
     if (type === frame.COPY_IN) {
       dropIgnoredSyncs(server)
       this.#onCopyIn()
     }
-    if (type === frame.COMMAND_COMPLETE && head.subject !== null)
-      this.#owner.onComplete(head, body.toString('latin1', 0, Math.max(body.length - 1, 0)), server)
+    if (type === frame.COMMAND_COMPLETE && head.subject !== null) {
+      const body = this.#body(bytes)
+      const tag = body.toString('latin1', 0, Math.max(body.length - 1, 0))
+      this.#owner.onComplete(head, tag, server)
+    }
     this.#move(bytes, head.forward)
     if (!completes(head.kind, type)) return
     server.ledger.take().subject?.settle(true)
     this.#locals(server)
   }
 
-  #ready(bytes: number, body: Buffer, server: ServerConnection): void {
+  #ready(bytes: number, server: ServerConnection): void {
     const head = server.ledger.head
     if (head === undefined || !completes(head.kind, frame.READY_FOR_QUERY))
       throw breach('ReadyForQuery out of turn')
-    server.status = body[0] ?? 0
+    const isEmpty = bytes === frame.HEADER_BYTES
+    server.status = isEmpty ? 0 : (this.#chunk[this.#offset + frame.HEADER_BYTES] ?? 0)
     const forward = head.forward && !this.isSwallowing
     this.#move(bytes, head.forward)
     this.isSwallowing = false
@@ -182,13 +191,13 @@ export class Relay {
     this.#locals(server)
   }
 
-  #error(bytes: number, body: Buffer, server: ServerConnection): void {
+  #error(bytes: number, server: ServerConnection): void {
     // An error of an injected Parse is the error of the client's Bind.
     const head = server.ledger.head
     const isOwn = head === undefined || head.forward || head.kind !== 'query'
     const isUnanswered = !this.hasAnswered
     if (server.ledger.length > 0) server.ledger.fail()
-    if (isOwn && this.#owner.onError(reportFields(body), isUnanswered, server)) {
+    if (isOwn && this.#owner.onError(reportFields(this.#body(bytes)), isUnanswered, server)) {
       this.#pieces.length = 0
       this.#runStart = this.#offset
       this.isSwallowing = true
@@ -197,8 +206,8 @@ export class Relay {
     this.#locals(server)
   }
 
-  #report(bytes: number, body: Buffer, server: ServerConnection): void {
-    const report = server.report(body)
+  #report(bytes: number, server: ServerConnection): void {
+    const report = server.report(this.#body(bytes))
     if (report === null) throw breach('broken ParameterStatus')
     const tells = this.#owner.onReport(report.name, report.value, server)
     this.#move(bytes, tells && (server.ledger.head?.forward ?? true))
@@ -216,7 +225,10 @@ export class Relay {
   }
 
   #endRun(end: number): void {
-    if (end > this.#runStart) this.#pieces.push(this.#chunk.subarray(this.#runStart, end))
+    if (end > this.#runStart) {
+      const isAll = this.#runStart === 0 && end === this.#chunk.length
+      this.#pieces.push(isAll ? this.#chunk : this.#chunk.subarray(this.#runStart, end))
+    }
     this.#runStart = end
   }
 

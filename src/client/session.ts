@@ -22,7 +22,7 @@ import type { Bound, Waiter } from '../server/waiter.ts'
 import * as frame from '../wire/frame.ts'
 import { errorResponse, noticeResponse, readyForQuery } from '../wire/messages.ts'
 import { Attempt } from './attempt.ts'
-import { BatchReader, strayCopyBytes } from './batch.ts'
+import { BatchReader, limitsOf, strayCopyBytes } from './batch.ts'
 import { CausalPosition } from './causal.ts'
 import { type Decision, decide } from './decide.ts'
 import type { ClientState } from './facts.ts'
@@ -188,6 +188,7 @@ export class Session implements Receiver, Waiter {
     this.activeMs = this.services.clock.nowMs()
     this.#input.push(chunk)
     this.#advance()
+    this.#input.own()
   }
 
   onDrain(): void {
@@ -331,8 +332,7 @@ export class Session implements Receiver, Waiter {
 
   /** Reads the batch at the front of the input. Returns false when it is not there yet. */
   #read(): boolean {
-    const { pgbouncer, pgsteer } = this.services.config()
-    const limits = { batchBytesMax: pgsteer.batchBytesMax, frameBytesMax: pgbouncer.maxPacketSize }
+    const limits = limitsOf(this.services.config())
     return reader.read(this.#input.bytes, this.prepared, this.#classifyBound, limits)
   }
 
@@ -437,7 +437,7 @@ export class Session implements Receiver, Waiter {
   #activate(server: ServerConnection): void {
     this.#move('active')
     this.carried.startOn(server.settings)
-    this.#lease.relay.hasAnswered = false
+    this.#lease.begin(this.#attempt.query)
     const isReplica = server.identity.role === 'replica'
     const isFree = this.transaction.state === 'idle'
     if (isFree && this.#attempt.retain(this.#input.bytes, isReplica)) this.prepared.mark()
@@ -597,7 +597,7 @@ export class Session implements Receiver, Waiter {
   #move(to: SessionState): void {
     if (this.#state === to) return
     const allowed: readonly SessionState[] = NEXT_SESSION_STATES[this.#state]
-    invariant(allowed.includes(to), `session ${this.#state} does not become ${to}`)
+    if (!allowed.includes(to)) invariant(false, `session ${this.#state} does not become ${to}`)
     this.#state = to
   }
 }

@@ -119,7 +119,7 @@ export class Transaction {
 
   #move(to: TransactionState): void {
     const allowed: readonly TransactionState[] = NEXT_TRANSACTION_STATES[this.#state]
-    invariant(allowed.includes(to), `transaction ${this.#state} does not become ${to}`)
+    if (!allowed.includes(to)) invariant(false, `transaction ${this.#state} does not become ${to}`)
     this.#state = to
   }
 }

@@ -3,12 +3,16 @@
  * PostgreSQL. While somebody logs in, bytes are pulled (`read`); afterwards a receiver is attached
  * and they are pushed to it.
  *
- * hot path: `#onData` to `Receiver.onBytes`, and `write`. No promise, timer or object per chunk.
+ * hot path: `#onData` to `Receiver.onBytes`, and `write`. No promise, timer or object per chunk. On a
+ * plain socket bytes are read into a buffer that all channels share, and written at once, past what
+ * Node's streams do in between.
  */
+import { writeSync } from 'node:fs'
 import type { Socket } from 'node:net'
 import { TLSSocket } from 'node:tls'
 import { systemClock } from '../base/clock.ts'
 import { invariant } from '../base/invariant.ts'
+import { isShared, readShared } from './shared-read.ts'
 
 /** Who gets what arrives once the log-in is over. */
 export interface Receiver {
@@ -43,6 +47,8 @@ export class Channel {
   #lastError: Error | null = null
   #paused = false
   #isClosing = false
+  /** Of a plain socket with a receiver: what is written goes there at once. Else -1. */
+  #fd = -1
   /** The client's address as a PROXY header gave it, or the socket's own. */
   #remote: { address: string; port: number }
   readonly isUnix: boolean
@@ -112,6 +118,7 @@ export class Channel {
   /** From here on bytes are pushed; those that already arrived come in this call. */
   attach(receiver: Receiver): void {
     invariant(this.#pull === null, 'no read is under way when a receiver is attached')
+    this.#takeOver()
     this.#receiver = receiver
     const pending = this.#pending
     this.#pending = EMPTY
@@ -122,12 +129,15 @@ export class Channel {
 
   /**
    * Sends bytes in order. Returns false when the peer reads too slowly: stop the source until
-   * `onDrain`. The bytes belong to the channel from here on.
+   * `onDrain`. The bytes belong to the channel from here on, unless they are those of `onBytes`.
    */
   write(bytes: Buffer): boolean {
     if (this.#closed !== null) return true
     this.bytesSent += bytes.length
-    return this.#socket.write(bytes)
+    const sent = this.#writeNow(bytes)
+    if (sent === bytes.length) return true
+    const rest = sent === 0 ? bytes : bytes.subarray(sent)
+    return this.#socket.write(isShared(rest) ? Buffer.from(rest) : rest)
   }
 
   pause(): void {
@@ -146,6 +156,7 @@ export class Channel {
   close(): void {
     if (this.#closed !== null || this.#isClosing) return
     this.#isClosing = true
+    this.#fd = -1
     const socket = this.#socket
     socket.end()
     socket.resume()
@@ -155,6 +166,7 @@ export class Channel {
   /** Ends at once; what is queued is lost. Safe to call twice. */
   destroy(error?: Error): void {
     if (error !== undefined) this.#lastError ??= error
+    this.#fd = -1
     this.#socket.destroy()
   }
 
@@ -190,12 +202,37 @@ export class Channel {
     const socket = this.#socket
     socket.on('data', (chunk: Buffer) => this.#onData(chunk))
     socket.on('drain', () => this.#receiver?.onDrain())
-    socket.on('end', () => socket.end())
+    socket.on('end', () => {
+      this.#fd = -1
+      socket.end()
+    })
     socket.on('error', (error) => {
       this.#lastError ??= error
     })
     socket.on('close', () => this.#onClosed())
     if (this.#receiver === null) socket.pause()
+  }
+
+  /** Reads and writes of a plain socket go past its streams from here on. */
+  #takeOver(): void {
+    const socket = this.#socket
+    if (this.#closed !== null || socket.destroyed || socket instanceof TLSSocket) return
+    // What the stream holds comes out as 'data', to join what is pending.
+    socket.read()
+    this.#fd = readShared(socket, (bytes) => this.#onData(bytes))
+  }
+
+  /**
+   * Writes what the kernel takes now; returns how many bytes that was. What it does not take, and
+   * every error, is left to the stream. A destroyed socket's descriptor may be another's already.
+   */
+  #writeNow(bytes: Buffer): number {
+    if (this.#fd === -1 || this.#socket.destroyed || this.#socket.writableLength > 0) return 0
+    try {
+      return writeSync(this.#fd, bytes, 0, bytes.length)
+    } catch {
+      return 0
+    }
   }
 
   #onData(chunk: Buffer): void {

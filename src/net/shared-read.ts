@@ -1,0 +1,48 @@
+/**
+ * Reading without a buffer per read: all plain sockets of the process read into one, and whoever
+ * gets the bytes is done with them, or has copied them, before the next read. Node offers this as
+ * `onread` for sockets that one opens, not for those that one accepts, and only at construction; so
+ * the two fields behind it are set here. A Node that has them no more makes `readShared` say so.
+ *
+ * Source  Node, lib/net.js: kBuffer, kBufferCb, initSocketHandle.
+ */
+import { Socket } from 'node:net'
+
+/** One read takes at most this. */
+const READ_BYTES_MAX = 128 * 1024
+const SHARED = Buffer.allocUnsafeSlow(READ_BYTES_MAX)
+
+const fields = Object.getOwnPropertySymbols(new Socket())
+const BUFFER = fields.find(({ description }) => description === 'kBuffer')
+const CALLBACK = fields.find(({ description }) => description === 'kBufferCb')
+
+interface Handle {
+  readonly fd: number
+  useUserBuffer(buffer: Buffer): void
+}
+
+/**
+ * From here on what arrives is given to `onRead` and not to listeners of 'data'.
+ *
+ * `onRead`  its bytes are only valid during the call.
+ * Returns the socket's file descriptor, or -1 where this cannot be had: nothing was changed then.
+ */
+export function readShared(socket: Socket, onRead: (bytes: Buffer) => void): number {
+  const handle: unknown = Reflect.get(socket, '_handle')
+  if (BUFFER === undefined || CALLBACK === undefined || !isHandle(handle)) return -1
+  handle.useUserBuffer(SHARED)
+  Reflect.set(socket, BUFFER, SHARED)
+  Reflect.set(socket, CALLBACK, (count: number) => onRead(SHARED.subarray(0, count)))
+  return handle.fd
+}
+
+/** Whether the next read overwrites these bytes. */
+export function isShared(bytes: Buffer): boolean {
+  return bytes.buffer === SHARED.buffer
+}
+
+function isHandle(handle: unknown): handle is Handle {
+  if (typeof handle !== 'object' || handle === null) return false
+  const { useUserBuffer, fd } = handle as Partial<Handle>
+  return typeof useUserBuffer === 'function' && typeof fd === 'number' && fd >= 0
+}
