@@ -77,7 +77,7 @@ start_engine() {
 make_base() {
   docker image inspect "$BASE" >/dev/null 2>&1 && return
   if [ ! -f "$BASE_TAR" ]; then
-    docker pull -q "$BASE" 2>/dev/null && return
+    timeout 120 docker pull -q "$BASE" 2>/dev/null && return
     need debootstrap debootstrap
     say "Making $BASE from Debian 13 and the npm package node ..."
     local root npm
