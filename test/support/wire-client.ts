@@ -148,16 +148,15 @@ export class WireClient {
       if (this.#isEnded) return undefined
       await this.#untilWoken(deadline - performance.now())
     }
-    const frame = this.#inbox.shift()
-    if (frame !== undefined) this.#learn(frame)
-    return frame
+    return this.#take()
   }
 
   /** Everything up to and including the next message of one of these types, or the end. */
   async until(types: string): Promise<Answer> {
     const seen: Frame[] = []
     for (;;) {
-      const frame = await this.next()
+      // What has arrived is taken without a turn of its own: answers come by the million.
+      const frame = this.#take() ?? (await this.next())
       if (frame === undefined) return new Answer(seen)
       seen.push(frame)
       if (types.includes(frame.type)) return new Answer(seen)
@@ -190,6 +189,12 @@ export class WireClient {
   /** Cuts the connection without a word. */
   destroy(): void {
     this.socket.destroy()
+  }
+
+  #take(): Frame | undefined {
+    const frame = this.#inbox.shift()
+    if (frame !== undefined) this.#learn(frame)
+    return frame
   }
 
   #authenticate(body: Buffer, scram: ScramClient, password: string): void {
