@@ -49,9 +49,12 @@ async function hangPatroni(): Promise<void> {
   })
 }
 
+/** When the leader's key is there again. */
 function keyBack(): Promise<number> {
-  const when = async () => ((await cluster.leader()) === 'pg1' ? performance.now() : undefined)
-  return waitFor("the key's return", when, { withinMs: 60_000, everyMs: 5 })
+  return waitFor("the key's return", async () => (await cluster.leader()) === 'pg1', {
+    withinMs: 60_000,
+    everyMs: 5,
+  }).then(() => performance.now())
 }
 
 /** What became of a write, and when. */
