@@ -1,0 +1,129 @@
+import { once } from 'node:events'
+import { closeSync, fstatSync, mkdtempSync, openSync, rmSync } from 'node:fs'
+import { connect, createServer, type Socket } from 'node:net'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { afterEach, describe, expect, test } from 'vitest'
+import { Channel, type Receiver } from '../../../src/net/channel.ts'
+import { isShared } from '../../../src/net/shared-read.ts'
+
+const opened: { destroy(): void }[] = []
+
+afterEach(() => {
+  for (const one of opened.splice(0)) one.destroy()
+})
+
+/** A channel on an accepted socket, and the peer's socket. */
+async function pair(): Promise<{ channel: Channel; socket: Socket; peer: Socket }> {
+  const server = createServer({ pauseOnConnect: true, noDelay: true })
+  server.listen(0, '127.0.0.1')
+  await once(server, 'listening')
+  const address = server.address()
+  if (address === null || typeof address === 'string') throw new Error('no port')
+  const accepted = once(server, 'connection')
+  const peer = connect({ port: address.port, host: '127.0.0.1' })
+  const [socket]: Socket[] = await accepted
+  server.close()
+  if (socket === undefined) throw new Error('no socket')
+  const channel = new Channel(socket)
+  opened.push(peer, channel)
+  return { channel, socket, peer }
+}
+
+function receiver(fields: Partial<Receiver>): Receiver {
+  return { onBytes() {}, onDrain() {}, onClosed() {}, ...fields }
+}
+
+/** Resolves when `bytes` bytes came. */
+async function collect(peer: Socket, bytes: number): Promise<Buffer> {
+  const chunks: Buffer[] = []
+  let length = 0
+  for await (const chunk of peer) {
+    chunks.push(chunk)
+    length += chunk.length
+    if (length >= bytes) break
+  }
+  return Buffer.concat(chunks)
+}
+
+describe('a channel with a receiver', () => {
+  test('is given what came before the receiver first, in order', async () => {
+    const { channel, peer } = await pair()
+    peer.write('log-in,')
+    expect((await channel.read(6)).toString()).toBe('log-in')
+    peer.write('one,')
+    const got: string[] = []
+    const done = Promise.withResolvers<void>()
+    channel.attach(
+      receiver({
+        onBytes: (chunk) => {
+          got.push(chunk.toString())
+          if (got.join('').endsWith('two')) done.resolve()
+        },
+      }),
+    )
+    peer.write('two')
+    await done.promise
+    expect(got.join('')).toBe(',one,two')
+  })
+
+  test('reads into the buffer that all channels share', async () => {
+    const { channel, peer } = await pair()
+    const shared = new Promise<boolean>((resolve) => {
+      channel.attach(receiver({ onBytes: (chunk) => resolve(isShared(chunk)) }))
+    })
+    peer.write('x')
+    expect(await shared).toBe(true)
+  })
+
+  test('sends on what it read, whole, to a peer that reads slowly', async () => {
+    const { channel: from, peer: source } = await pair()
+    const { channel: to, peer: sink } = await pair()
+    const sent = Buffer.alloc(8 * 1024 * 1024)
+    for (let at = 0; at < sent.length; at += 4) sent.writeUInt32BE(at, at)
+    const held = Promise.withResolvers<void>()
+    to.attach(receiver({ onDrain: () => from.resume() }))
+    from.attach(
+      receiver({
+        onBytes: (chunk) => {
+          if (to.write(chunk)) return
+          from.pause()
+          held.resolve()
+        },
+      }),
+    )
+    source.write(sent)
+    // Nobody reads yet: the kernel's buffers fill, and the rest waits in the channel.
+    await held.promise
+    const got = await collect(sink, sent.length)
+    expect(got.equals(sent)).toBe(true)
+    expect(to.bytesSent).toBe(sent.length)
+  })
+
+  test('writes nothing more once its socket is destroyed, whoever has the descriptor then', async () => {
+    const { channel, socket } = await pair()
+    channel.attach(receiver({}))
+    const folder = mkdtempSync(join(tmpdir(), 'pgsteer-channel-'))
+    // Not by the channel: as Node does it after a read error. The file gets the free descriptor.
+    socket.destroy()
+    const files = Array.from({ length: 8 }, (_, index) => openSync(join(folder, `${index}`), 'w'))
+    try {
+      channel.write(Buffer.from('for another'))
+      expect(files.map((file) => fstatSync(file).size)).toEqual(files.map(() => 0))
+    } finally {
+      for (const file of files) closeSync(file)
+      rmSync(folder, { recursive: true })
+    }
+  })
+
+  test('is closed once, when the peer ends', async () => {
+    const { channel, peer } = await pair()
+    const closed = new Promise<Error | null>((resolve) => {
+      channel.attach(receiver({ onClosed: resolve }))
+    })
+    peer.end('last words')
+    expect(await closed).toBeNull()
+    expect(channel.bytesReceived).toBe('last words'.length)
+    expect(channel.write(Buffer.from('too late'))).toBe(true)
+  })
+})
