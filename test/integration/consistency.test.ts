@@ -101,9 +101,7 @@ describe('routing', () => {
     )
     if (!sql.includes(';')) expect(answer[0]?.['route']).toBe(role)
     await client.query(sql)
-    const [row] = (await front.steer.console('SHOW CLIENTS')).filter(
-      (each) => each['database'] === 'demo',
-    )
+    const row = await front.steer.clientOf('demo')
     const isRead = row?.['route_reason'] === 'read'
     expect(isRead ? 'replica' : 'primary', row?.['route_reason']).toBe(role)
     await client.close()
@@ -369,9 +367,7 @@ describe('what a replica refuses is asked of the primary', () => {
     await untilRead(reader)
     const before = await healings()
     for (let turn = 0; turn < 5; turn += 1) await reader.query('SELECT id FROM learnt')
-    const [row] = (await front.steer.console('SHOW CLIENTS')).filter(
-      (each) => each['database'] === 'eventual',
-    )
+    const row = await front.steer.clientOf('eventual')
     expect(row?.['route_reason']).toBe('learnt')
     expect((await healings()) - before).toBe(1)
     await client.query('DROP TABLE learnt')

@@ -215,15 +215,11 @@ describe('statements that forget', () => {
   test('SQL-level PREPARE ties the session to its server until DEALLOCATE', async () => {
     const client = await front.steer.wire({ database: 'duo' })
     await client.query('PREPARE mine AS SELECT $1::int + 1')
-    const [shown] = (await front.steer.console('SHOW CLIENTS')).filter(
-      (row) => row['database'] === 'duo',
-    )
+    const shown = await front.steer.clientOf('duo')
     expect(shown?.['pin_reasons']).toBe('sql_prepare')
     expect((await client.query('EXECUTE mine(41)')).rows).toEqual([['42']])
     await client.query('DEALLOCATE mine')
-    const [after] = (await front.steer.console('SHOW CLIENTS')).filter(
-      (row) => row['database'] === 'duo',
-    )
+    const after = await front.steer.clientOf('duo')
     expect(after?.['pin_reasons'] ?? '').toBe('')
     await client.close()
   })

@@ -4,7 +4,7 @@ import { join } from 'node:path'
 import { sql } from 'drizzle-orm'
 import { drizzle } from 'drizzle-orm/node-postgres'
 import { integer, pgTable, text } from 'drizzle-orm/pg-core'
-import pg from 'pg'
+import { Pool } from 'pg'
 import postgres from 'postgres'
 import { describe, expect, test } from 'vitest'
 import { program, python } from '../support/debian.ts'
@@ -90,9 +90,7 @@ function pgbenchSuite(front: SharedSteer): void {
 
     test.each(['simple', 'extended', 'prepared'])('-M %s: TPC-B, and reads only', async (mode) => {
       for (const kind of [[], ['-S']]) {
-        const output = await pgbench(
-          ...['-n', '-M', mode, '-c', '8', '-j', '2', '-t', '60', ...kind],
-        )
+        const output = await pgbench('-n', '-M', mode, '-c', '8', '-j', '2', '-t', '60', ...kind)
         expect(output).toContain('number of transactions actually processed: 480/480')
         expect(output).toContain('number of failed transactions: 0')
       }
@@ -145,7 +143,7 @@ END;
 
 function driversSuite(front: SharedSteer): void {
   test('node-postgres: a pool, named statements, transactions, errors, big parameters', async () => {
-    const pool = new pg.Pool({ connectionString: front.steer.url(), max: 8 })
+    const pool = new Pool({ connectionString: front.steer.url(), max: 8 })
     await pool.query('CREATE TABLE noded (id int PRIMARY KEY, doc jsonb, at timestamptz)')
     const inserts = Array.from({ length: 40 }, (_, id) =>
       pool.query({
@@ -201,7 +199,7 @@ function driversSuite(front: SharedSteer): void {
   })
 
   test('Drizzle: tables, transactions, relations by SQL', async () => {
-    const pool = new pg.Pool({ connectionString: front.steer.url(), max: 4 })
+    const pool = new Pool({ connectionString: front.steer.url(), max: 4 })
     const db = drizzle(pool)
     const people = pgTable('people', { id: integer('id').primaryKey(), name: text('name') })
     await db.execute(sql`CREATE TABLE people (id int PRIMARY KEY, name text)`)

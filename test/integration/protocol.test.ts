@@ -219,9 +219,7 @@ test('SQL cursors live in their transaction, WITH HOLD ones tie the session', as
   await client.query('COMMIT')
   expect((await client.query('FETCH 3 FROM c')).sqlstate).toBe('34000')
   await client.query('DECLARE h CURSOR WITH HOLD FOR SELECT generate_series(1, 10)')
-  const [row] = (await front.steer.console('SHOW CLIENTS')).filter(
-    (each) => each['database'] === 'duo',
-  )
+  const row = await front.steer.clientOf('duo')
   expect(row?.['pin_reasons']).toBe('hold_cursor')
   expect((await client.query('FETCH 2 FROM h')).rows).toEqual([['1'], ['2']])
   expect((await client.query('CLOSE h')).tags).toEqual(['CLOSE CURSOR'])

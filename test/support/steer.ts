@@ -196,6 +196,11 @@ export class Steer {
     }
   }
 
+  /** The row of SHOW CLIENTS of the one client of `database`. */
+  async clientOf(database: string): Promise<Record<string, string> | undefined> {
+    return (await this.console('SHOW CLIENTS')).find((row) => row['database'] === database)
+  }
+
   /** Writes its file anew, with these options instead. */
   rewrite(options: SteerOptions): void {
     const ports = [this.port, this.httpPort] as const

@@ -1,0 +1,49 @@
+/**
+ * The nonce detector over NONCE_ANSWERS answers (5 million when nothing is said), for `npm run
+ * test:long`. A tenth of them come while servers are terminated.
+ */
+import { expect, test } from 'vitest'
+import { detectNonces } from '../support/nonce.ts'
+import { useCluster } from '../support/postgres.ts'
+import { useSteer } from '../support/steer.ts'
+import { waitFor } from '../support/wait.ts'
+
+const ANSWERS = Number(process.env['NONCE_ANSWERS'] ?? 5_000_000)
+/** Two cores give some thousand answers a second. */
+const MS_PER_ANSWER = 2
+
+const shared = useCluster({ replicas: 2 })
+const front = useSteer(shared, {
+  pgbouncer: {
+    default_pool_size: 6,
+    max_prepared_statements: 20,
+    log_connections: 0,
+    log_disconnections: 0,
+  },
+})
+
+test(
+  `${ANSWERS} answers reach who asked`,
+  async () => {
+    const { steer } = front
+    const workers = steer.workers
+    const calm = { steer, clients: 64, answers: Math.ceil(ANSWERS * 0.9), mayBreak: false }
+    expect((await detectNonces(calm)).wrong).toEqual([])
+    const progress = { right: 0 }
+    const answers = Math.ceil(ANSWERS / 10)
+    const running = detectNonces({ steer, clients: 64, answers, mayBreak: true, progress })
+    const turns = 200
+    for (let turn = 1; turn <= turns; turn += 1) {
+      const reached = (turn * answers) / (turns + 2)
+      await waitFor('more answers came', () => progress.right >= reached, { withinMs: 600_000 })
+      const member = shared.cluster.members[turn % 3]
+      await member?.query(
+        `SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+         WHERE usename = 'demo' ORDER BY random() LIMIT 2`,
+      )
+    }
+    expect((await running).wrong).toEqual([])
+    expect(steer.workers).toEqual(workers)
+  },
+  60_000 + ANSWERS * MS_PER_ANSWER,
+)

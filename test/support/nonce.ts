@@ -1,0 +1,260 @@
+/**
+ * The nonce detector: every statement carries a random number that its answer must repeat. An answer
+ * that reaches the wrong client, comes twice or is out of order cannot go unseen. Clients mix both
+ * protocols, errors, transactions, cancels and disconnects in the middle of a statement.
+ */
+import { randomInt } from 'node:crypto'
+import { connect } from 'node:net'
+import { frontend } from './bytes.ts'
+import type { Steer } from './steer.ts'
+import type { Answer, WireClient } from './wire-client.ts'
+
+export interface NonceOptions {
+  readonly steer: Steer
+  readonly clients: number
+  /** Answers wanted altogether. */
+  readonly answers: number
+  readonly database?: string
+  /** True while errors are expected that come from servers that are killed. */
+  readonly mayBreak: boolean
+  /** Kept up to date while it runs. */
+  readonly progress?: { right: number }
+}
+
+export interface NonceResult {
+  /** Answers that repeated their nonce. */
+  readonly right: number
+  /** What was wrong, as sentences; must stay empty. */
+  readonly wrong: readonly string[]
+  readonly errors: number
+  readonly cancelled: number
+  readonly disconnects: number
+  /** Connections that their server's end took along. */
+  readonly broken: number
+}
+
+type Counts = { -readonly [Key in keyof Omit<NonceResult, 'wrong'>]: number }
+
+const { parse, bind, execute, sync, query, describe } = frontend
+
+const NOTHING_YET: Counts = { right: 0, errors: 0, cancelled: 0, disconnects: 0, broken: 0 }
+/** Batches in one write. */
+const PIPELINE = 24
+/** SQLSTATEs by which a killed server, a cancel or a shutdown shows. */
+const BREAKING = /^(08|57|40001|53300|25006|XX000)/
+
+/** Runs until `answers` came. Rejects only for what is not about answers: a log-in that fails for ever. */
+export async function detectNonces(options: NonceOptions): Promise<NonceResult> {
+  const counts: Counts = Object.assign(options.progress ?? {}, NOTHING_YET)
+  const wrong: string[] = []
+  const each = Array.from({ length: options.clients }, async (_, id) => {
+    const one = new NonceClient(id, options, counts, wrong)
+    while (counts.right < options.answers && wrong.length === 0) await one.live()
+  })
+  await Promise.all(each)
+  return { ...counts, wrong }
+}
+
+/** One client, over as many connections as it takes. */
+class NonceClient {
+  readonly #id: number
+  readonly #options: NonceOptions
+  readonly #counts: Counts
+  readonly #wrong: string[]
+  #serial = 0
+
+  constructor(id: number, options: NonceOptions, counts: Counts, wrong: string[]) {
+    this.#id = id
+    this.#options = options
+    this.#counts = counts
+    this.#wrong = wrong
+  }
+
+  /** One connection's life. */
+  async live(): Promise<void> {
+    const { steer, database = 'demo', mayBreak } = this.#options
+    let client: WireClient
+    try {
+      client = await steer.wire({ database, withinMs: 60_000 })
+    } catch (error) {
+      if (!mayBreak) throw error
+      this.#counts.broken += 1
+      return
+    }
+    const prepared = `n${this.#id}`
+    client.send(parse(prepared, 'SELECT $1::text, 1 AS named'), sync())
+    const ready = await client.ready()
+    if (ready.sqlstate !== undefined) this.#judgeError(ready, '42P05')
+    const turns = 20 + randomInt(400)
+    for (let turn = 0; turn < turns && !client.isEnded; turn += 1) {
+      if (this.#counts.right >= this.#options.answers || this.#wrong.length > 0) break
+      if (!(await this.#turn(client, prepared))) return
+    }
+    if (client.isEnded) this.#counts.broken += 1
+    else await client.close()
+  }
+
+  /** Returns false when the connection is over. */
+  async #turn(client: WireClient, prepared: string): Promise<boolean> {
+    switch (randomInt(12)) {
+      case 0:
+      case 1:
+        return this.#pipeline(client)
+      case 2:
+        return this.#unnamed(client)
+      case 3:
+      case 4:
+        return this.#named(client, prepared)
+      case 5:
+        return this.#failing(client)
+      case 6:
+        return this.#transaction(client)
+      case 7:
+        return randomInt(12) === 0 ? this.#cancel(client) : this.#simple(client)
+      case 8:
+        return randomInt(80) === 0 ? this.#disconnect(client) : this.#simple(client)
+      case 9:
+        return this.#setting(client)
+      default:
+        return this.#simple(client)
+    }
+  }
+
+  async #simple(client: WireClient): Promise<boolean> {
+    const nonce = this.#nonce()
+    const padding = randomInt(10) === 0 ? 20_000 : 5
+    return this.#expect(await client.query(`SELECT '${nonce}', repeat('p', ${padding})`), [nonce])
+  }
+
+  async #unnamed(client: WireClient): Promise<boolean> {
+    const nonce = this.#nonce()
+    client.send(
+      parse('', 'SELECT $1::text'),
+      bind({ values: [nonce] }),
+      describe('P'),
+      execute(),
+      sync(),
+    )
+    return this.#expect(await client.ready(), [nonce])
+  }
+
+  async #named(client: WireClient, statement: string): Promise<boolean> {
+    const nonce = this.#nonce()
+    client.send(bind({ statement, values: [nonce] }), execute(), sync())
+    return this.#expect(await client.ready(), [nonce])
+  }
+
+  /** Several batches in one write, one of them failing, each with its own Sync. */
+  async #pipeline(client: WireClient): Promise<boolean> {
+    const nonces = Array.from({ length: PIPELINE }, () => this.#nonce())
+    const broken = randomInt(PIPELINE)
+    client.send(
+      ...nonces.flatMap((nonce, index) => [
+        parse('', index === broken ? 'SELECT 1/0, $1::text' : 'SELECT $1::text'),
+        bind({ values: [nonce] }),
+        execute(),
+        sync(),
+      ]),
+    )
+    for (const [index, nonce] of nonces.entries()) {
+      const answer = await client.ready()
+      if (index === broken && answer.sqlstate === '22012') this.#counts.errors += 1
+      else if (!this.#expect(answer, [nonce])) return false
+    }
+    return true
+  }
+
+  async #failing(client: WireClient): Promise<boolean> {
+    const nonce = this.#nonce()
+    const answer = await client.query(`SELECT '${nonce}'::text; SELECT ('${nonce}')::int`)
+    if (answer.sqlstate === '22P02' && answer.errors[0]?.['M']?.includes(nonce) === true) {
+      this.#counts.errors += 1
+      return true
+    }
+    return this.#judgeError(answer, nonce)
+  }
+
+  async #transaction(client: WireClient): Promise<boolean> {
+    const [first, second] = [this.#nonce(), this.#nonce()]
+    const begin = await client.query('BEGIN')
+    if (begin.status !== 'T') return this.#judgeError(begin, 'BEGIN')
+    if (!this.#expect(await client.query(`SELECT '${first}'`), [first])) return false
+    const still = await client.query(`SELECT txid_current() IS NOT NULL, '${second}'`)
+    if (still.rows[0]?.[1] === second) this.#counts.right += 1
+    else if (!this.#judgeError(still, second)) return false
+    const end = await client.query(randomInt(2) === 0 ? 'COMMIT' : 'ROLLBACK')
+    return end.status === 'I' ? true : this.#judgeError(end, 'COMMIT')
+  }
+
+  /** A setting carries the nonce to the next statement, which may run on another server. */
+  async #setting(client: WireClient): Promise<boolean> {
+    const nonce = this.#nonce()
+    const set = await client.query(`SET my.nonce = '${nonce}'`)
+    if (set.sqlstate !== undefined) return this.#judgeError(set, nonce)
+    return this.#expect(await client.query("SELECT current_setting('my.nonce')"), [nonce])
+  }
+
+  /** Cancels itself; whoever else is cancelled by that says so in its own answer. */
+  async #cancel(client: WireClient): Promise<boolean> {
+    const nonce = this.#nonce()
+    client.send(query(`SELECT '${nonce}', pg_sleep(0.05)`))
+    await cancel(this.#options.steer.port, client)
+    const answer = await client.ready()
+    if (answer.sqlstate !== '57014') return this.#expect(answer, [nonce])
+    this.#counts.cancelled += 1
+    return true
+  }
+
+  #disconnect(client: WireClient): Promise<boolean> {
+    const nonce = this.#nonce()
+    client.send(query(`SELECT '${nonce}', repeat('d', 200000), pg_sleep(0.002)`))
+    client.destroy()
+    this.#counts.disconnects += 1
+    return Promise.resolve(false)
+  }
+
+  #nonce(): string {
+    this.#serial += 1
+    return `n${this.#id}.${this.#serial}.${randomInt(2 ** 40).toString(36)}`
+  }
+
+  #expect(answer: Answer, nonces: readonly string[]): boolean {
+    const seen = answer.rows.map((row) => row[0])
+    if (answer.sqlstate === undefined && answer.status !== undefined) {
+      if (seen.length === nonces.length && seen.every((value, at) => value === nonces[at])) {
+        this.#counts.right += 1
+        return true
+      }
+    }
+    return this.#judgeError(answer, nonces.join())
+  }
+
+  /** Returns whether the connection may go on. Rows of others are never forgiven. */
+  #judgeError(answer: Answer, wanted: string): boolean {
+    const { sqlstate, status } = answer
+    const foreign = answer.rows.flat().filter((value) => /^n\d+\./.test(value ?? ''))
+    const isForeign = foreign.some((value) => value?.startsWith(`n${this.#id}.`) !== true)
+    const isExcused =
+      this.#options.mayBreak &&
+      (sqlstate === undefined ? status === undefined : BREAKING.test(sqlstate))
+    if (isForeign || !isExcused)
+      this.#wrong.push(
+        `client ${this.#id} wanted ${wanted}, got ${answer.types} ${sqlstate ?? ''} ` +
+          `${answer.errors[0]?.['M'] ?? ''} ${JSON.stringify(answer.rows).slice(0, 300)}`,
+      )
+    this.#counts.errors += 1
+    return status === 'I'
+  }
+}
+
+/** Sends a cancel request with the client's key; resolves when its connection is closed. */
+export function cancel(port: number, client: WireClient): Promise<void> {
+  return new Promise((resolve) => {
+    const socket = connect({ host: '127.0.0.1', port }, () => {
+      socket.write(frontend.cancelRequest(client.processId, client.key))
+    })
+    socket.on('error', () => resolve())
+    socket.on('close', () => resolve())
+    socket.resume()
+  })
+}
