@@ -365,7 +365,7 @@ export class Clients {
 
   #closeIdle(error: ProxyError): void {
     for (const session of this.#sessions.values())
-      if (session.isBetweenTransactions) session.close(error)
+      if (isBetweenTransactions(session)) session.close(error)
   }
 
   #tick(): void {
@@ -410,6 +410,10 @@ export class Clients {
       cancels: server?.cancelsUnderWay ?? 0,
     }
   }
+}
+
+function isBetweenTransactions({ transaction, isOwed, state }: Session): boolean {
+  return transaction.state === 'idle' && !isOwed && state !== 'waiting'
 }
 
 function replicaFacts(replica: Replica): ClientFacts {

@@ -76,6 +76,11 @@ export class Meter {
     if (error.code === 'no_primary') this.#counters.holdsExpired += 1
   }
 
+  /** It waits for a primary. */
+  held(): void {
+    this.#counters.holdsStarted += 1
+  }
+
   cancelled(): void {
     this.#counters.cancelsForwarded += 1
   }

@@ -64,9 +64,9 @@ export class Session implements Receiver, Waiter {
   /** Set by the decision, read by the pools. */
   wantsRole: 'primary' | 'replica' | 'any' = 'any'
   waitingSinceMs = 0
-  waitReason: Waiter['waitReason'] = null
   routeReason: string | null = null
   readonly #lease: Lease
+  #waitReason: Waiter['waitReason'] = null
   #state: SessionState = 'idle'
   readonly #reported: Reported
   readonly #input = new Input()
@@ -105,7 +105,7 @@ export class Session implements Receiver, Waiter {
         preparedMax: seed.services.config().pgbouncer.maxPreparedStatements,
         frameBytesMax: seed.services.config().pgbouncer.maxPacketSize,
         isQueryAllowed: !seed.services.config().pgbouncer.disablePqexec,
-        classify: (text) => this.classify(text),
+        classify: this.classify,
         onStatement: (classified) => this.#onStatement(classified),
       },
     )
@@ -124,6 +124,13 @@ export class Session implements Receiver, Waiter {
   }
   get settings(): Settings {
     return this.carried.current
+  }
+  get waitReason(): Waiter['waitReason'] {
+    return this.#waitReason
+  }
+  set waitReason(reason: Waiter['waitReason']) {
+    if (reason === 'primary' && this.#waitReason !== 'primary') this.meter.held()
+    this.#waitReason = reason
   }
   get waitingBytes(): number {
     return this.#input.length
@@ -146,13 +153,8 @@ export class Session implements Receiver, Waiter {
   get isOwed(): boolean {
     return this.#lease.isOwed
   }
-  classify(text: string): Classified {
-    return this.services.statements(this.pool.config.serverDatabase).classify(text)
-  }
-
-  get isBetweenTransactions(): boolean {
-    return this.transaction.state === 'idle' && !this.isOwed && this.#state !== 'waiting'
-  }
+  readonly classify = (text: string): Classified =>
+    this.services.statements(this.pool.config.serverDatabase).classify(text)
 
   /** What the client was told last of a reported parameter. */
   welcome(name: string): string {
@@ -333,10 +335,8 @@ export class Session implements Receiver, Waiter {
   /** Reads the batch at the front of the input. Returns false when it is not there yet. */
   #read(): boolean {
     const limits = limitsOf(this.services.config())
-    return reader.read(this.#input.bytes, this.prepared, this.#classifyBound, limits)
+    return reader.read(this.#input.bytes, this.prepared, this.classify, limits)
   }
-
-  readonly #classifyBound = (text: string): Classified => this.classify(text)
 
   #act(decision: Decision): boolean {
     switch (decision.kind) {
@@ -422,10 +422,7 @@ export class Session implements Receiver, Waiter {
       return
     }
     // What only takes settings back may run under any, and is the way out of those that cannot be made.
-    if (
-      this.transaction.state === 'idle' &&
-      this.#attempt.isOnly(isTakingBack, this.#classifyBound)
-    ) {
+    if (this.transaction.state === 'idle' && this.#attempt.isOnly(isTakingBack, this.classify)) {
       this.#isResetting = true
       this.#demand(this.wantsRole)
       return
