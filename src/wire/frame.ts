@@ -44,9 +44,6 @@ export const NO_DATA = 0x6e // n
 export const PARAMETER_DESCRIPTION = 0x74 // t
 export const PORTAL_SUSPENDED = 0x73 // s
 export const COPY_IN = 0x47 // G
-export const COPY_OUT = 0x48 // H
-export const COPY_BOTH = 0x57 // W
-export const FUNCTION_RESULT = 0x56 // V
 export const NEGOTIATE_VERSION = 0x76 // v
 
 /** Transaction status of ReadyForQuery. */
