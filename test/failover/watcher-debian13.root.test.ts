@@ -2,4 +2,4 @@
 import { debian13 } from '../support/patroni.ts'
 import { watcherScenarios } from './watcher-scenarios.ts'
 
-watcherScenarios(debian13)
+watcherScenarios(debian13, 'safely')

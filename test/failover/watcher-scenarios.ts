@@ -8,7 +8,11 @@ import { type Installation, PatroniCluster } from '../support/patroni.ts'
 import { waitFor } from '../support/wait.ts'
 import { clusterConfig, Recorder } from './watcher-recorder.ts'
 
-export function watcherScenarios(installation: () => Installation): void {
+/** `thaws`: whether a Patroni that was frozen past its ttl respects the leader key of another one. */
+export function watcherScenarios(
+  installation: () => Installation,
+  thaws: 'safely' | 'as a thief',
+): void {
   const recorders: Recorder[] = []
 
   async function record(cluster: PatroniCluster, changes: Partial<ClusterConfig> = {}) {
@@ -107,29 +111,34 @@ export function watcherScenarios(installation: () => Installation): void {
       expect(recorder.topology.primary).toBe(after.topology.primary)
     })
 
-    test('a PostgreSQL that writes on while its Patroni is frozen is fenced when its key expires', async () => {
-      const recorder = await record(cluster)
-      const before = await recorder.settled(2)
-      const zombie = before.primary ?? ''
-      const from = recorder.seen.length
-      await cluster.signal(zombie, 'SIGSTOP')
-      try {
-        const fenced = await recorder.until('the fence', ({ primary }) => primary === null)
-        expect(fenced.topology.missing).toContain(`${zombie} is fenced`)
-        const after = await recorder.until('a successor', ({ primary }) => primary !== null)
-        expect(recorder.namedSince(from - 1)).toEqual([zombie, null, after.topology.primary])
-        expect(after.topology.primary).not.toBe(zombie)
-        const sql = 'create table if not exists lost (n int); insert into lost values (1)'
-        await cluster.query(zombie, sql)
-        await recorder.until('the zombie writing', ({ members }) =>
-          members.some((one) => one.name === zombie && one.ineligibleReason === 'not_in_recovery'),
-        )
-        expect(recorder.topology.primary).toBe(after.topology.primary)
-      } finally {
-        await cluster.signal(zombie, 'SIGCONT')
-      }
-      await recorder.settled(2)
-    })
+    // Patroni 3.0 takes the leader key back by a plain put when it thaws (4.0 compares and swaps);
+    // pgsteer refuses the thief, whose timeline is too old, and the cluster has two histories.
+    if (thaws === 'safely')
+      test('a PostgreSQL that writes on while its Patroni is frozen is fenced when its key expires', async () => {
+        const recorder = await record(cluster)
+        const before = await recorder.settled(2)
+        const zombie = before.primary ?? ''
+        const from = recorder.seen.length
+        await cluster.signal(zombie, 'SIGSTOP')
+        try {
+          const fenced = await recorder.until('the fence', ({ primary }) => primary === null)
+          expect(fenced.topology.missing).toContain(`${zombie} is fenced`)
+          const after = await recorder.until('a successor', ({ primary }) => primary !== null)
+          expect(recorder.namedSince(from - 1)).toEqual([zombie, null, after.topology.primary])
+          expect(after.topology.primary).not.toBe(zombie)
+          const sql = 'create table if not exists lost (n int); insert into lost values (1)'
+          await cluster.query(zombie, sql)
+          await recorder.until('the zombie writing', ({ members }) =>
+            members.some(
+              (one) => one.name === zombie && one.ineligibleReason === 'not_in_recovery',
+            ),
+          )
+          expect(recorder.topology.primary).toBe(after.topology.primary)
+        } finally {
+          await cluster.signal(zombie, 'SIGCONT')
+        }
+        await recorder.settled(2)
+      })
 
     test('a PostgreSQL that crashes and comes back in place serves in the same term', async () => {
       const recorder = await record(cluster)

@@ -2,4 +2,4 @@
 import { debian12 } from '../support/patroni.ts'
 import { watcherScenarios } from './watcher-scenarios.ts'
 
-watcherScenarios(debian12)
+watcherScenarios(debian12, 'as a thief')
