@@ -44,6 +44,7 @@ export class Replies implements RelayOwner {
     const { role } = server.identity
     if (isUnanswered && this.#heals({ sqlstate, routine: fields['R'], role })) return true
     meter.failed(sqlstate)
+    if (fields['V'] === 'FATAL' || fields['S'] === 'FATAL') this.#session.hasEndBeenTold = true
     if (transaction.state === 'idle') carried.rollback()
     return false
   }

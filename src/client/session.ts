@@ -65,6 +65,8 @@ export class Session implements Receiver, Waiter {
   wantsRole: 'primary' | 'replica' | 'any' = 'any'
   waitingSinceMs = 0
   routeReason: string | null = null
+  /** The server told the client itself that this is the end. */
+  hasEndBeenTold = false
   readonly #lease: Lease
   #waitReason: Waiter['waitReason'] = null
   #state: SessionState = 'idle'
@@ -266,7 +268,7 @@ export class Session implements Receiver, Waiter {
     if (this.#state === 'closed') return
     this.#closeReason = error
     this.#told(error)
-    this.channel.write(errorResponse(error, this.#codes))
+    if (!this.hasEndBeenTold) this.channel.write(errorResponse(error, this.#codes))
     this.channel.close()
     this.#end(error.code)
   }
