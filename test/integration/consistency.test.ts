@@ -251,28 +251,28 @@ describe('read your writes with replay paused on all replicas', () => {
   })
 })
 
-describe('what a replica refuses is asked of the primary', () => {
-  /** Runs as one session with replicas that have all of the DDL, and gives the answer of `sql`. */
-  async function healed(ddl: string, sql: string, drop: string): Promise<void> {
-    const client = await front.steer.wire()
-    for (const each of ddl.split(';;')) {
-      const made = await client.query(each)
-      expect(made.errors).toEqual([])
-    }
-    await shared.cluster.caughtUp()
-    const reader = await front.steer.wire()
-    await untilRead(reader)
-    for (let turn = 0; turn < 3; turn += 1) {
-      const answer = await reader.query(sql)
-      expect(answer.errors).toEqual([])
-      expect(answer.types.endsWith('CZ')).toBe(true)
-      expect(answer.rows).toHaveLength(1)
-    }
-    expect(await cell(reader, 'SELECT 1')).toBe('1')
-    await client.query(drop)
-    await Promise.all([client.close(), reader.close()])
+/** Runs as one session with replicas that have all of the DDL, and gives the answer of `sql`. */
+async function healed(ddl: string, sql: string, drop: string): Promise<void> {
+  const client = await front.steer.wire()
+  for (const each of ddl.split(';;')) {
+    const made = await client.query(each)
+    expect(made.errors).toEqual([])
   }
+  await shared.cluster.caughtUp()
+  const reader = await front.steer.wire()
+  await untilRead(reader)
+  for (let turn = 0; turn < 3; turn += 1) {
+    const answer = await reader.query(sql)
+    expect(answer.errors).toEqual([])
+    expect(answer.types.endsWith('CZ')).toBe(true)
+    expect(answer.rows).toHaveLength(1)
+  }
+  expect(await cell(reader, 'SELECT 1')).toBe('1')
+  await client.query(drop)
+  await Promise.all([client.close(), reader.close()])
+}
 
+describe('what a replica refuses is asked of the primary', () => {
   test('a view over a volatile function that writes', () =>
     healed(
       `CREATE SEQUENCE tickets;;
