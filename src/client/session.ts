@@ -211,7 +211,11 @@ export class Session implements Receiver, Waiter {
     this.#lease.take(server)
     this.waitReason = null
     this.meter.granted(server.identity.role, this.waitingSinceMs)
-    this.#settle(server)
+    try {
+      this.#settle(server)
+    } catch (error) {
+      this.close(toProxyError(error))
+    }
   }
 
   refused(error: ProxyError): void {
@@ -402,7 +406,15 @@ export class Session implements Receiver, Waiter {
       this.#activate(server)
       return
     }
-    const isSettled = this.#lease.settle(this.carried.current, (error) => {
+    const isSettled = this.#lease.settle(this.carried.current, (error) =>
+      this.#settled(error, server),
+    )
+    if (isSettled) this.#activate(server)
+    else this.#move('settling')
+  }
+
+  #settled(error: ProxyError | null, server: ServerConnection): void {
+    try {
       if (error !== null) {
         this.#unsettled(error)
         return
@@ -410,9 +422,9 @@ export class Session implements Receiver, Waiter {
       const news = this.#reported.catchUp(server.parameters)
       if (news !== null) this.send(news)
       this.#activate(server)
-    })
-    if (isSettled) this.#activate(server)
-    else this.#move('settling')
+    } catch (breach) {
+      this.close(toProxyError(breach))
+    }
   }
 
   /** Nothing of the batch was sent: a server that was lost is replaced, a refusal is the client's. */

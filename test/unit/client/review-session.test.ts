@@ -1,0 +1,33 @@
+import { expect, test } from 'vitest'
+import { backend, frontend, message } from '../../support/bytes.ts'
+import { plainIni } from '../../support/pools.ts'
+import { type Client, SessionWorld } from '../../support/session.ts'
+
+const ANSWER = Buffer.concat([backend.commandComplete('SELECT 1'), backend.readyForQuery()])
+const COPY_IN = message('G', 0, Buffer.alloc(2))
+
+/** A client that has had one answer, and the server that gave it, which is free. */
+async function warm(world = new SessionWorld()) {
+  const client = world.client()
+  client.sends(frontend.query('SELECT 1'))
+  await world.settle()
+  const { server } = client
+  server.onBytes(ANSWER)
+  client.take()
+  world.bytesTo(server)
+  return { world, client, server }
+}
+
+function answered(client: Client, ...messages: readonly Buffer[]): void {
+  client.server.onBytes(Buffer.concat(messages))
+}
+
+test('a queued client that breaks the protocol ends alone', async () => {
+  const { world, client } = await warm(new SessionWorld(plainIni('default_pool_size = 1')))
+  const broken = world.client()
+  client.sends(frontend.query('SELECT 1'))
+  broken.sends(frontend.query('SELECT 1'), message('?', 'x'))
+  expect(broken.session.state).toBe('waiting')
+  answered(client, ANSWER)
+  expect([client.closed, broken.closed]).toEqual([null, 'unknown_message'])
+})
