@@ -124,9 +124,15 @@ export class ServerConnection implements Receiver {
     return this.#holder
   }
 
-  /** Nothing is owed, no transaction is open and no statement of ours runs. */
+  /** Nothing is owed or skipped, no transaction is open and no statement of ours runs. */
   get isIdle(): boolean {
-    return this.ledger.length === 0 && this.status === frame.STATUS_IDLE && this.#run === null
+    const { ledger } = this
+    return (
+      ledger.length === 0 &&
+      !ledger.isSkipping &&
+      this.status === frame.STATUS_IDLE &&
+      this.#run === null
+    )
   }
 
   hold(holder: Holder): void {

@@ -31,3 +31,13 @@ test('a queued client that breaks the protocol ends alone', async () => {
   answered(client, ANSWER)
   expect([client.closed, broken.closed]).toEqual([null, 'unknown_message'])
 })
+
+test('a server that skips to a Sync is given to nobody', async () => {
+  const { client, server } = await warm()
+  client.sends(frontend.parse('', 'SELEC'), frontend.query('SELECT 2'))
+  answered(client, backend.errorResponse('ERROR', '42601', 'syntax error'))
+  expect(server.state).toBe('active')
+  client.sends(frontend.sync())
+  answered(client, backend.readyForQuery())
+  expect([client.types(), server.state]).toEqual(['EZ', 'idle'])
+})
