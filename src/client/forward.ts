@@ -25,6 +25,7 @@ import { hasEffects } from './effects.ts'
 import type { DatabaseStats } from './facts.ts'
 import type { Pins } from './pin.ts'
 import type { SessionPrepared } from './prepared.ts'
+import type { CopyIn } from './relay.ts'
 import type { SessionSettings } from './settings.ts'
 import type { Transaction } from './transaction.ts'
 import { Entered, FORWARD, forwardEntry, localEntry, SWALLOW, swallowEntry, Work } from './work.ts'
@@ -73,6 +74,20 @@ export class Forwarder {
 
   constructor(context: ForwardContext) {
     this.#context = context
+  }
+
+  /**
+   * COPY FROM STDIN. The Sync that was sent with its Execute is ignored by the server: another one
+   * has to come before the server is free.
+   */
+  readonly copyIn: CopyIn = {
+    begin: (isExtended) => {
+      this.isCopyIn = true
+      if (isExtended) this.isUnsynced = true
+    },
+    fail: () => {
+      this.isCopyIn = false
+    },
   }
 
   /** A message was sent in part: the server waits for the rest. */
@@ -168,8 +183,10 @@ export class Forwarder {
       case frame.EXECUTE:
         return isWhole && this.#execute(bytes, server)
       case frame.SYNC:
-        if (!this.isCopyIn) server.ledger.push(FORWARD.sync)
-        this.isUnsynced = this.isCopyIn
+        if (!this.isCopyIn) {
+          server.ledger.push(FORWARD.sync)
+          this.isUnsynced = false
+        }
         return this.#pass(bytes)
       case frame.FLUSH:
         return this.#pass(bytes)

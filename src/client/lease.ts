@@ -37,9 +37,7 @@ export class Lease {
     this.#pool = ends.pool
     this.#holder = ends.holder
     this.forwarder = new Forwarder(context)
-    this.relay = new Relay(ends.replies, () => {
-      this.forwarder.isCopyIn = true
-    })
+    this.relay = new Relay(ends.replies, this.forwarder.copyIn)
   }
 
   get server(): ServerConnection | null {

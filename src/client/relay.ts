@@ -12,6 +12,14 @@ import * as frame from '../wire/frame.ts'
 import { completes, type Entry } from '../wire/ledger.ts'
 import { reportFields } from '../wire/messages.ts'
 
+/** What the other direction has to know of COPY FROM STDIN. */
+export interface CopyIn {
+  /** The server waits for copy messages; `isExtended`: it runs inside an Execute. */
+  begin(isExtended: boolean): void
+  /** An error ended it: what still comes of it is dropped. */
+  fail(): void
+}
+
 export interface RelayOwner {
   /** A statement of `entry` completed; `tag` is its command tag. */
   onComplete(entry: Entry, tag: string, server: ServerConnection): void
@@ -35,7 +43,7 @@ const EMPTY = Buffer.alloc(0)
 
 export class Relay {
   readonly #owner: RelayOwner
-  readonly #onCopyIn: () => void
+  readonly #copyIn: CopyIn
   /** The front of a frame that has to be read and is not whole. */
   #held: Buffer = EMPTY
   /** Bytes of a frame whose front went its way already. */
@@ -50,10 +58,9 @@ export class Relay {
   /** A byte of the answer to the batch in progress went out. */
   hasAnswered = false
 
-  /** `onCopyIn`: the server waits for copy messages. */
-  constructor(owner: RelayOwner, onCopyIn: () => void) {
+  constructor(owner: RelayOwner, copyIn: CopyIn) {
     this.#owner = owner
-    this.#onCopyIn = onCopyIn
+    this.#copyIn = copyIn
   }
 
   get isMidMessage(): boolean {
@@ -164,7 +171,7 @@ export class Relay {
     if (head === undefined) throw breach('an answer that nobody asked for')
     if (type === frame.COPY_IN) {
       dropIgnoredSyncs(server)
-      this.#onCopyIn()
+      this.#copyIn.begin(head.kind === 'execute')
     }
     if (type === frame.COMMAND_COMPLETE && head.subject !== null) {
       const body = this.#body(bytes)
@@ -196,6 +203,7 @@ export class Relay {
     const head = server.ledger.head
     const isOwn = head === undefined || head.forward || head.kind !== 'query'
     const isUnanswered = !this.hasAnswered
+    this.#copyIn.fail()
     if (server.ledger.length > 0) server.ledger.fail()
     if (isOwn && this.#owner.onError(reportFields(this.#body(bytes)), isUnanswered, server)) {
       this.#pieces.length = 0

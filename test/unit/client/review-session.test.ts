@@ -41,3 +41,28 @@ test('a server that skips to a Sync is given to nobody', async () => {
   answered(client, backend.readyForQuery())
   expect([client.types(), server.state]).toEqual(['EZ', 'idle'])
 })
+
+test('a server with a COPY that was not synced stays with its client', async () => {
+  const { client, server } = await warm()
+  const copy = [frontend.parse('', 'COPY t FROM STDIN'), frontend.bind(), frontend.execute()]
+  client.sends(...copy, frontend.sync())
+  answered(client, backend.parseComplete(), backend.bindComplete(), COPY_IN)
+  client.sends(frontend.copyData('1\n'), frontend.copyDone())
+  answered(client, backend.commandComplete('COPY 1'))
+  expect(server.state).toBe('active')
+  client.sends(frontend.sync())
+  answered(client, backend.readyForQuery())
+  expect([client.types(), server.state]).toEqual(['12GCZ', 'idle'])
+})
+
+test('COPY that failed is over for what comes after it', async () => {
+  const { client, server } = await warm()
+  client.sends(frontend.query('COPY t FROM STDIN'))
+  answered(client, COPY_IN)
+  client.sends(frontend.copyData('x\n'))
+  answered(client, backend.errorResponse('ERROR', '22P02', 'bad row'), backend.readyForQuery())
+  client.sends(frontend.copyDone())
+  client.sends(frontend.parse('', 'SELECT 1'), frontend.sync())
+  answered(client, backend.parseComplete(), backend.readyForQuery())
+  expect([client.types(), client.closed, server.state]).toEqual(['GEZ1Z', null, 'idle'])
+})
