@@ -32,8 +32,11 @@ class Client implements RelayOwner {
   readonly ready: boolean[] = []
   keepsErrors = false
   #copies = 0
-  readonly relay = new Relay(this, () => {
-    this.#copies += 1
+  readonly relay = new Relay(this, {
+    begin: () => {
+      this.#copies += 1
+    },
+    fail: () => {},
   })
 
   get copies(): number {
