@@ -66,3 +66,36 @@ test('COPY that failed is over for what comes after it', async () => {
   answered(client, backend.parseComplete(), backend.readyForQuery())
   expect([client.types(), client.closed, server.state]).toEqual(['GEZ1Z', null, 'idle'])
 })
+
+test('a COMMIT that fails takes back what the transaction had set', async () => {
+  const { client, server } = await warm()
+  client.sends(frontend.query('BEGIN'))
+  client.sends(frontend.query('SET ROLE bob'))
+  answered(client, backend.commandComplete('BEGIN'), backend.readyForQuery('T'))
+  answered(client, backend.commandComplete('SET'), backend.readyForQuery('T'))
+  client.sends(frontend.query('COMMIT'))
+  answered(client, backend.errorResponse('ERROR', '23503', 'deferred'), backend.readyForQuery())
+  expect(server.settings.entries.size).toBe(0)
+  expect(client.session.carried.current.entries.size).toBe(0)
+})
+
+test('what was set before a savepoint of the same Query outlives the error behind it', async () => {
+  const { client, server } = await warm()
+  client.sends(frontend.query('BEGIN; SET search_path TO x; SAVEPOINT s; SELECT 1/0'))
+  const tags = ['BEGIN', 'SET', 'SAVEPOINT'].map((tag) => backend.commandComplete(tag))
+  const failed = [backend.errorResponse('ERROR', '22012', 'by zero'), backend.readyForQuery('E')]
+  answered(client, ...tags, ...failed)
+  client.sends(frontend.query('ROLLBACK TO s'))
+  answered(client, backend.commandComplete('ROLLBACK'), backend.readyForQuery('T'))
+  client.sends(frontend.query('COMMIT'))
+  answered(client, backend.commandComplete('COMMIT'), backend.readyForQuery())
+  expect([...server.settings.entries.keys()]).toEqual(['search_path'])
+})
+
+test('a setting of a Query that fails is taken back', async () => {
+  const { client, server } = await warm()
+  client.sends(frontend.query('SET search_path TO x; SELECT 1/0'))
+  answered(client, backend.commandComplete('SET'))
+  answered(client, backend.errorResponse('ERROR', '22012', 'by zero'), backend.readyForQuery())
+  expect(server.settings.entries.size).toBe(0)
+})
