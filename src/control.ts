@@ -2,6 +2,7 @@
  * The control process: learns who is primary and who lags, reads the functions of each database,
  * serves HTTP, and runs what the console asks for over all workers. Workers go on without it.
  */
+import { readFileSync } from 'node:fs'
 import { averageOfAll, StatsWindow, statsLine } from './admin/averages.ts'
 import { type Actions, runCommand } from './admin/commands.ts'
 import {
@@ -52,7 +53,7 @@ class Control implements Actions {
   #config: Config
   readonly #log: Log
   readonly #link: Link
-  #topology: Topology = EMPTY_TOPOLOGY
+  #topology: Topology
   readonly #watcher: Watcher | null
   readonly #functions: FunctionReader | null
   readonly #catalogues = new Map<string, CatalogueFacts>()
@@ -70,7 +71,8 @@ class Control implements Actions {
   #serial = 0
   #http: ReturnType<typeof createApp> | null = null
 
-  constructor(link: Link, config: Config) {
+  /** `previous`: what the workers were told by the control process before this one. */
+  constructor(link: Link, config: Config, previous: Topology | null) {
     this.#link = link
     this.#config = config
     this.#log = processLog(config, 'control')
@@ -83,7 +85,12 @@ class Control implements Actions {
       reloadsFailed: 0,
       reloadedWallMs: clock.wallMs(),
     }
-    this.#watcher = this.#makeWatcher()
+    this.#topology = previous ?? EMPTY_TOPOLOGY
+    if (this.#topology.primary !== null) {
+      this.#primarySinceWallMs = this.#startedWallMs
+      this.#primaryLostMs = null
+    }
+    this.#watcher = this.#makeWatcher(previous)
     this.#functions = this.#makeFunctionReader()
   }
 
@@ -120,13 +127,15 @@ class Control implements Actions {
     )
   }
 
-  #makeWatcher(): Watcher | null {
+  #makeWatcher(previous: Topology | null): Watcher | null {
     const { cluster, pgsteer } = this.#config
     if (cluster === null) return null
     return new Watcher({
       cluster,
       limits: pgsteer,
       memberAddress: pgsteer.memberAddress,
+      probeTls: probeTls(this.#config),
+      ...(previous === null ? {} : { previous }),
       clock,
       log: this.#log,
       publish: (topology) => this.#publish(topology),
@@ -221,7 +230,8 @@ class Control implements Actions {
 
   #onConfig(config: Config): void {
     this.#config = config
-    if (config.cluster !== null) this.#watcher?.reload(config.cluster)
+    if (config.cluster !== null)
+      this.#watcher?.reload(config.cluster, { limits: config.pgsteer, probeTls: probeTls(config) })
   }
 
   #tellWorkers(name: 'topology', body: { topology: Topology }): void
@@ -425,6 +435,34 @@ function catalogueRow(row: Readonly<Record<string, unknown>>) {
   }
 }
 
+/** What probes show and trust under `probe_tls_sslmode`: the files of server_tls. */
+function probeTls({ pgbouncer }: Config): { ca?: Buffer; cert?: Buffer; key?: Buffer } {
+  const { serverTlsCaFile: ca, serverTlsCertFile: cert, serverTlsKeyFile: key } = pgbouncer
+  return {
+    ...(ca === null || ca === '' ? {} : { ca: readFileSync(ca) }),
+    ...(cert === null || cert === '' ? {} : { cert: readFileSync(cert) }),
+    ...(key === null || key === '' ? {} : { key: readFileSync(key) }),
+  }
+}
+
+/** The newest Topology that a worker has, or null when none answers. */
+async function toldBefore(workers: number): Promise<Topology | null> {
+  const asked = Array.from({ length: workers }, (_, worker) =>
+    link.ask(worker, 'topology', null, FACTS_MS).catch(() => null),
+  )
+  const told = (await Promise.all(asked)).filter((topology) => topology !== null)
+  return told.toSorted((one, other) => other.serial - one.serial)[0] ?? null
+}
+
+async function run(config: Config, isRestart: boolean): Promise<void> {
+  const previous = isRestart ? await toldBefore(config.pgsteer.workers) : null
+  const control = new Control(link, config, previous)
+  process.on('SIGTERM', () => {
+    void control.stop().finally(() => process.exit(0))
+  })
+  await control.start()
+}
+
 /** Signals go to the supervisor; it ends this process by SIGTERM, last of all. */
 for (const signal of ['SIGINT', 'SIGHUP', 'SIGUSR1', 'SIGUSR2', 'SIGQUIT'] as const)
   process.on(signal, () => {})
@@ -433,12 +471,8 @@ process.on('disconnect', () => process.exit(1))
 const link = childLink('control')
 link.on(
   {
-    start: ({ config }) => {
-      const control = new Control(link, config)
-      process.on('SIGTERM', () => {
-        void control.stop().finally(() => process.exit(0))
-      })
-      control.start().catch((error: unknown) => {
+    start: ({ config, isRestart }) => {
+      run(config, isRestart).catch((error: unknown) => {
         processLog(config, 'control').fatal(reasonOf(error))
         process.exit(FATAL_EXIT)
       })

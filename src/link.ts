@@ -17,7 +17,13 @@ export type Station = 'main' | 'control' | number
 /** What is said without an answer. */
 export interface Tellings {
   /** To a child, first of all. */
-  start: { readonly config: Config; readonly mockSeed: Uint8Array; readonly worker: number }
+  start: {
+    readonly config: Config
+    readonly mockSeed: Uint8Array
+    readonly worker: number
+    /** It takes the place of one that ended. */
+    readonly isRestart: boolean
+  }
   /** A worker is up: it wants to know everything. */
   hello: { readonly worker: number }
   config: { readonly config: Config }
@@ -42,6 +48,8 @@ export interface Questions {
     readonly answer: ConsoleResult
   }
   act: { readonly ask: WorkerAct; readonly answer: boolean }
+  /** The Topology that a worker works with. */
+  topology: { readonly ask: null; readonly answer: Topology }
   reload: { readonly ask: null; readonly answer: readonly string[] }
   set: { readonly ask: { readonly key: string; readonly value: string }; readonly answer: null }
   stop: { readonly ask: { readonly mode: ShutdownMode }; readonly answer: null }

@@ -29,6 +29,7 @@ interface Child {
   /** Ends in a row without having lived long. */
   failures: number
   startedMs: number
+  starts: number
 }
 
 /** A child that lived for less than this is started again ever more slowly. */
@@ -72,9 +73,9 @@ export class Main {
       },
     )
     this.#writePidfile()
-    this.#start({ station: 'control', process: null, failures: 0, startedMs: 0 })
+    this.#start({ station: 'control', process: null, failures: 0, startedMs: 0, starts: 0 })
     for (let worker = 0; worker < this.#config.pgsteer.workers; worker += 1)
-      this.#start({ station: worker, process: null, failures: 0, startedMs: 0 })
+      this.#start({ station: worker, process: null, failures: 0, startedMs: 0, starts: 0 })
     this.#listenToSignals()
     return this.#done.promise
   }
@@ -122,6 +123,7 @@ export class Main {
     const extension = extname(import.meta.filename)
     const file = new URL(isControl ? `control${extension}` : `worker${extension}`, import.meta.url)
     child.startedMs = this.#clock.nowMs()
+    child.starts += 1
     const spawned = fork(file, [String(child.station)], {
       serialization: 'advanced',
       env: this.#env,
@@ -137,6 +139,7 @@ export class Main {
       config: this.#config,
       mockSeed: this.#mockSeed,
       worker: isControl ? 0 : child.station,
+      isRestart: child.starts > 1,
     })
   }
 

@@ -117,6 +117,7 @@ class Worker {
       {
         facts: ({ detail }) => Promise.resolve(this.#facts(detail === 'all')),
         act: (act) => this.#act(act),
+        topology: () => Promise.resolve(this.#pools.topology),
       },
     )
   }

@@ -36,7 +36,7 @@ export const CLUSTER_KEYS = {
   etcd_tls_ca_file: file(null, "Certificates that etcd's are checked against.", RESTART),
   etcd_tls_cert_file: file(null, 'Certificate shown to etcd.', RESTART),
   etcd_tls_key_file: file(null, 'Private key of etcd_tls_cert_file.', RESTART),
-  etcd_timeout_ms: ms('3000', 'Longest wait for an answer of etcd.', { min: 100 }),
+  etcd_timeout_ms: ms('1000', 'Longest wait for an answer of etcd.', { min: 100 }),
   patroni_urls: urls(
     '',
     "Addresses of Patroni's REST API; the members are learnt from any of them. Needed by source = patroni.",

@@ -1,0 +1,70 @@
+/** The processes of one pgsteer: each may die, and costs only what it was doing. */
+import { readFileSync } from 'node:fs'
+import { expect, test } from 'vitest'
+import { useCluster } from '../support/postgres.ts'
+import { useSteer } from '../support/steer.ts'
+import { waitFor } from '../support/wait.ts'
+
+const shared = useCluster({ replicas: 1 })
+const front = useSteer(shared, { pgsteer: { workers: 2 }, mayRestart: true })
+
+/** Children of the supervisor by what they are: `control`, `0`, `1`. */
+function childOf(station: string): number {
+  const children = readFileSync(`/proc/${front.steer.pid}/task/${front.steer.pid}/children`, 'utf8')
+  const pids = children.trim().split(' ').map(Number)
+  const found = pids.find((pid) =>
+    readFileSync(`/proc/${pid}/cmdline`, 'utf8').endsWith(`\0${station}\0`),
+  )
+  if (found === undefined) throw new Error(`no child ${station}`)
+  return found
+}
+
+async function term(): Promise<string | undefined> {
+  return (await front.steer.console('SHOW CLUSTER'))[0]?.['term']
+}
+
+test('a control process that dies is replaced, and no client notices', async () => {
+  const client = await front.steer.connect()
+  await client.query('CREATE TABLE control_test (n int)')
+  const termBefore = await term()
+  const before = childOf('control')
+  process.kill(before, 'SIGKILL')
+  let isBack = false
+  for (let n = 0; !isBack || n < 50; n += 1) {
+    await client.query('INSERT INTO control_test VALUES ($1)', [n])
+    isBack ||= n % 20 === 0 && (await isReplaced(before))
+  }
+  expect(await term()).toBe(termBefore)
+  const { rows } = await client.query(
+    'SELECT count(*) = count(DISTINCT n) AS once FROM control_test',
+  )
+  expect(rows).toEqual([{ once: true }])
+  await client.end()
+})
+
+async function isReplaced(before: number): Promise<boolean> {
+  try {
+    return childOf('control') !== before && (await term()) !== undefined
+  } catch {
+    return false
+  }
+}
+
+test('a worker that dies costs its own clients, and comes back', async () => {
+  const before = childOf('0')
+  process.kill(before, 'SIGKILL')
+  await waitFor('a new worker', () => {
+    try {
+      return childOf('0') !== before
+    } catch {
+      return false
+    }
+  })
+  await waitFor('both workers answer', async () => {
+    const rows = await front.steer.console('SHOW CLUSTER')
+    return String(rows[0]?.['workers']) === '2'
+  })
+  const client = await front.steer.connect()
+  expect((await client.query('SELECT 1 AS one')).rows).toEqual([{ one: 1 }])
+  await client.end()
+})
