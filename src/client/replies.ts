@@ -17,6 +17,8 @@ export class Replies implements RelayOwner {
   readonly #session: Session
   readonly #attempt: Attempt
   readonly #reported: Reported
+  /** An error came since the last ReadyForQuery: a transaction that ends now was rolled back. */
+  #hasFailed = false
 
   constructor(session: Session, attempt: Attempt, reported: Reported) {
     this.#session = session
@@ -39,13 +41,12 @@ export class Replies implements RelayOwner {
     isUnanswered: boolean,
     server: ServerConnection,
   ): boolean {
-    const { carried, meter, transaction } = this.#session
     const sqlstate = fields['C'] ?? ''
     const { role } = server.identity
     if (isUnanswered && this.#heals({ sqlstate, routine: fields['R'], role })) return true
-    meter.failed(sqlstate)
+    this.#session.meter.failed(sqlstate)
+    this.#hasFailed = true
     if (fields['V'] === 'FATAL' || fields['S'] === 'FATAL') this.#session.hasEndBeenTold = true
-    if (transaction.state === 'idle') carried.rollback()
     return false
   }
 
@@ -55,9 +56,12 @@ export class Replies implements RelayOwner {
     const nowMs = services.clock.nowMs()
     if (forward) meter.answered(server.identity.role, server.ledger.length > 0, nowMs)
     const { startedMs } = transaction
+    const hasFailed = this.#hasFailed
+    this.#hasFailed = false
     transaction.ready(status, nowMs)
     if (status !== frame.STATUS_IDLE) return
-    carried.commit()
+    if (hasFailed) carried.rollback()
+    else carried.commit()
     prepared.endTransaction()
     meter.ended(startedMs, nowMs)
   }
