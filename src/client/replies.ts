@@ -54,6 +54,7 @@ export class Replies implements RelayOwner {
     if (this.#attempt.isHealing) return
     const { carried, meter, prepared, services, transaction } = this.#session
     const nowMs = services.clock.nowMs()
+    this.#session.activeMs = nowMs
     if (forward) meter.answered(server.identity.role, server.ledger.length > 0, nowMs)
     const { startedMs } = transaction
     const hasFailed = this.#hasFailed

@@ -59,7 +59,7 @@ export class Session implements Receiver, Waiter {
   readonly meter: Meter
   readonly connectedWallMs: number
   requestWallMs: number
-  /** Monotonic: the last byte from the client. */
+  /** Monotonic: the last byte from the client, or the end of its last answer. */
   activeMs: number
   /** Set by the decision, read by the pools. */
   wantsRole: 'primary' | 'replica' | 'any' = 'any'

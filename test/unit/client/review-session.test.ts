@@ -99,3 +99,16 @@ test('a setting of a Query that fails is taken back', async () => {
   answered(client, backend.errorResponse('ERROR', '22012', 'by zero'), backend.readyForQuery())
   expect(server.settings.entries.size).toBe(0)
 })
+
+test('a client is not idle while its query runs', async () => {
+  const ini = plainIni('idle_transaction_timeout = 60')
+  const { world, client } = await warm(new SessionWorld(ini))
+  client.sends(frontend.query('BEGIN'), frontend.query('SELECT pg_sleep(100)'))
+  world.world.clock.advance(100_000)
+  const rows = [backend.commandComplete('BEGIN'), backend.readyForQuery('T')]
+  answered(client, ...rows, backend.commandComplete('SELECT 1'), backend.readyForQuery('T'))
+  client.session.checkTime(world.world.clock.nowMs() + 59_000)
+  expect(client.closed).toBeNull()
+  client.session.checkTime(world.world.clock.nowMs() + 61_000)
+  expect(client.closed).toBe('idle_transaction_timeout')
+})
