@@ -145,6 +145,22 @@ describe('a session stays with its replica', () => {
     expect(await served(world, { preferredMember: 'gone' })).toBe('pg2')
   })
 
+  test('that catches up while the session waits for another one', async () => {
+    const world = new World()
+    const bound = { timeline: 1, lsn: 500n }
+    world.pools.setTopology(lagging(2000, 500n, [400n, 500n]))
+    const others = [1, 2].map(() => world.waiter({ wantsRole: 'replica', bound }))
+    for (const other of others) world.pool().acquire(other)
+    await world.settle()
+    const waiter = world.waiter({ wantsRole: 'replica', bound, preferredMember: 'pg2' })
+    world.pool().acquire(waiter)
+    await world.settle()
+    expect(waiter.server).toBeNull()
+    world.pools.setTopology(lagging(3000, 500n, [500n, 500n]))
+    await world.settle()
+    expect(waiter.server?.identity.member).toBe('pg2')
+  })
+
   test('when it has not replayed what the session wrote, another serves', async () => {
     const world = new World()
     world.pools.setTopology(lagging(2000, 500n, [400n, 500n]))
