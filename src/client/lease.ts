@@ -149,12 +149,12 @@ export class Lease {
     this.#pool.discard(server, error)
   }
 
-  /** A server is gone. */
-  lost(server: ServerConnection): void {
-    this.#parking.remove(server)
-    if (this.#server !== server) return
+  /** A server is gone. Returns whether the session had it. */
+  lost(server: ServerConnection): boolean {
+    if (this.#server !== server) return this.#parking.remove(server)
     this.#server = null
     this.#reset()
+    return true
   }
 
   /**

@@ -26,10 +26,10 @@ export class Parking {
     return null
   }
 
-  /** It is gone. */
-  remove(server: ServerConnection): void {
-    if (this.#servers.get(server.identity.role) === server)
-      this.#servers.delete(server.identity.role)
+  /** It is gone. Returns whether it was parked. */
+  remove(server: ServerConnection): boolean {
+    const { role } = server.identity
+    return this.#servers.get(role) === server && this.#servers.delete(role)
   }
 
   /** All of them, which are parked no longer. */

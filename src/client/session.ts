@@ -250,8 +250,8 @@ export class Session implements Receiver, Waiter {
   }
 
   onServerClosed(error: ProxyError, server: ServerConnection): void {
-    this.#lease.lost(server)
-    this.close(error)
+    // One that was lost before anything was sent to it has been replaced already.
+    if (this.#lease.lost(server)) this.close(error)
   }
 
   /** A cancel request with this client's key came. */

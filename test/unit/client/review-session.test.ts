@@ -112,3 +112,16 @@ test('a client is not idle while its query runs', async () => {
   client.session.checkTime(world.world.clock.nowMs() + 61_000)
   expect(client.closed).toBe('idle_transaction_timeout')
 })
+
+test('a free server that turns out to be dead is replaced', async () => {
+  const { world, client, server } = await warm()
+  client.sends(frontend.query('SET search_path TO x'))
+  answered(client, backend.commandComplete('SET'), backend.readyForQuery())
+  const other = world.client()
+  other.sends(frontend.query('SELECT 1'))
+  expect(other.session.state).toBe('settling')
+  server.onClosed(null)
+  expect([other.closed, other.session.state]).toEqual([null, 'waiting'])
+  await world.settle()
+  expect(world.written(other.server)).toBe('Q')
+})
