@@ -268,7 +268,10 @@ export class Steer {
         if (this.#child.exitCode !== null) return true
         const response = await fetch(url, { signal: AbortSignal.timeout(2000) })
         await response.body?.cancel()
-        return response.ok && /"msg":"listening"/.test(this.log)
+        if (!response.ok) return false
+        const client = await WireClient.connect({ port: this.port })
+        client.destroy()
+        return true
       },
       { withinMs: READY_MS_MAX, everyMs: 25 },
     )
