@@ -78,8 +78,13 @@ export class Lease {
   /** Takes a server that session mode kept for this role. Returns null when there is none. */
   resume(role: 'primary' | 'replica' | 'any'): ServerConnection | null {
     invariant(this.#server === null, 'one server is held at a time')
-    this.#server = this.#parking.take(role)
-    return this.#server
+    const pool = this.#pool
+    this.#server = this.#parking.take(role, (server) => pool.mayServe(server, this.#holder))
+    if (this.#server !== null || role !== 'replica') return this.#server
+    // It would stand in the way of the one that may serve.
+    const stale = this.#parking.takeReplica()
+    if (stale !== null) pool.release(stale, this.#holder)
+    return null
   }
 
   take(server: ServerConnection): void {
@@ -137,8 +142,8 @@ export class Lease {
     this.#server = null
     server.settings = settings
     server.channel.resume()
-    if (this.#pool.config.poolMode === 'session') this.#parking.put(server)
-    else this.#pool.release(server, this.#holder)
+    const spare = this.#pool.config.poolMode === 'session' ? this.#parking.put(server) : server
+    if (spare !== null) this.#pool.release(spare, this.#holder)
   }
 
   /** The held server must not be used again. */
@@ -166,7 +171,7 @@ export class Lease {
     const isClean = server !== null && server.isIdle && !this.isMidBatch && !isPinned
     this.#server = null
     if (server !== null) this.#leave(server, settings, isClean)
-    for (const parked of this.#parking.clear()) this.#leave(parked, settings, !isPinned)
+    for (const parked of this.#parking.clear()) this.#leave(parked, parked.settings, !isPinned)
   }
 
   #leave(server: ServerConnection, settings: Settings, isClean: boolean): void {

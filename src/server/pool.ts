@@ -147,6 +147,15 @@ export class Pool {
     this.#launch()
   }
 
+  /** Whether a server that the session kept may serve what it asks for now. */
+  mayServe(server: ServerConnection, waiter: Waiter): boolean {
+    const nowMs = this.#context.clock.nowMs()
+    const placement = this.waiting.place(waiter, nowMs, nowMs)
+    const { member } = server.identity
+    if (placement.kind === 'replicas') return placement.members.some(({ name }) => name === member)
+    return placement.kind === 'any' || (placement.kind === 'member' && placement.member === member)
+  }
+
   /** The session does not want a server any more. Returns false when it waited for none. */
   withdraw(waiter: Waiter): boolean {
     return this.waiting.remove(waiter)

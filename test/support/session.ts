@@ -51,7 +51,10 @@ export class Client {
       database,
       pool: world.world.pool(database),
       baseline: NO_SETTINGS,
-      welcome: new Map(),
+      welcome: new Map([
+        ['standard_conforming_strings', 'on'],
+        ['client_encoding', 'UTF8'],
+      ]),
       services: {
         clock: world.world.clock,
         log: createLog({ level: 'silent', format: 'json' }),

@@ -1,6 +1,6 @@
 import { expect, test } from 'vitest'
 import { backend, frontend, message } from '../../support/bytes.ts'
-import { plainIni } from '../../support/pools.ts'
+import { member, plainIni, primary, routedIni, topology } from '../../support/pools.ts'
 import { type Client, SessionWorld } from '../../support/session.ts'
 
 const ANSWER = Buffer.concat([backend.commandComplete('SELECT 1'), backend.readyForQuery()])
@@ -124,4 +124,51 @@ test('a free server that turns out to be dead is replaced', async () => {
   expect([other.closed, other.session.state]).toEqual([null, 'waiting'])
   await world.settle()
   expect(world.written(other.server)).toBe('Q')
+})
+
+/** A session in session mode that wrote and read; `members` are what the topology holds. */
+async function sessionMode(members = [primary('pg1'), member('pg2')]) {
+  const world = new SessionWorld(routedIni('pool_mode = session'))
+  world.world.pools.setTopology(topology({ members }))
+  const client = world.client()
+  for (const sql of ['CREATE TABLE t ()', 'VALUES (1)']) {
+    client.sends(frontend.query(sql))
+    await world.settle()
+    answered(client, ANSWER)
+  }
+  return { world, client }
+}
+
+test('session mode: reads without a replica keep to the one server of the primary', async () => {
+  const { world, client } = await sessionMode([primary('pg1')])
+  for (let read = 0; read < 3; read += 1) {
+    client.sends(frontend.query('VALUES (1)'))
+    await world.settle()
+    answered(client, ANSWER)
+  }
+  expect(client.session.pool.fleet.size).toBe(1)
+})
+
+test('session mode: a kept replica is not read before it has replayed what was written', async () => {
+  const { world, client } = await sessionMode()
+  const sample = (sentMs: number, insertLsn: bigint, replayLsn: bigint) => ({
+    serial: sentMs,
+    members: [
+      primary('pg1', { sentMs, writeLsn: insertLsn, insertLsn }),
+      member('pg2', { sample: { sentMs, replayLsn } }),
+    ],
+  })
+  world.world.pools.setTopology(topology(sample(2000, 100n, 100n)))
+  client.sends(frontend.query('VALUES (1)'))
+  await world.settle()
+  expect(client.server.identity.member).toBe('pg2')
+  answered(client, ANSWER)
+  world.world.clock.advance(5000)
+  client.sends(frontend.query('CREATE TABLE u ()'))
+  answered(client, ANSWER)
+  world.world.pools.setTopology(topology(sample(7000, 200n, 100n)))
+  client.sends(frontend.query('VALUES (2)'))
+  await world.settle()
+  expect(client.server.identity.member).toBe('pg1')
+  expect(client.session.pool.fleet.size).toBe(2)
 })
