@@ -32,12 +32,22 @@ export function recordingServer(): RecordingServer {
     localPort: 40_000,
   }
   const identity = {
-    ...{ member: 'pg1', host: '10.0.0.1', port: 5432, database: 'app', user: 'alice' },
-    ...{ role: 'primary' as const, term: 1 },
+    member: 'pg1',
+    host: '10.0.0.1',
+    port: 5432,
+    database: 'app',
+    user: 'alice',
+    role: 'primary' as const,
+    term: 1,
   }
   const server = new ServerConnection(
     {
-      ...{ id: 1, identity, channel, parameters: new Map(), processId: 7, openedMs: 0 },
+      id: 1,
+      identity,
+      channel,
+      parameters: new Map(),
+      processId: 7,
+      openedMs: 0,
       cancelSecret: Buffer.alloc(4),
     },
     () => undefined,
