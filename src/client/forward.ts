@@ -10,6 +10,7 @@ import { ProxyError } from '../base/errors.ts'
 import type { Classified } from '../routing/classify.ts'
 import type { ServerConnection } from '../server/connection.ts'
 import type { PreparedRegistry, PreparedStatement } from '../server/prepared.ts'
+import { isCarriedByPooler, localStatement, setStatement } from '../server/settings.ts'
 import * as frame from '../wire/frame.ts'
 import {
   CLOSE_COMPLETE_FRAME,
@@ -18,6 +19,7 @@ import {
   fixed,
   PARSE_COMPLETE_FRAME,
   readyForQuery,
+  SYNC_FRAME,
 } from '../wire/messages.ts'
 import { FrameReader } from '../wire/reader.ts'
 import { checkedFrameBytes, NOT_UNDERSTOOD } from './batch.ts'
@@ -48,6 +50,13 @@ export interface ForwardContext {
 
 /** The front of a Bind (portal and statement name) must fit in this. */
 const NAMES_BYTES_MAX = 64 * 1024
+/** Messages that are read whole, and how long they may be: a Parse is kept as long as it is used. */
+const WHOLE_BYTES_MAX = new Map<number, number>([
+  [frame.PARSE, 64 * 1024 * 1024],
+  [frame.DESCRIBE, NAMES_BYTES_MAX],
+  [frame.EXECUTE, NAMES_BYTES_MAX],
+  [frame.CLOSE, NAMES_BYTES_MAX],
+])
 const STATEMENT = 0x53
 /** Messages that only a Sync completes. */
 const EXTENDED = new Set([frame.PARSE, frame.BIND, frame.DESCRIBE, frame.EXECUTE, frame.CLOSE])
@@ -67,6 +76,8 @@ export class Forwarder {
   isCopyIn = false
   /** Extended messages went out whose Sync did not: the server is inside their transaction. */
   isUnsynced = false
+  /** The message at the front of the input goes when these many bytes of it are there; else 0. */
+  wantedBytes = 0
   /** The client said Terminate; it stays in the input. */
   isTerminated = false
   /** What the next message is, a whole Query that was judged already. */
@@ -119,6 +130,7 @@ export class Forwarder {
     this.#input = bytesMax === input.length ? input : input.subarray(0, bytesMax)
     this.#runStart = 0
     this.#offset = 0
+    this.wantedBytes = 0
     this.#begin(server)
     while (this.#offset < this.#input.length && this.#message(server)) {}
     this.#endRun(this.#offset)
@@ -169,20 +181,23 @@ export class Forwarder {
     const isWhole = this.#offset + bytes <= this.#input.length
     if (EXTENDED.has(type)) this.isUnsynced = true
     else if (type === frame.QUERY || type === frame.FUNCTION_CALL) this.isUnsynced = false
+    if (!isWhole && WHOLE_BYTES_MAX.has(type)) return this.#want(type, bytes)
     switch (type) {
       case frame.QUERY:
         return this.#query(bytes, isWhole, server)
       case frame.PARSE:
-        return isWhole && this.#parse(bytes, server)
+        return this.#parse(bytes, server)
       case frame.BIND:
         return this.#bind(bytes, isWhole, server)
       case frame.DESCRIBE:
-        return isWhole && this.#describe(bytes, server)
+        return this.#describe(bytes, server)
       case frame.CLOSE:
-        return isWhole && this.#close(bytes, server)
+        return this.#close(bytes, server)
       case frame.EXECUTE:
-        return isWhole && this.#execute(bytes, server)
+        return this.#execute(bytes, server)
       case frame.SYNC:
+        // What follows may run on another server behind the pooler, which has no unnamed statement.
+        if (server.isShared) server.statements.unnamed = null
         if (!this.isCopyIn) {
           server.ledger.push(FORWARD.sync)
           this.isUnsynced = false
@@ -206,6 +221,13 @@ export class Forwarder {
       default:
         throw new ProxyError('unknown_message')
     }
+  }
+
+  #want(type: number, bytes: number): false {
+    const max = WHOLE_BYTES_MAX.get(type) ?? 0
+    if (bytes > max) throw new ProxyError('frame_bytes_max', { bytes, max })
+    this.wantedBytes = bytes
+    return false
   }
 
   /** The message goes as it is; what has not arrived yet follows unread. */
@@ -249,6 +271,11 @@ export class Forwarder {
     // A simple Query destroys the unnamed statement (exec_simple_query).
     if (server.statements.unnamed !== null) server.statements.unnamed = null
     this.#context.prepared.remove('')
+    const local = localSet(classified, server)
+    if (local !== null) {
+      server.ledger.push({ ...forwardEntry('query', new Work(classified)), isQuiet: true })
+      return this.#replace(bytes, latin1Query(local))
+    }
     server.ledger.push(
       hasEffects(classified) ? forwardEntry('query', new Work(classified)) : FORWARD.query,
     )
@@ -270,11 +297,18 @@ export class Forwarder {
       if (pins.has('sql_prepare')) return false
       prepared.clear()
     } else if (prepared.remove(statement.name) === null) return false
+    if (server.isShared) this.#endPipeline(server)
     const tag = statement.name === undefined ? 'DEALLOCATE ALL' : 'DEALLOCATE'
     server.ledger.push(
       localEntry(() => Buffer.concat([commandComplete(tag), readyForQuery(server.status)]), null),
     )
     return true
+  }
+
+  /** Nothing of the client follows on the settings that were made for this transaction only. */
+  #endPipeline(server: ServerConnection): void {
+    this.#insert(SYNC_FRAME)
+    server.ledger.push(SWALLOW.sync)
   }
 
   #parse(bytes: number, server: ServerConnection): true {
@@ -285,16 +319,20 @@ export class Forwarder {
     if (this.#reader.isBroken) throw new ProxyError('broken_message', { message: 'Parse' })
     stats.clientParses += 1
     const taken = prepared.get(name)
-    if (name !== '' && taken !== undefined) return this.#parseTwice(bytes, taken.statement, server)
+    if (name !== '' && taken !== undefined) {
+      if (!server.isShared) return this.#parseTwice(bytes, taken.statement, server)
+      prepared.remove(name)
+    }
     const classified = this.#context.classify(text)
     const own = this.#deallocated(classified)
-    const body =
-      own === null
-        ? Buffer.from(this.#input.subarray(bodyStart, this.#offset + bytes))
-        : this.#deallocateBody(own, server)
+    const local = localSet(classified, server)
+    const sent = Buffer.from(this.#input.subarray(bodyStart, this.#offset + bytes))
+    let body: Buffer = sent
+    if (own !== null) body = this.#deallocateBody(own, server)
+    else if (local !== null) body = Buffer.from(`${local}\0\0\0`, 'latin1')
     const statement = registry.hold(text, body, settings.current)
     const takeBack = prepared.enter(name, { statement, classified })
-    if (name === '') {
+    if (name === '' || server.isShared) {
       server.statements.unnamed = statement
       stats.serverParses += 1
       server.ledger.push(
@@ -306,7 +344,8 @@ export class Forwarder {
           }),
         ),
       )
-      return own === null ? this.#pass(bytes) : this.#replace(bytes, statement.parseUnnamedFrame)
+      const isSame = name === '' && body === sent
+      return isSame ? this.#pass(bytes) : this.#replace(bytes, statement.parseUnnamedFrame)
     }
     if (server.statements.has(statement)) {
       server.ledger.push(localEntry(() => PARSE_COMPLETE_FRAME, new Entered(takeBack)))
@@ -364,6 +403,7 @@ export class Forwarder {
 
   /** The server has the named statement after this, if the batch does not fail before. */
   #ensure(statement: PreparedStatement, server: ServerConnection): void {
+    if (server.isShared) return this.#ensureUnnamed(statement, server)
     if (server.statements.has(statement)) return
     this.#makeRoom(server)
     this.#insert(statement.parseFrame)
@@ -419,7 +459,8 @@ export class Forwarder {
     this.#ensure(entry.statement, server)
     server.ledger.push(FORWARD.bind)
     const rest = this.#reader.offset
-    const head = bindHead(portal, entry.statement.name, bytes - (rest - this.#offset))
+    const onServer = server.isShared ? '' : entry.statement.name
+    const head = bindHead(portal, onServer, bytes - (rest - this.#offset))
     this.#endRun(this.#offset)
     this.#pieces.push(head)
     this.#runStart = rest
@@ -440,7 +481,7 @@ export class Forwarder {
     if (entry !== undefined && name !== '') this.#ensure(entry.statement, server)
     server.ledger.push(FORWARD.describe_statement)
     if (entry === undefined || name === '') return this.#pass(bytes)
-    return this.#replace(bytes, describeStatement(entry.statement.name))
+    return this.#replace(bytes, describeStatement(server.isShared ? '' : entry.statement.name))
   }
 
   /** Statements stay on the server for the next session; only the name is given up. */
@@ -467,6 +508,17 @@ export class Forwarder {
     )
     return this.#pass(bytes)
   }
+}
+
+/**
+ * What stands for a lone SET on a server that is shared behind a pooler: it is tried there, holds in
+ * the open transaction, and is made again for each later one. Null: it goes as it is.
+ */
+function localSet({ statements }: Classified, server: ServerConnection): string | null {
+  const [statement] = statements
+  if (!server.isShared || statements.length !== 1 || statement?.verb !== 'set') return null
+  const { name = '', value = 'DEFAULT' } = statement
+  return isCarriedByPooler(name) ? null : localStatement(setStatement(name, value))
 }
 
 function latin1Query(text: string): Buffer {

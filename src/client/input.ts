@@ -8,6 +8,9 @@ const EMPTY = Buffer.alloc(0)
 
 export class Input {
   #bytes: Buffer = EMPTY
+  /** What a message that comes in many pieces is gathered in; `#bytes` ends at `#roomStart`. */
+  #room: Buffer = EMPTY
+  #roomStart = 0
   /** False: they are only valid during the call that brought them. */
   #isOwned = true
   #isDroppingToSync = false
@@ -30,7 +33,19 @@ export class Input {
   /** `chunk` stays the caller's: `own` has to be called before it ends. */
   push(chunk: Buffer): void {
     this.#isOwned = this.#bytes.length > 0
-    this.#bytes = this.#isOwned ? Buffer.concat([this.#bytes, chunk]) : chunk
+    if (this.#isOwned) this.#gather(chunk)
+    else this.#bytes = chunk
+  }
+
+  /** Room is doubled: what comes byte by byte is not copied byte by byte. */
+  #gather(chunk: Buffer): void {
+    const { length } = this.#bytes
+    if (this.#room.length - this.#roomStart < chunk.length) {
+      this.#room = Buffer.allocUnsafe((length + chunk.length) * 2)
+      this.#roomStart = this.#bytes.copy(this.#room)
+    }
+    this.#roomStart += chunk.copy(this.#room, this.#roomStart)
+    this.#bytes = this.#room.subarray(this.#roomStart - length - chunk.length, this.#roomStart)
   }
 
   /** Copies what is left and not ours yet. */
@@ -43,14 +58,19 @@ export class Input {
   /** Puts bytes back in front: they are taken once more. */
   unshift(bytes: Buffer): void {
     this.#bytes = this.#bytes.length === 0 ? bytes : Buffer.concat([bytes, this.#bytes])
+    this.#room = EMPTY
+    this.#roomStart = 0
   }
 
   take(bytes: number): void {
-    this.#bytes = bytes === this.#bytes.length ? EMPTY : this.#bytes.subarray(bytes)
+    if (bytes < this.#bytes.length) this.#bytes = this.#bytes.subarray(bytes)
+    else this.clear()
   }
 
   clear(): void {
     this.#bytes = EMPTY
+    this.#room = EMPTY
+    this.#roomStart = 0
   }
 
   /** Drops the message at the front, whole or not. */

@@ -295,7 +295,9 @@ export class Session implements Receiver, Waiter {
     } finally {
       this.#isAdvancing = false
     }
-    if (Math.max(this.#input.length, this.#lease.unsentBytes) >= this.#inputBytesMax)
+    const bytesMax = this.#inputBytesMax
+    const { forwarder, unsentBytes } = this.#lease
+    if (unsentBytes >= bytesMax || this.#input.length >= Math.max(bytesMax, forwarder.wantedBytes))
       this.channel.pause()
     else this.channel.resume()
   }
@@ -456,9 +458,12 @@ export class Session implements Receiver, Waiter {
     this.#advance()
   }
 
-  /** On a replica one batch at a time, so that the next may be routed by itself. */
+  /**
+   * On a replica one batch at a time, so that the next may be routed by itself; behind a pooler, so
+   * that its settings are made first.
+   */
   #isAlone(): boolean {
-    return this.#lease.role === 'replica' || this.#attempt.isRetained
+    return this.#lease.role === 'replica' || this.#attempt.isRetained || this.#lease.isShared
   }
 
   #forward(): boolean {
@@ -468,7 +473,16 @@ export class Session implements Receiver, Waiter {
     const isBusy = isOwed && !forwarder.isCopyIn
     if (!isOpen && isBusy && this.#attempt.isWhole && this.#isAlone()) return false
     if (this.#leavesReplica()) return this.#startMoving()
+    if (this.#lease.isShared && !forwarder.isCopyIn) return this.#sendOne(isBusy)
     return this.#send(this.#input.length)
+  }
+
+  /** In an open transaction behind a pooler: what follows its end is not part of it. */
+  #sendOne(isBusy: boolean): boolean {
+    const { forwarder } = this.#lease
+    if (forwarder.isMidMessage || forwarder.isUnsynced) return this.#send(this.#input.length)
+    if (isBusy || !this.#read()) return false
+    return this.#send(reader.bytes)
   }
 
   #send(bytesMax: number): boolean {

@@ -85,6 +85,11 @@ export class Client {
     return Buffer.concat(this.#wire.chunks.splice(0))
   }
 
+  /** We have stopped reading from it. */
+  get isPaused(): boolean {
+    return this.#wire.isPaused()
+  }
+
   get server(): ServerConnection {
     const { server } = this.session
     if (server === null) throw new Error('the session holds no server')

@@ -126,6 +126,15 @@ test('a free server that turns out to be dead is replaced', async () => {
   expect(world.written(other.server)).toBe('Q')
 })
 
+/** What the primary has written and its replica has replayed, as asked at `sentMs`. */
+const sample = (sentMs: number, insertLsn: bigint, replayLsn: bigint) => ({
+  serial: sentMs,
+  members: [
+    primary('pg1', { sentMs, writeLsn: insertLsn, insertLsn }),
+    member('pg2', { sample: { sentMs, replayLsn } }),
+  ],
+})
+
 /** A session in session mode that wrote and read; `members` are what the topology holds. */
 async function sessionMode(members = [primary('pg1'), member('pg2')]) {
   const world = new SessionWorld(routedIni('pool_mode = session'))
@@ -151,13 +160,6 @@ test('session mode: reads without a replica keep to the one server of the primar
 
 test('session mode: a kept replica is not read before it has replayed what was written', async () => {
   const { world, client } = await sessionMode()
-  const sample = (sentMs: number, insertLsn: bigint, replayLsn: bigint) => ({
-    serial: sentMs,
-    members: [
-      primary('pg1', { sentMs, writeLsn: insertLsn, insertLsn }),
-      member('pg2', { sample: { sentMs, replayLsn } }),
-    ],
-  })
   world.world.pools.setTopology(topology(sample(2000, 100n, 100n)))
   client.sends(frontend.query('VALUES (1)'))
   await world.settle()
@@ -171,4 +173,25 @@ test('session mode: a kept replica is not read before it has replayed what was w
   await world.settle()
   expect(client.server.identity.member).toBe('pg1')
   expect(client.session.pool.fleet.size).toBe(2)
+})
+
+test('a Parse that is longer than the input may be is waited for, and sent whole', async () => {
+  const { world, client, server } = await warm()
+  const parse = frontend.parse('', `SELECT '${'x'.repeat(500_000)}'`)
+  const batch = Buffer.concat([parse, frontend.bind(), frontend.execute(), frontend.sync()])
+  for (let at = 0; at < batch.length; at += 40_000) {
+    expect(client.isPaused).toBe(false)
+    client.session.onBytes(batch.subarray(at, at + 40_000))
+  }
+  expect(world.bytesTo(server).equals(batch)).toBe(true)
+  const rows = [backend.parseComplete(), backend.bindComplete()]
+  answered(client, ...rows, ANSWER)
+  expect([client.types(), server.state]).toEqual(['12CZ', 'idle'])
+})
+
+test('a Parse without bound is refused before it is gathered', async () => {
+  const { client } = await warm()
+  const head = Buffer.from([0x50, 0x3f, 0xff, 0xff, 0xff])
+  client.sends(Buffer.concat([head, Buffer.alloc(70_000)]))
+  expect(client.closed).toBe('frame_bytes_max')
 })
