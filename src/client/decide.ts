@@ -5,6 +5,7 @@
 import { ProxyError } from '../base/errors.ts'
 import type { Classified, Statement } from '../routing/classify.ts'
 import { routeBatch } from '../routing/route.ts'
+import { isCarriedByPooler } from '../server/settings.ts'
 import { type BatchReader, NOT_UNDERSTOOD } from './batch.ts'
 import type { Session } from './session.ts'
 import { isAsciiSafe, isOn, valuesOf } from './values.ts'
@@ -65,16 +66,31 @@ function deferral(batch: BatchReader): Decision {
 }
 
 function refusalOf(session: Session, batch: BatchReader): ProxyError | null {
-  const { poolMode, sessionState } = session.pool.config
+  const { poolMode } = session.pool.config
+  const isShared = isBehindPooler(session)
+  const policy = isShared ? 'reject' : session.pool.config.sessionState
   if (poolMode === 'session') return null
   for (const { statements } of batch.classified)
     for (const statement of statements) {
       if (poolMode === 'statement' && statement.verb === 'begin')
         return new ProxyError('statement_mode')
-      const what = refusedState(statement, sessionState, session)
+      if (isShared && isUncarriable(statement, statements.length === 1))
+        return new ProxyError('session_state', { what: `SET ${statement.name ?? ''} so` })
+      const what = refusedState(statement, policy, session)
       if (what !== null) return new ProxyError('session_state', { what })
     }
   return null
+}
+
+/** Behind a pooler nothing ties a session to its server for longer than a transaction. */
+function isBehindPooler({ pool, services }: Session): boolean {
+  return pool.config.isRouted && services.config().pgsteer.memberAddress === 'proxy_url'
+}
+
+/** A SET that cannot be made for one transaction at a time: among other statements, or too late. */
+function isUncarriable({ verb, name = '' }: Statement, isLone: boolean): boolean {
+  if (verb !== 'set' || isCarriedByPooler(name)) return false
+  return !isLone || name.startsWith('default_transaction_')
 }
 
 /** currval and lastval would tell what another client of that server did. */

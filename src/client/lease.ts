@@ -8,7 +8,7 @@ import { invariant } from '../base/invariant.ts'
 import type { Classified } from '../routing/classify.ts'
 import type { ServerConnection } from '../server/connection.ts'
 import type { Pool } from '../server/pool.ts'
-import { type Settings, settingsChange } from '../server/settings.ts'
+import { localPart, pooledPart, type Settings, settingsChange } from '../server/settings.ts'
 import type { Waiter } from '../server/waiter.ts'
 import * as frame from '../wire/frame.ts'
 import { fixed } from '../wire/messages.ts'
@@ -46,6 +46,11 @@ export class Lease {
 
   get role(): 'primary' | 'replica' | 'plain' {
     return this.#server?.identity.role ?? 'plain'
+  }
+
+  /** Settings have to be made for each transaction anew. */
+  get isShared(): boolean {
+    return this.#server?.isShared === true
   }
 
   /** No server is held or kept. */
@@ -98,12 +103,36 @@ export class Lease {
    */
   settle(wanted: Settings, done: (error: ProxyError | null) => void): boolean {
     const server = this.#held()
+    if (server.isShared) return this.#settleShared(server, wanted, done)
     const change = settingsChange(server.settings, wanted)
     if (change === '') return true
     this.run(change, (error) => {
       if (error === null) server.settings = wanted
       done(error)
     })
+    return false
+  }
+
+  /** What the pooler in between does not carry holds for one transaction only. */
+  #settleShared(
+    server: ServerConnection,
+    wanted: Settings,
+    done: (error: ProxyError | null) => void,
+  ): boolean {
+    const pooled = pooledPart(wanted)
+    const local = localPart(wanted)
+    const change = settingsChange(server.settings, pooled)
+    if (change === '' && local.length === 0) return true
+    const last = (error: ProxyError | null): void => {
+      if (error !== null || local.length === 0) done(error)
+      else server.runAhead(local, (failure) => this.#server === server && done(failure))
+    }
+    if (change === '') last(null)
+    else
+      this.run(change, (error) => {
+        if (error === null) server.settings = pooled
+        last(error)
+      })
     return false
   }
 
@@ -140,7 +169,7 @@ export class Lease {
   giveBack(settings: Settings): void {
     const server = this.#held()
     this.#server = null
-    server.settings = settings
+    server.settings = server.isShared ? pooledPart(settings) : settings
     server.channel.resume()
     const spare = this.#pool.config.poolMode === 'session' ? this.#parking.put(server) : server
     if (spare !== null) this.#pool.release(spare, this.#holder)
@@ -179,7 +208,7 @@ export class Lease {
       this.#pool.discard(server, new ProxyError('server_lost'))
       return
     }
-    server.settings = settings
+    server.settings = server.isShared ? pooledPart(settings) : settings
     server.channel.resume()
     this.#pool.release(server, this.#holder)
   }

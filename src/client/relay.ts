@@ -145,7 +145,7 @@ export class Relay {
         this.#report(bytes, server)
         return
       case frame.NOTICE_RESPONSE:
-        this.#move(bytes, server.ledger.head?.forward ?? true)
+        this.#notice(bytes, server)
         return
       case frame.NOTIFICATION:
         this.#move(bytes, true)
@@ -212,6 +212,11 @@ export class Relay {
     }
     this.#move(bytes, true)
     this.#locals(server)
+  }
+
+  #notice(bytes: number, server: ServerConnection): void {
+    const { head } = server.ledger
+    this.#move(bytes, head === undefined || (head.forward && head.isQuiet !== true))
   }
 
   #report(bytes: number, server: ServerConnection): void {

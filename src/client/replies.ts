@@ -3,6 +3,7 @@
  * healed, the end of transactions. The bytes themselves pass by.
  */
 import type { ServerConnection } from '../server/connection.ts'
+import { isCarriedByPooler } from '../server/settings.ts'
 import * as frame from '../wire/frame.ts'
 import type { Entry } from '../wire/ledger.ts'
 import type { Attempt } from './attempt.ts'
@@ -68,7 +69,8 @@ export class Replies implements RelayOwner {
   }
 
   onReport(name: string, value: string, server: ServerConnection): boolean {
-    if (name !== 'in_hot_standby')
+    // What a transaction set behind a pooler is reported as taken back at its end.
+    if (name !== 'in_hot_standby' && (!server.isShared || isCarriedByPooler(name.toLowerCase())))
       this.#session.carried.report(name, value, server.defaults.get(name))
     return this.#reported.pass(name, value)
   }

@@ -573,7 +573,8 @@ export class Session implements Receiver, Waiter {
 
   #onStatement(classified: Classified): void {
     if (!classified.read) this.transaction.hasWritten = true
-    if (this.server !== null && classified.statements.some(isUnclean)) this.server.isUnclean = true
+    if (this.server !== null && isUnclean(classified, this.pool.config.isRouted))
+      this.server.isUnclean = true
   }
 
   /** The batch at the head of the input is answered by an error and dropped. */
@@ -615,8 +616,10 @@ export class Session implements Receiver, Waiter {
     return this.services.config().pgsteer.errorCodes
   }
 
-  get #inputBytesMax(): number {
-    return this.services.config().pgsteer.batchBytesMax * 2
+  /** Held up until what is here has gone. */
+  #isFull(): boolean {
+    const bytesMax = this.services.config().pgsteer.batchBytesMax * 2
+    return Math.max(this.#input.length, this.#lease.unsentBytes) >= bytesMax
   }
 
   #move(to: SessionState): void {

@@ -10,7 +10,8 @@ import { invariant } from '../base/invariant.ts'
 import type { Channel, Receiver } from '../net/channel.ts'
 import * as frame from '../wire/frame.ts'
 import { Ledger } from '../wire/ledger.ts'
-import { fixed, reportFields, TERMINATE_FRAME } from '../wire/messages.ts'
+import { fixed, parse, reportFields, SYNC_FRAME, TERMINATE_FRAME } from '../wire/messages.ts'
+import type { MemberPool } from './member-pool.ts'
 import { ServerStatements } from './prepared.ts'
 import { NO_SETTINGS, type Settings } from './settings.ts'
 import type { ServerState } from './states.ts'
@@ -69,8 +70,21 @@ export interface ServerSeed {
 
 type RunDone = (error: ProxyError | null) => void
 
+interface Run {
+  readonly done: RunDone
+  answer: Buffer
+  error: ProxyError | null
+  /** CommandCompletes that end it when no Sync was sent; 0: ReadyForQuery ends it. */
+  completes: number
+}
+
 /** Bytes that our own statements may be answered with before we call the server mad. */
 const RUN_ANSWER_BYTES_MAX = 1 << 20
+
+/** The unnamed portal of the unnamed statement, without parameters, to its end. */
+const BIND_UNNAMED = fixed(frame.BIND, Buffer.alloc(8))
+const EXECUTE_UNNAMED = fixed(frame.EXECUTE, Buffer.alloc(5))
+const FLUSH_FRAME = fixed(frame.FLUSH)
 
 export class ServerConnection implements Receiver {
   readonly id: number
@@ -93,13 +107,17 @@ export class ServerConnection implements Receiver {
   settings: Settings = NO_SETTINGS
   /** A session ran something with effects that cannot be seen (DO, CALL, an unproved function). */
   isUnclean = false
+  /** The servers of its pool at its member, as long as it is open; set by its pool only. */
+  home: MemberPool | null = null
   /** Must not be used again: fenced, too old, reconfigured. */
   isDoomed = false
   cancelsUnderWay = 0
   /** Queries answered and when it was last taken, for SHOW SERVERS. */
   requestMs = 0
   #holder: Holder | null = null
-  #run: { readonly done: RunDone; answer: Buffer; error: ProxyError | null } | null = null
+  #run: Run | null = null
+  /** Behind a pooler: from one transaction to the next it may be another server of others. */
+  isShared = false
   readonly #onLost: (server: ServerConnection, error: ProxyError) => void
 
   constructor(seed: ServerSeed, onLost: (server: ServerConnection, error: ProxyError) => void) {
@@ -158,8 +176,23 @@ export class ServerConnection implements Receiver {
    */
   run(sql: string, done: RunDone): void {
     invariant(this.isIdle, 'our own statement runs on an idle server')
-    this.#run = { done, answer: Buffer.alloc(0), error: null }
+    this.#run = { done, answer: Buffer.alloc(0), error: null, completes: 0 }
     this.write(fixed(frame.QUERY, Buffer.from(`${sql}\0`, 'latin1')))
+  }
+
+  /**
+   * Runs statements of our own and leaves their transaction open, so that what is written next runs
+   * in it: a Query or a Sync ends it. When one fails it is ended here.
+   */
+  runAhead(statements: readonly string[], done: RunDone): void {
+    invariant(this.isIdle, 'our own statements run on an idle server')
+    this.#run = { done, answer: Buffer.alloc(0), error: null, completes: statements.length }
+    const pieces = statements.flatMap((sql) => [
+      parse('', Buffer.from(`${sql}\0\0\0`, 'latin1')),
+      BIND_UNNAMED,
+      EXECUTE_UNNAMED,
+    ])
+    this.write(Buffer.concat([...pieces, FLUSH_FRAME]))
   }
 
   onBytes(chunk: Buffer): void {
@@ -235,6 +268,15 @@ export class ServerConnection implements Receiver {
         sqlstate: fields['C'] ?? 'XX000',
         reason: fields['M'] ?? 'unknown error',
       })
+      if (run.completes > 0) this.write(SYNC_FRAME)
+      run.completes = 0
+    }
+    if (type === frame.COMMAND_COMPLETE && run.completes > 0) {
+      run.completes -= 1
+      if (run.completes > 0) return false
+      this.#run = null
+      run.done(null)
+      return true
     }
     if (type !== frame.READY_FOR_QUERY) return false
     this.status = body[0] ?? 0

@@ -109,7 +109,10 @@ export class Opener {
       openedMs: this.#context.clock.nowMs(),
     }
     this.opened += 1
-    return new ServerConnection(seed, (server, error) => this.#owner.onLost(server, error))
+    const server = new ServerConnection(seed, (lost, error) => this.#owner.onLost(lost, error))
+    const { memberAddress } = this.#context.config.pgsteer
+    server.isShared = target.identity.role !== 'plain' && memberAddress === 'proxy_url'
+    return server
   }
 
   #isUnderSize(member: MemberPool, waitedMs: number): boolean {

@@ -84,6 +84,44 @@ export function settingsChange(from: Settings, to: Settings): string {
   return [...first, ...middle, ...last].join('; ')
 }
 
+/** What PgBouncer carries itself from server to server. Source: varcache.c. */
+const CARRIED_BY_POOLER = new Set([
+  'application_name',
+  'client_encoding',
+  'datestyle',
+  'standard_conforming_strings',
+  'timezone',
+])
+
+export function isCarriedByPooler(name: string): boolean {
+  return CARRIED_BY_POOLER.has(name)
+}
+
+/** The part that a pooler carries for us: it is set as anywhere else. */
+export function pooledPart(settings: Settings): Settings {
+  return internSettings(new Map([...settings.entries].filter(([name]) => isCarriedByPooler(name))))
+}
+
+/** The other part, as statements that hold until the end of the transaction they run in. */
+export function localPart(settings: Settings): readonly string[] {
+  return [...settings.entries]
+    .filter(([name]) => !isCarriedByPooler(name))
+    .toSorted(([one], [other]) => rank(one) - rank(other))
+    .map(([, sql]) => localStatement(sql))
+}
+
+/** The role comes last, since what is set before may need other rights. */
+function rank(name: string): number {
+  return [AUTHORIZATION, ROLE].indexOf(name)
+}
+
+/** `sql` is a statement of an entry. */
+export function localStatement(sql: string): string {
+  return sql.startsWith('SET ')
+    ? `SET LOCAL ${sql.slice('SET '.length)}`
+    : sql.replace(/, false\)$/, ', true)')
+}
+
 function resetStatement(name: string): string {
   if (name === ROLE) return 'RESET ROLE'
   if (name === AUTHORIZATION) return 'RESET SESSION AUTHORIZATION'

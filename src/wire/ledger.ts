@@ -36,6 +36,8 @@ export interface Entry {
   readonly subject: Subject | null
   /** Kind 'local': makes the reply when its turn comes. */
   readonly reply: (() => Buffer) | null
+  /** Notices that come before its answer are kept from the client: they are about our wording. */
+  readonly isQuiet?: true
 }
 
 /** The owner's side of an entry; called by the owner, never by the ledger. */
