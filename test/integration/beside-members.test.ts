@@ -4,8 +4,9 @@
  */
 import type { Client } from 'pg'
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest'
-import { ask, settled, startCluster, startSteer } from '../failover/steer-cluster.ts'
+import { ask as askMember, settled, startCluster, startSteer } from '../failover/steer-cluster.ts'
 import { connect, end, insert, portOf } from '../failover/steer-load.ts'
+import { frontend } from '../support/bytes.ts'
 import type { PatroniCluster } from '../support/patroni.ts'
 import { freePort, type Steer } from '../support/steer.ts'
 import { Bouncer } from './beside-bouncer.ts'
@@ -37,7 +38,26 @@ async function newcomer(steer: Steer): Promise<Client> {
   return client
 }
 
-describe.each(['session'] as const)('PgBouncer in %s mode', (poolMode) => {
+/** Its own statement_timeout, named statements and transactions, over and over. */
+async function rounds(client: Client, index: number): Promise<void> {
+  const mine = `${30 + index}s`
+  await client.query(`set statement_timeout = '${mine}'`)
+  for (let round = 0; round < 15; round += 1) {
+    const named = {
+      name: `q${round % 3}`,
+      text: `select ${round % 3} + $1::int as n, current_setting('statement_timeout') as t`,
+    }
+    const { rows } = await client.query<{ n: number; t: string }>({ ...named, values: [index] })
+    expect(rows).toEqual([{ n: (round % 3) + index, t: mine }])
+    await client.query('begin')
+    await insert(client, `many-${index}-${round}`)
+    const inside = await client.query("select current_setting('statement_timeout') as t")
+    expect(inside.rows).toEqual([{ t: mine }])
+    await client.query(round % 2 === 0 ? 'commit' : 'rollback')
+  }
+}
+
+describe.each(['session', 'transaction'] as const)('PgBouncer in %s mode', (poolMode) => {
   let bouncers: ReadonlyMap<number, Bouncer>
   let steer: Steer
 
@@ -55,6 +75,21 @@ describe.each(['session'] as const)('PgBouncer in %s mode', (poolMode) => {
     await steer?.stop()
     for (const bouncer of bouncers?.values() ?? []) await bouncer.stop()
   })
+
+  /** What others find on the servers that they share with pgsteer. */
+  async function expectUntouched(): Promise<void> {
+    for (const bouncer of bouncers.values()) {
+      const stranger = await bouncer.connect({ user: 'demo', database: 'demo' })
+      stack.defer(() => stranger.end())
+      expect((await stranger.query('select name from pg_prepared_statements')).rows).toEqual([])
+      const changed =
+        "select name, setting from pg_settings where source = 'session' and name not in "
+      const { rows } = await stranger.query(
+        `${changed} ('application_name', 'client_encoding', 'DateStyle', 'TimeZone', 'standard_conforming_strings')`,
+      )
+      expect(rows).toEqual([])
+    }
+  }
 
   test('every statement of the application goes through it, and no probe does', async () => {
     const client = await newcomer(steer)
@@ -117,13 +152,64 @@ describe.each(['session'] as const)('PgBouncer in %s mode', (poolMode) => {
       text: 'insert into written (id) values ($1)',
       values: ['x'],
     })
-    for (const bouncer of bouncers.values()) {
-      const stranger = await bouncer.connect({ user: 'demo', database: 'demo' })
-      stack.defer(() => stranger.end())
-      expect((await stranger.query('select name from pg_prepared_statements')).rows).toEqual([])
-      const shown = await stranger.query('show statement_timeout')
-      expect(shown.rows).toEqual([{ statement_timeout: '0' }])
+    await expectUntouched()
+  })
+
+  test('many sessions at once keep their own settings and statements', async () => {
+    const clients = await Promise.all(Array.from({ length: 6 }, () => newcomer(steer)))
+    await Promise.all(clients.map(rounds))
+    await expectUntouched()
+  })
+
+  test('a SET in a transaction ends with its rollback and survives its commit', async () => {
+    const client = await newcomer(steer)
+    const shown = async () =>
+      (await client.query("select current_setting('statement_timeout') as t")).rows[0]
+    for (const [ending, after] of [
+      ['rollback', '0'],
+      ['commit', '55s'],
+    ] as const) {
+      await client.query('begin')
+      await client.query("set statement_timeout = '55s'")
+      expect(await shown()).toEqual({ t: '55s' })
+      await client.query(ending)
+      expect(await shown()).toEqual({ t: after })
+      await expectUntouched()
     }
+    await client.query('reset statement_timeout')
+    expect(await shown()).toEqual({ t: '0' })
+    await expect(client.query("set statement_timeout = 'nonsense'")).rejects.toThrow(
+      'invalid value',
+    )
+    await client.query('set role pg_monitor').catch(() => undefined)
+    await client.query('reset role')
+    expect(await shown()).toEqual({ t: '0' })
+  })
+
+  test('batches sent ahead each run under the settings of their session', async () => {
+    const wire = await steer.wire()
+    stack.defer(() => wire.close())
+    expect((await wire.query("set statement_timeout = '66s'")).types).toBe('CZ')
+    const ask = frontend.query("select current_setting('statement_timeout')")
+    wire.send(ask, frontend.query('begin'), ask, frontend.query('commit'), ask, ask)
+    const rows: (string | null)[][] = []
+    for (let answers = 0; answers < 6; answers += 1) rows.push(...(await wire.ready()).rows)
+    expect(rows).toEqual([['66s'], ['66s'], ['66s'], ['66s']])
+    await expectUntouched()
+  })
+
+  test('what cannot be carried is refused, with the reason, on a connection that lives', async () => {
+    const client = await newcomer(steer)
+    for (const sql of [
+      'listen news',
+      'create temp table t (n int)',
+      "set statement_timeout = '1s'; select 1",
+      'set default_transaction_isolation = serializable',
+      'prepare p as select 1',
+    ])
+      await expect(client.query(sql), sql).rejects.toMatchObject({ code: '0A000' })
+    await insert(client, 'after-refusals')
+    await expectUntouched()
   })
 
   test('a switchover moves writes to the other PgBouncer', async () => {
@@ -134,7 +220,7 @@ describe.each(['session'] as const)('PgBouncer in %s mode', (poolMode) => {
     expect(after).not.toBe(before)
     await settled(steer, 1)
     expect(
-      await ask(cluster, (await cluster.leader()) ?? '', 'select pg_is_in_recovery() as r'),
+      await askMember(cluster, (await cluster.leader()) ?? '', 'select pg_is_in_recovery() as r'),
     ).toEqual([{ r: false }])
   })
 })
