@@ -295,7 +295,7 @@ export class Session implements Receiver, Waiter {
     } finally {
       this.#isAdvancing = false
     }
-    const bytesMax = this.#inputBytesMax
+    const bytesMax = this.services.config().pgsteer.batchBytesMax * 2
     const { forwarder, unsentBytes } = this.#lease
     if (unsentBytes >= bytesMax || this.#input.length >= Math.max(bytesMax, forwarder.wantedBytes))
       this.channel.pause()
@@ -614,12 +614,6 @@ export class Session implements Receiver, Waiter {
 
   get #codes(): 'pgbouncer' | 'postgres' {
     return this.services.config().pgsteer.errorCodes
-  }
-
-  /** Held up until what is here has gone. */
-  #isFull(): boolean {
-    const bytesMax = this.services.config().pgsteer.batchBytesMax * 2
-    return Math.max(this.#input.length, this.#lease.unsentBytes) >= bytesMax
   }
 
   #move(to: SessionState): void {

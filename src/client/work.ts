@@ -78,9 +78,14 @@ export function staysOnReplica({ read, statements }: Classified): boolean {
   return read || ends
 }
 
-/** DO, CALL and functions that are not proved may leave anything behind. */
-export function isUnclean(statement: Statement): boolean {
-  return statement.unclean
+/**
+ * DO, CALL and functions that are not proved may leave anything behind. Where nothing is routed no
+ * function is known, and an entry means what it means in PgBouncer.
+ */
+export function isUnclean({ statements }: Classified, isRouted: boolean): boolean {
+  for (const { unclean, verb } of statements)
+    if (isRouted ? unclean : verb === 'do' || verb === 'call') return true
+  return false
 }
 
 /** Only takes settings back. */

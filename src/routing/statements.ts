@@ -17,12 +17,19 @@ const TEXT_CACHED_BYTES_MAX = 65_536
 /** What the texts of one generation may hold together. */
 const GENERATION_BYTES_MAX = 16_777_216
 
+/** Slots of the hashes of texts seen once, and how many may be taken before they are forgotten. */
+const SEEN_SLOTS = 65_536
+const SEEN_MAX = 16_384
+
 export class Statements {
   readonly #generationMax: number
   #catalogue: Catalogue = EMPTY_CATALOGUE
   #young = new Map<string, Classified>()
   #youngBytes = 0
   #old = new Map<string, Classified>()
+  /** Hashes of texts that came once. */
+  readonly #seen = new Uint8Array(SEEN_SLOTS)
+  #seenCount = 0
 
   /** Units: `statementsMax` texts; each generation holds at least one. */
   constructor(statementsMax: number) {
@@ -53,8 +60,13 @@ export class Statements {
   classify(text: string): Classified {
     const known = this.#young.get(text)
     if (known !== undefined) return known
-    const classified = this.#old.get(text) ?? classify(text, this.#catalogue)
-    this.#keep(text, classified)
+    const old = this.#old.get(text)
+    if (old !== undefined) {
+      this.#keep(text, old)
+      return old
+    }
+    const classified = classify(text, this.#catalogue)
+    if (this.#wasSeen(text)) this.#keep(text, classified)
     return classified
   }
 
@@ -70,6 +82,22 @@ export class Statements {
     this.#keep(text, { ...classified, statements, read: false, reason: 'learnt' })
   }
 
+  /**
+   * Whether a text like this came before. Texts with literals in them never come again, and keeping
+   * each costs more than judging it: a text is kept at its second sight.
+   */
+  #wasSeen(text: string): boolean {
+    const hash = hashOf(text)
+    if (this.#seen[hash] === 1) return true
+    if (this.#seenCount >= SEEN_MAX) {
+      this.#seen.fill(0)
+      this.#seenCount = 0
+    }
+    this.#seen[hash] = 1
+    this.#seenCount += 1
+    return false
+  }
+
   #keep(text: string, classified: Classified): void {
     if (text.length > TEXT_CACHED_BYTES_MAX) return
     const isFull =
@@ -83,4 +111,12 @@ export class Statements {
     this.#young.set(text, classified)
     this.#old.delete(text)
   }
+}
+
+/** FNV-1a over the text, folded to a slot. */
+function hashOf(text: string): number {
+  let hash = 0x811c9dc5
+  for (let index = 0; index < text.length; index += 1)
+    hash = Math.imul(hash ^ text.charCodeAt(index), 0x01000193)
+  return (hash ^ (hash >>> 16)) & (SEEN_SLOTS - 1)
 }

@@ -37,7 +37,7 @@ const CLOSE_MS_MAX = 5000
 export class Fleet {
   readonly closedByReason: Record<string, number> = {}
   readonly #context: PoolContext
-  readonly #homes = new Map<ServerConnection, MemberPool>()
+  readonly #servers = new Set<ServerConnection>()
   readonly #replications = new Map<ServerConnection, Replication>()
   readonly #primaryReads = new Set<ServerConnection>()
   /** Closed in good order, until the peer has closed too; with the time. */
@@ -48,21 +48,22 @@ export class Fleet {
   }
 
   get size(): number {
-    return this.#homes.size
+    return this.#servers.size
   }
 
   servers(): IterableIterator<ServerConnection> {
-    return this.#homes.keys()
+    return this.#servers.values()
   }
 
   /** Undefined once it is closed. */
   homeOf(server: ServerConnection): MemberPool | undefined {
-    return this.#homes.get(server)
+    return server.home ?? undefined
   }
 
   /** The server's slot is taken already. */
   add(server: ServerConnection, member: MemberPool, replication: Replication = 'none'): void {
-    this.#homes.set(server, member)
+    this.#servers.add(server)
+    server.home = member
     if (replication !== 'none') this.#replications.set(server, replication)
   }
 
@@ -72,7 +73,7 @@ export class Fleet {
 
   /** Servers that are closed when they come back; replication never does. */
   get hasDoomed(): boolean {
-    for (const server of this.#homes.keys())
+    for (const server of this.#servers)
       if (server.isDoomed && !this.#replications.has(server)) return true
     return false
   }
@@ -91,8 +92,8 @@ export class Fleet {
 
   /** Ends a server for good. With an error it is cut off, without one it ends in good order. */
   close(server: ServerConnection, reason: CloseReason, error?: ProxyError): void {
-    const member = this.#homes.get(server)
-    if (member === undefined) return
+    const member = server.home
+    if (member === null) return
     this.#drop(server, member, reason)
     if (error !== undefined || !server.isIdle) {
       server.destroy(error ?? new ProxyError('server_lost'))
@@ -111,14 +112,14 @@ export class Fleet {
 
   /** What works goes on. */
   closeFree(reason: CloseReason): void {
-    for (const server of this.#homes.keys()) if (isFree(server)) this.close(server, reason)
+    for (const server of this.#servers) if (isFree(server)) this.close(server, reason)
   }
 
   /** The connection ended without our doing; returns false when it was closed before. */
   lose(server: ServerConnection): boolean {
     this.#closing.delete(server)
-    const member = this.#homes.get(server)
-    if (member === undefined) return false
+    const member = server.home
+    if (member === null) return false
     this.#drop(server, member, 'lost')
     this.#context.onRoom(member.name)
     return true
@@ -137,7 +138,8 @@ export class Fleet {
     const { tickMs, limits, log } = this.#context
     if (reason === 'lifetime') member.lastLifetimeCloseMs = tickMs
     member.move(server, 'closed', tickMs)
-    this.#homes.delete(server)
+    this.#servers.delete(server)
+    server.home = null
     this.#replications.delete(server)
     this.endPrimaryRead(server)
     limits.give(member.slot)

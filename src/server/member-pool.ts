@@ -121,7 +121,8 @@ export class MemberPool {
   /** The only place where a server's state changes. A server in state login is in no list yet. */
   move(server: ServerConnection, state: ServerState, nowMs: number): void {
     const nexts: readonly ServerState[] = NEXT_SERVER_STATES[server.state]
-    invariant(nexts.includes(state), `a server moves from ${server.state} to ${state}`)
+    // The text is made only when it is wanted: this runs twice per query.
+    if (!nexts.includes(state)) invariant(false, `a server moves from ${server.state} to ${state}`)
     this.#leave(server)
     server.state = state
     server.stateSinceMs = nowMs
@@ -191,6 +192,11 @@ export class MemberPool {
     const { state } = server
     if (state === 'login') return
     if (state === 'idle') {
+      // Usually it is the one used last.
+      if (this.#idle.at(-1) === server) {
+        this.#idle.pop()
+        return
+      }
       const index = this.#idle.lastIndexOf(server)
       invariant(index !== -1, 'an idle server is in the idle list')
       this.#idle.splice(index, 1)
