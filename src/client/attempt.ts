@@ -2,7 +2,7 @@
  * The batch that was routed last: what has to be remembered of it while a server works on it, and
  * its bytes as long as it may have to be sent once more.
  */
-import type { Classified, Statement } from '../routing/classify.ts'
+import type { Classified, Statement, Verb } from '../routing/classify.ts'
 import type { BatchReader } from './batch.ts'
 import { isHealable, type Refusal } from './healing.ts'
 
@@ -17,7 +17,10 @@ export class Attempt {
   query: Classified | null = null
   /** Its error was kept from the client: it goes once more when the server is done with it. */
   isHealing = false
-  #usesNamed = false
+  /** It is proved to read, which a replica may leave to the primary. */
+  #isRead = false
+  /** It uses a statement prepared earlier, and may be sent again when that is stale. */
+  #mayBeStale = false
   #retained: Buffer | null = null
 
   begin(batch: BatchReader): void {
@@ -27,7 +30,8 @@ export class Attempt {
     this.texts = batch.texts.length === 0 ? NO_TEXTS : [...batch.texts]
     this.query = batch.kind === 'simple' && batch.isWhole ? (batch.classified[0] ?? null) : null
     this.isHealing = false
-    this.#usesNamed = batch.usesNamed
+    this.#isRead = batch.classified.every(isRead)
+    this.#mayBeStale = batch.usesNamed && batch.classified.every(mayComeTwice)
     this.#retained = null
   }
 
@@ -38,10 +42,12 @@ export class Attempt {
 
   /**
    * Keeps its bytes, which begin `input`, where it may be refused without having been executed:
-   * whole batches outside a transaction, on a replica or with statements prepared earlier.
+   * whole batches outside a transaction that only read on a replica, or that run statements prepared
+   * earlier. Once: who is refused again is told.
    */
   retain(input: Buffer, isReplica: boolean): boolean {
-    if (!this.isWhole || !this.endsReady || !(isReplica || this.#usesNamed)) return false
+    const mayBeRefused = (isReplica && this.#isRead) || this.#mayBeStale
+    if (!this.isWhole || !this.endsReady || !mayBeRefused) return false
     this.#retained = Buffer.from(input.subarray(0, this.bytes))
     return true
   }
@@ -64,6 +70,8 @@ export class Attempt {
   takeBack(): Buffer {
     const bytes = this.#retained ?? Buffer.alloc(0)
     this.isHealing = false
+    this.#isRead = false
+    this.#mayBeStale = false
     this.#retained = null
     return bytes
   }
@@ -75,4 +83,25 @@ export class Attempt {
     this.texts = NO_TEXTS
     this.query = null
   }
+}
+
+/** Their work is taken back by the error of a later statement, and they leave no transaction open. */
+const MAY_COME_TWICE: ReadonlySet<Verb> = new Set<Verb>([
+  'select',
+  'values',
+  'table',
+  'show',
+  'explain',
+  'insert',
+  'update',
+  'delete',
+  'merge',
+])
+
+function isRead({ read }: Classified): boolean {
+  return read
+}
+
+function mayComeTwice({ statements }: Classified): boolean {
+  return statements.every(({ verb, pins }) => pins === undefined && MAY_COME_TWICE.has(verb))
 }

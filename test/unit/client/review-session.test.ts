@@ -195,3 +195,48 @@ test('a Parse without bound is refused before it is gathered', async () => {
   client.sends(Buffer.concat([head, Buffer.alloc(70_000)]))
   expect(client.closed).toBe('frame_bytes_max')
 })
+
+/** A client of a cluster in transaction mode; its reads go to the replica. */
+async function routed(world = new SessionWorld(routedIni())) {
+  world.world.pools.setTopology(topology({ members: [primary('pg1'), member('pg2')] }))
+  const client = world.client()
+  return { world, client }
+}
+
+const MISSING = backend.errorResponse('ERROR', '42P01', 'relation does not exist')
+
+test('an error inside a transaction that its own Query began is not healed', async () => {
+  const { world, client } = await routed()
+  client.sends(frontend.query('BEGIN READ ONLY; SELECT * FROM missing'))
+  await world.settle()
+  expect(client.server.identity.role).toBe('replica')
+  answered(client, backend.commandComplete('BEGIN'), MISSING, backend.readyForQuery('E'))
+  expect(client.types()).toBe('CEZ')
+})
+
+test('a write that a hint sends to a replica is answered by the replica', async () => {
+  const { world, client } = await routed()
+  client.sends(frontend.query('/* pgsteer: replica */ INSERT INTO t VALUES (1)'))
+  await world.settle()
+  expect(client.server.identity.role).toBe('replica')
+  answered(client, backend.errorResponse('ERROR', '25006', 'read-only'), backend.readyForQuery())
+  expect(client.types()).toBe('EZ')
+})
+
+test('a batch that committed something is not sent again for a stale plan', async () => {
+  const { client } = await warm()
+  client.sends(frontend.parse('s', 'SELECT * FROM t'), frontend.sync())
+  answered(client, backend.parseComplete(), backend.readyForQuery())
+  const statement = (sql: string) => [frontend.parse('', sql), frontend.bind(), frontend.execute()]
+  const written = ['BEGIN', 'INSERT INTO t VALUES (1)', 'COMMIT'].flatMap(statement)
+  client.take()
+  client.sends(...written, frontend.bind({ statement: 's' }), frontend.execute(), frontend.sync())
+  const done = ['BEGIN', 'INSERT 0 1', 'COMMIT'].flatMap((tag) => [
+    backend.parseComplete(),
+    backend.bindComplete(),
+    backend.commandComplete(tag),
+  ])
+  const stale = message('E', 'SERROR\0VERROR\0C0A000\0Mstale\0RRevalidateCachedQuery\0', 0)
+  answered(client, ...done, stale, backend.readyForQuery())
+  expect(client.types()).toBe('12C12C12CEZ')
+})
