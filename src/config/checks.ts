@@ -147,6 +147,10 @@ function checkCluster(check: Check): void {
   if (source === 'static' && cluster.hosts.length === 0) {
     fail(check, 'source', 'source = static needs hosts')
   }
+  if (source !== 'etcd' && check.config.pgsteer.memberAddress === 'proxy_url') {
+    const why = "only Patroni's keys in etcd name the poolers, take conn_url"
+    fail(check, 'member_address', 'member_address = proxy_url needs source = etcd', why)
+  }
   if (new Set(cluster.etcdHosts.map((url) => URL.parse(url)?.protocol)).size > 1) {
     fail(check, 'etcd_hosts', 'etcd_hosts must be all http:// or all https://')
   }

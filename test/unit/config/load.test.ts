@@ -256,6 +256,10 @@ describe('problems', () => {
     ['[cluster]\nsource = etcd\netcd_hosts = http://a:1\n', 'source = etcd needs scope'],
     ['[cluster]\nsource = patroni\n', 'source = patroni needs patroni_urls'],
     ['[cluster]\nsource = static\n', 'source = static needs hosts'],
+    ...['patroni\npatroni_urls = http://a', 'static\nhosts = a'].map((source): [string, string] => [
+      `[cluster]\nsource = ${source}\n[pgsteer]\nmember_address = proxy_url\n`,
+      'member_address = proxy_url needs source = etcd',
+    ]),
     ['[cluster]\nsource = zookeeper\n', 'must be one of etcd, patroni, static'],
     ['[cluster]\nscope = a\netcd_hosts = http://a, https://b\n', 'all http:// or all https://'],
     ['[cluster]\nscope = a\netcd_hosts = http://u:p@a\n', 'must not hold a user name or password'],
