@@ -125,14 +125,22 @@ function route(session: Session, batch: BatchReader): Decision {
     ...(isolation === undefined ? {} : { isolation }),
     functionCall: batch.kind === 'function',
   })
-  // A transaction that may write begins on a replica with a read only: savepoints do not move.
-  const mayMove = session.transaction.deferredText !== null && !session.transaction.isReadOnly
-  if (answer.role === 'replica' && mayMove && !batch.classified.every(({ read }) => read))
+  if (answer.role === 'replica' && !mayBeginThere(session, batch, answer.reason))
     return { kind: 'route', role: 'primary', reason: 'transaction' }
   const isRead = answer.role === 'replica' && config.consistency === 'primary'
   return isRead
     ? { kind: 'route', role: 'primary', reason: 'consistency_primary' }
     : { kind: 'route', role: answer.role, reason: answer.reason }
+}
+
+/**
+ * A transaction that may write begins on a replica with a read only, since savepoints do not move,
+ * and only behind a BEGIN of ours, which can be sent once more to the primary.
+ */
+function mayBeginThere({ transaction }: Session, batch: BatchReader, reason: string): boolean {
+  if (transaction.deferredText === null) return reason !== 'read_transaction'
+  if (transaction.isReadOnly || reason === 'route_replica') return true
+  return batch.classified.every(({ read }) => read)
 }
 
 /** A deferred BEGIN is placed by the first statement behind it. */

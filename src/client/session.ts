@@ -541,8 +541,11 @@ export class Session implements Receiver, Waiter {
    */
   #leavesReplica(): boolean {
     const lease = this.#lease
-    const isFirst = lease.role === 'replica' && this.transaction.state === 'open'
-    if (!isFirst || this.transaction.isReadOnly || lease.isOwed || lease.isMidBatch) return false
+    const { begun, isReadOnly, state } = this.transaction
+    // What did not begin with a BEGIN of ours cannot be begun again; a replica's route is obeyed.
+    const mayMove = begun !== null && !isReadOnly && this.routeReason !== 'route_replica'
+    const isFirst = lease.role === 'replica' && state === 'open'
+    if (!isFirst || !mayMove || lease.isOwed || lease.isMidBatch) return false
     if (!this.#read()) return false
     return !reader.classified.every((classified) => staysOnReplica(classified))
   }

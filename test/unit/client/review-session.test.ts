@@ -240,3 +240,30 @@ test('a batch that committed something is not sent again for a stale plan', asyn
   answered(client, ...done, stale, backend.readyForQuery())
   expect(client.types()).toBe('12C12C12CEZ')
 })
+
+test('a transaction begun in the extended protocol stays with the replica it began on', async () => {
+  const { world, client } = await routed()
+  const begin = [frontend.parse('', 'BEGIN READ ONLY'), frontend.bind(), frontend.execute()]
+  const read = [frontend.parse('', 'VALUES (1)'), frontend.bind(), frontend.execute()]
+  client.sends(...begin, ...read, frontend.sync())
+  await world.settle()
+  const { server } = client
+  expect(server.identity.role).toBe('replica')
+  const done = ['BEGIN', 'SELECT 1'].flatMap((tag) => [
+    backend.parseComplete(),
+    backend.bindComplete(),
+    backend.commandComplete(tag),
+  ])
+  answered(client, ...done, backend.readyForQuery('T'))
+  world.bytesTo(server)
+  client.sends(frontend.query('SAVEPOINT s'))
+  expect(world.bytesTo(server).equals(frontend.query('SAVEPOINT s'))).toBe(true)
+})
+
+test('a session that is routed to replicas does not write on the primary', async () => {
+  const { world, client } = await routed(new SessionWorld(routedIni('', 'route = replica')))
+  client.sends(frontend.query('BEGIN'))
+  client.sends(frontend.query('INSERT INTO t VALUES (1)'))
+  await world.settle()
+  expect(client.server.identity.role).toBe('replica')
+})
