@@ -83,7 +83,7 @@ export class Relay {
     this.#held = EMPTY
     this.#runStart = 0
     this.#offset = 0
-    this.#continue()
+    this.#continue(server)
     while (this.#chunk.length - this.#offset >= frame.HEADER_BYTES && this.#frame(server)) {}
     const end = this.#passing > 0 ? this.#chunk.length : this.#offset
     this.#endRun(end)
@@ -98,12 +98,13 @@ export class Relay {
     this.#flush()
   }
 
-  #continue(): void {
+  #continue(server: ServerConnection): void {
     if (this.#passing === 0) return
     const bytes = Math.min(this.#passing, this.#chunk.length)
     this.#passing -= bytes
     this.#offset = bytes
     if (!this.#isPassingForward) this.#runStart = bytes
+    this.#locals(server)
   }
 
   #flush(): void {
@@ -246,6 +247,8 @@ export class Relay {
   }
 
   #locals(server: ServerConnection): void {
+    // Not into the middle of a message.
+    if (this.#passing > 0) return
     while (server.ledger.head?.kind === 'local') {
       const entry = server.ledger.take()
       this.#endRun(this.#offset)

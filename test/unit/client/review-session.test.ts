@@ -267,3 +267,20 @@ test('a session that is routed to replicas does not write on the primary', async
   await world.settle()
   expect(client.server.identity.role).toBe('replica')
 })
+
+test('a reply of our own does not come in the middle of a long message', async () => {
+  const { client } = await warm()
+  client.sends(frontend.describe('S', ''), frontend.close('S', 's'), frontend.sync())
+  const columns = Array.from({ length: 1600 }, (_, at) => ({
+    name: `column_${at}`.padEnd(60, '_'),
+  }))
+  const answer = Buffer.concat([
+    message('t', Buffer.alloc(2)),
+    backend.rowDescription(columns),
+    backend.readyForQuery(),
+  ])
+  for (let at = 0; at < answer.length; at += 70_000) {
+    client.server.onBytes(answer.subarray(at, at + 70_000))
+  }
+  expect(client.types()).toBe('tT3Z')
+})
