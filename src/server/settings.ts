@@ -62,13 +62,15 @@ export function configStatement(name: string, value: string): string {
 /**
  * One Query text that turns a server's settings into those wanted, or '' when they are equal.
  * RESET ROLE and RESET SESSION AUTHORIZATION come first, since what follows may need their rights;
- * SET SESSION AUTHORIZATION and SET ROLE come last.
+ * SET SESSION AUTHORIZATION and SET ROLE come last. Any change of the authorization makes
+ * PostgreSQL forget the role, so that it is set again. Source: SetSessionUserId in miscinit.c.
  */
 export function settingsChange(from: Settings, to: Settings): string {
   if (from === to) return ''
   const first: string[] = []
   const middle: string[] = []
   const last: string[] = []
+  const losesRole = from.entries.get(AUTHORIZATION) !== to.entries.get(AUTHORIZATION)
   for (const name of [ROLE, AUTHORIZATION])
     if (from.entries.has(name) && from.entries.get(name) !== to.entries.get(name))
       first.push(resetStatement(name))
@@ -76,7 +78,7 @@ export function settingsChange(from: Settings, to: Settings): string {
     if (name !== ROLE && name !== AUTHORIZATION && !to.entries.has(name))
       middle.push(resetStatement(name))
   for (const [name, sql] of to.entries) {
-    if (from.entries.get(name) === sql) continue
+    if (from.entries.get(name) === sql && !(name === ROLE && losesRole)) continue
     if (name === AUTHORIZATION) last.unshift(sql)
     else if (name === ROLE) last.push(sql)
     else middle.push(sql)
