@@ -9,7 +9,11 @@
 import { ProxyError } from '../base/errors.ts'
 import type { Classified } from '../routing/classify.ts'
 import type { ServerConnection } from '../server/connection.ts'
-import type { PreparedRegistry, PreparedStatement } from '../server/prepared.ts'
+import {
+  type PreparedRegistry,
+  type PreparedStatement,
+  STATEMENT_PREFIX,
+} from '../server/prepared.ts'
 import { isCarriedByPooler, localStatement, setStatement } from '../server/settings.ts'
 import * as frame from '../wire/frame.ts'
 import {
@@ -446,25 +450,33 @@ export class Forwarder {
     this.#context.stats.binds += 1
     const entry = this.#context.prepared.get(name)
     this.#context.prepared.bind(portal, entry?.classified ?? NOT_UNDERSTOOD)
-    if (entry === undefined) {
-      if (name === '') this.#forgetUnnamed(server)
-      server.ledger.push(FORWARD.bind)
-      return this.#pass(bytes)
-    }
-    if (name === '') {
-      this.#ensureUnnamed(entry.statement, server)
-      server.ledger.push(FORWARD.bind)
-      return this.#pass(bytes)
-    }
-    this.#ensure(entry.statement, server)
+    const onServer = this.#nameOnServer(name, server)
     server.ledger.push(FORWARD.bind)
+    if (onServer === null) return this.#pass(bytes)
     const rest = this.#reader.offset
-    const onServer = server.isShared ? '' : entry.statement.name
     const head = bindHead(portal, onServer, bytes - (rest - this.#offset))
     this.#endRun(this.#offset)
     this.#pieces.push(head)
     this.#runStart = rest
     return this.#pass(bytes)
+  }
+
+  /**
+   * What the server calls the statement that the client names; it has it after this. Null: the name
+   * goes as it came. The names of other sessions' statements are not to be found.
+   */
+  #nameOnServer(name: string, server: ServerConnection): string | null {
+    const entry = this.#context.prepared.get(name)
+    if (entry === undefined) {
+      if (name === '') this.#forgetUnnamed(server)
+      return name.startsWith(STATEMENT_PREFIX) ? `${name}?` : null
+    }
+    if (name === '') {
+      this.#ensureUnnamed(entry.statement, server)
+      return null
+    }
+    this.#ensure(entry.statement, server)
+    return server.isShared ? '' : entry.statement.name
   }
 
   #describe(bytes: number, server: ServerConnection): true {
@@ -475,13 +487,9 @@ export class Forwarder {
       server.ledger.push(FORWARD.describe)
       return this.#pass(bytes)
     }
-    const entry = this.#context.prepared.get(name)
-    if (entry === undefined && name === '') this.#forgetUnnamed(server)
-    if (entry !== undefined && name === '') this.#ensureUnnamed(entry.statement, server)
-    if (entry !== undefined && name !== '') this.#ensure(entry.statement, server)
+    const onServer = this.#nameOnServer(name, server)
     server.ledger.push(FORWARD.describe_statement)
-    if (entry === undefined || name === '') return this.#pass(bytes)
-    return this.#replace(bytes, describeStatement(server.isShared ? '' : entry.statement.name))
+    return onServer === null ? this.#pass(bytes) : this.#replace(bytes, describeStatement(onServer))
   }
 
   /** Statements stay on the server for the next session; only the name is given up. */

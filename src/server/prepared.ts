@@ -15,6 +15,9 @@ const ANALYSIS_SETTINGS = [
   'client_encoding',
 ]
 
+/** Every statement's name on the servers begins with this. */
+export const STATEMENT_PREFIX = 'PGSTEER_'
+
 export interface PreparedStatement {
   /** Its name on every server. */
   readonly name: string
@@ -67,7 +70,7 @@ export class PreparedRegistry {
 
   #create(text: string, key: string, body: Buffer): PreparedStatement {
     this.#serial += 1
-    const name = `PGSTEER_${this.#serial}`
+    const name = `${STATEMENT_PREFIX}${this.#serial}`
     const statement: PreparedStatement = {
       name,
       text,

@@ -35,6 +35,18 @@ describe('a prepared statement', () => {
     await Promise.all([first.close(), second.close()])
   })
 
+  test('can not be reached by the name that it has on the server', async () => {
+    const [first, second] = [await one(), await one()]
+    await send(first, parse('s', "SELECT 'of the first'"))
+    const { rows } = await second.query('SELECT name FROM pg_prepared_statements')
+    expect(rows.length).toBeGreaterThan(0)
+    for (const [name] of rows) {
+      expect((await run(second, name ?? '')).sqlstate).toBe('26000')
+      expect((await send(second, describeMessage('S', name ?? ''))).sqlstate).toBe('26000')
+    }
+    await Promise.all([first.close(), second.close()])
+  })
+
   test('whose name is taken is refused by 42P05, and the first one stays', async () => {
     const client = await one()
     await send(client, parse('s', 'SELECT 1'))
