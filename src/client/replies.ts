@@ -20,6 +20,8 @@ export class Replies implements RelayOwner {
   readonly #reported: Reported
   /** An error came since the last ReadyForQuery: a transaction that ends now was rolled back. */
   #hasFailed = false
+  /** What was reported since the transaction began, with the value that was told before. */
+  #reports: Map<string, string> | null = null
 
   constructor(session: Session, attempt: Attempt, reported: Reported) {
     this.#session = session
@@ -52,7 +54,10 @@ export class Replies implements RelayOwner {
   }
 
   onReady(status: number, forward: boolean, server: ServerConnection): void {
-    if (this.#attempt.isHealing) return
+    if (this.#attempt.isHealing) {
+      this.#reports = null
+      return
+    }
     const { carried, meter, prepared, services, transaction } = this.#session
     const nowMs = services.clock.nowMs()
     this.#session.activeMs = nowMs
@@ -62,6 +67,7 @@ export class Replies implements RelayOwner {
     this.#hasFailed = false
     transaction.ready(status, nowMs)
     if (status !== frame.STATUS_IDLE) return
+    this.#takeReports(server)
     if (hasFailed) carried.rollback()
     else carried.commit()
     prepared.endTransaction()
@@ -70,9 +76,22 @@ export class Replies implements RelayOwner {
 
   onReport(name: string, value: string, server: ServerConnection): boolean {
     // What a transaction set behind a pooler is reported as taken back at its end.
-    if (name !== 'in_hot_standby' && (!server.isShared || isCarriedByPooler(name.toLowerCase())))
-      this.#session.carried.report(name, value, server.defaults.get(name))
+    if (name !== 'in_hot_standby' && (!server.isShared || isCarriedByPooler(name.toLowerCase()))) {
+      this.#reports ??= new Map()
+      if (!this.#reports.has(name)) this.#reports.set(name, this.#reported.value(name))
+    }
     return this.#reported.pass(name, value)
+  }
+
+  /** At the end of a transaction: what SET LOCAL had set is back at what it was. */
+  #takeReports(server: ServerConnection): void {
+    const reports = this.#reports
+    if (reports === null) return
+    this.#reports = null
+    for (const [name, before] of reports) {
+      const value = server.parameters.get(name) ?? before
+      if (value !== before) this.#session.carried.report(name, value, server.defaults.get(name))
+    }
   }
 
   /** Keeps an error from the client when its batch may be sent once more. */

@@ -13,11 +13,13 @@ export interface Settings {
 
 const ROLE = 'role'
 const AUTHORIZATION = 'session_authorization'
-/** Interned values; beyond this many the table is begun anew and equal values may meet twice. */
+/** Interned values; beyond these the table is begun anew and equal values may meet twice. */
 const INTERNED_MAX = 10_000
+const INTERNED_CHARACTERS_MAX = 4_194_304
 
 export const NO_SETTINGS: Settings = { entries: new Map() }
 const interned = new Map<string, Settings>([['', NO_SETTINGS]])
+let internedCharacters = 0
 
 /** The one object for these entries. */
 export function internSettings(entries: ReadonlyMap<string, string>): Settings {
@@ -25,9 +27,11 @@ export function internSettings(entries: ReadonlyMap<string, string>): Settings {
   const key = names.map((name) => `${name}\0${entries.get(name) ?? ''}`).join('\0\0')
   const known = interned.get(key)
   if (known !== undefined) return known
-  if (interned.size >= INTERNED_MAX) {
+  internedCharacters += key.length
+  if (interned.size >= INTERNED_MAX || internedCharacters > INTERNED_CHARACTERS_MAX) {
     interned.clear()
     interned.set('', NO_SETTINGS)
+    internedCharacters = key.length
   }
   const settings = { entries: new Map(names.map((name) => [name, entries.get(name) ?? ''])) }
   interned.set(key, settings)

@@ -284,3 +284,26 @@ test('a reply of our own does not come in the middle of a long message', async (
   }
   expect(client.types()).toBe('tT3Z')
 })
+
+test('what SET LOCAL is reported to have set ends with its transaction', async () => {
+  const { client } = await warm()
+  client.sends(frontend.query(`SET TIME ZONE 'Asia/Tokyo'`))
+  const tokyo = backend.parameterStatus('TimeZone', 'Asia/Tokyo')
+  answered(client, backend.commandComplete('SET'), tokyo, backend.readyForQuery())
+  const { current } = client.session.carried
+  client.sends(frontend.query('BEGIN'), frontend.query(`SET LOCAL TIME ZONE 'Europe/Berlin'`))
+  const berlin = backend.parameterStatus('TimeZone', 'Europe/Berlin')
+  answered(client, backend.commandComplete('BEGIN'), backend.readyForQuery('T'))
+  answered(client, backend.commandComplete('SET'), berlin, backend.readyForQuery('T'))
+  client.sends(frontend.query('COMMIT'))
+  answered(client, backend.commandComplete('COMMIT'), tokyo, backend.readyForQuery())
+  expect(client.session.carried.current).toBe(current)
+})
+
+test('what a function is reported to have set stays', async () => {
+  const { client } = await warm()
+  client.sends(frontend.query('SELECT f()'))
+  const berlin = backend.parameterStatus('TimeZone', 'Europe/Berlin')
+  answered(client, backend.commandComplete('SELECT 1'), berlin, backend.readyForQuery())
+  expect([...client.session.carried.current.entries.keys()]).toEqual(['timezone'])
+})
