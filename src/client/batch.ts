@@ -11,6 +11,7 @@ import type { Classified } from '../routing/classify.ts'
 import * as frame from '../wire/frame.ts'
 import { FrameReader } from '../wire/reader.ts'
 import type { SessionPrepared } from './prepared.ts'
+import { isPlainSelect, PLAIN_SELECT } from './quick.ts'
 
 export type BatchKind = 'simple' | 'function' | 'extended' | 'terminate'
 
@@ -26,10 +27,13 @@ export const NOT_UNDERSTOOD: Classified = {
 export interface BatchLimits {
   readonly batchBytesMax: number
   readonly frameBytesMax: number
+  /** False: texts are not placed, only what they leave in the session matters. */
+  readonly isRouted: boolean
 }
 
-export function limitsOf({ pgbouncer, pgsteer }: Config): BatchLimits {
-  return { batchBytesMax: pgsteer.batchBytesMax, frameBytesMax: pgbouncer.maxPacketSize }
+export function limitsOf({ pgbouncer, pgsteer }: Config, isRouted: boolean): BatchLimits {
+  const { batchBytesMax } = pgsteer
+  return { batchBytesMax, frameBytesMax: pgbouncer.maxPacketSize, isRouted }
 }
 
 type Classify = (text: string) => Classified
@@ -49,6 +53,7 @@ export class BatchReader {
   readonly classified: Classified[] = []
   readonly texts: string[] = []
   readonly #reader = new FrameReader()
+  #isRouted = true
   /** Statements parsed in this very batch. */
   readonly #parsed = new Map<string, Classified>()
 
@@ -59,6 +64,7 @@ export class BatchReader {
    */
   read(input: Buffer, prepared: SessionPrepared, classify: Classify, limits: BatchLimits): boolean {
     this.#reset()
+    this.#isRouted = limits.isRouted
     let offset = 0
     while (input.length - offset >= frame.HEADER_BYTES) {
       const bytes = checkedFrameBytes(input, offset, limits.frameBytesMax)
@@ -146,6 +152,10 @@ export class BatchReader {
     this.kind = 'simple'
     this.endsReady = true
     this.executes += 1
+    if (!this.#isRouted && this.#reader.rest(isPlainSelect)) {
+      this.classified.push(PLAIN_SELECT)
+      return
+    }
     const text = this.#reader.cstring()
     if (this.#reader.isBroken) throw new ProxyError('broken_message', { message: 'Query' })
     this.texts.push(text)

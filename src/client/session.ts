@@ -342,7 +342,7 @@ export class Session implements Receiver, Waiter {
 
   /** Reads the batch at the front of the input. Returns false when it is not there yet. */
   #read(): boolean {
-    const limits = limitsOf(this.services.config())
+    const limits = limitsOf(this.services.config(), this.pool.config.isRouted)
     return reader.read(this.#input.bytes, this.prepared, this.classify, limits)
   }
 

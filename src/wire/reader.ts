@@ -18,6 +18,11 @@ export class FrameReader {
     this.isBroken = false
   }
 
+  /** What `test` says of the rest of the body. */
+  rest(test: (bytes: Buffer, start: number, end: number) => boolean): boolean {
+    return test(this.#bytes, this.offset, this.#end)
+  }
+
   get isAtEnd(): boolean {
     return this.offset === this.#end
   }

@@ -1,0 +1,70 @@
+import { fc, test as property } from '@fast-check/vitest'
+import { describe, expect, test } from 'vitest'
+import { isPlainSelect } from '../../../src/client/quick.ts'
+import { EMPTY_CATALOGUE } from '../../../src/routing/catalogue.ts'
+import { classify } from '../../../src/routing/classify.ts'
+
+function isPlain(text: string): boolean {
+  const bytes = Buffer.from(`xx${text}\0`, 'latin1')
+  return isPlainSelect(bytes, 2, bytes.length)
+}
+
+describe('a plain select', () => {
+  test.each([
+    'SELECT abalance FROM pgbench_accounts WHERE aid = 5;',
+    'select 1',
+    "SeLeCt 'a' || b FROM t -- that is all",
+  ])('is %s', (text) => expect(isPlain(text)).toBe(true))
+
+  test.each([
+    'select now()',
+    'select 1; drop table t',
+    'select 1;;',
+    'select * into temp x from t',
+    'SELECT * INTO x FROM t',
+    'selected 1',
+    'select',
+    'insert into t values (1)',
+    'begin',
+    `select ${'x'.repeat(5000)}`,
+  ])('is not %s', (text) => expect(isPlain(text)).toBe(false))
+
+  test('is not what holds a zero byte or does not end with one', () => {
+    expect(isPlain('select 1\0 ')).toBe(false)
+    expect(isPlainSelect(Buffer.from('select 1'), 0, 8)).toBe(false)
+  })
+
+  const word = fc.constantFrom(
+    'a',
+    'into',
+    'INTO',
+    ',',
+    "'x'",
+    '(',
+    ')',
+    ';',
+    '--',
+    '/*',
+    '*/',
+    '"i"',
+    '$$',
+    'for',
+    'update',
+    'temp',
+    '1',
+    '\n',
+  )
+  property.prop([fc.array(word, { maxLength: 12 })])(
+    'leaves nothing behind, says the classifier',
+    (words) => {
+      const text = `select ${words.join(' ')}`
+      if (!isPlain(text)) return
+      const { statements } = classify(text, EMPTY_CATALOGUE)
+      for (const statement of statements) {
+        expect(['select', 'other', 'empty']).toContain(statement.verb)
+        expect(statement.pins).toBeUndefined()
+      }
+      expect(statements.length).toBeLessThanOrEqual(1)
+    },
+  )
+})
