@@ -184,7 +184,7 @@ export class Forwarder {
   #take(type: number, bytes: number, server: ServerConnection): boolean {
     const isWhole = this.#offset + bytes <= this.#input.length
     if (EXTENDED.has(type)) this.isUnsynced = true
-    else if (type === frame.QUERY || type === frame.FUNCTION_CALL) this.isUnsynced = false
+    else if (type === frame.FUNCTION_CALL) this.isUnsynced = false
     if (!isWhole && WHOLE_BYTES_MAX.has(type)) return this.#want(type, bytes)
     switch (type) {
       case frame.QUERY:
@@ -271,10 +271,17 @@ export class Forwarder {
     const classified = this.#judged ?? (isWhole ? this.#judge() : NOT_UNDERSTOOD)
     this.#judged = null
     if (this.#isOwnDeallocate(classified, server)) return this.#replace(bytes)
+    const own = this.isUnsynced ? this.#deallocated(classified) : null
+    this.isUnsynced = false
     this.#context.onStatement(classified)
     // A simple Query destroys the unnamed statement (exec_simple_query).
     if (server.statements.unnamed !== null) server.statements.unnamed = null
     this.#context.prepared.remove('')
+    if (own !== null) {
+      this.#ensure(own, server)
+      server.ledger.push(forwardEntry('query', new Work(classified)))
+      return this.#replace(bytes, latin1Query(`DEALLOCATE "${own.name}"`))
+    }
     const local = localSet(classified, server)
     if (local !== null) {
       server.ledger.push({ ...forwardEntry('query', new Work(classified)), isQuiet: true })
@@ -296,6 +303,8 @@ export class Forwarder {
   #isOwnDeallocate(classified: Classified, server: ServerConnection): boolean {
     const [statement] = classified.statements
     if (statement?.verb !== 'deallocate' || classified.statements.length !== 1) return false
+    // A Query ends what was not synced, and a failed transaction refuses it: the server has to see it.
+    if (this.isUnsynced || server.status === frame.STATUS_FAILED) return false
     const { prepared, pins } = this.#context
     if (statement.name === undefined) {
       if (pins.has('sql_prepare')) return false

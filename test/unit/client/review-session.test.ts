@@ -307,3 +307,17 @@ test('what a function is reported to have set stays', async () => {
   answered(client, backend.commandComplete('SELECT 1'), berlin, backend.readyForQuery())
   expect([...client.session.carried.current.entries.keys()]).toEqual(['timezone'])
 })
+
+test('DEALLOCATE behind messages that were not synced reaches the server, whose work it ends', async () => {
+  const { world, client, server } = await warm()
+  client.sends(frontend.parse('s', 'INSERT INTO t VALUES (1)'), frontend.bind({ statement: 's' }))
+  client.sends(frontend.execute(), frontend.flush())
+  const done = [backend.parseComplete(), backend.bindComplete()]
+  answered(client, ...done, backend.commandComplete('INSERT 0 1'))
+  world.bytesTo(server)
+  client.sends(frontend.query('DEALLOCATE s'))
+  expect(world.bytesTo(server).equals(frontend.query('DEALLOCATE "PGSTEER_1"'))).toBe(true)
+  expect(server.state).toBe('active')
+  answered(client, backend.commandComplete('DEALLOCATE'), backend.readyForQuery())
+  expect([client.types(), server.state, client.session.prepared.size]).toEqual(['12CCZ', 'idle', 0])
+})
