@@ -69,18 +69,16 @@ export class SessionSettings {
   set(name: string, value: string): void {
     const sql = setStatement(name, value)
     this.#change({
-      current: withSetting(this.#current, name, sql),
-      onServer: withSetting(this.#onServer, name, sql),
+      current: withSetting(withoutLost(this.#current, name), name, sql),
+      onServer: withSetting(withoutLost(this.#onServer, name), name, sql),
     })
   }
 
   reset(name: string): void {
     const sql = this.baseline.entries.get(name)
-    const current =
-      sql === undefined
-        ? withoutSetting(this.#current, name)
-        : withSetting(this.#current, name, sql)
-    this.#change({ current, onServer: withoutSetting(this.#onServer, name) })
+    const kept = withoutLost(this.#current, name)
+    const current = sql === undefined ? withoutSetting(kept, name) : withSetting(kept, name, sql)
+    this.#change({ current, onServer: withoutSetting(withoutLost(this.#onServer, name), name) })
   }
 
   /** RESET ALL leaves the role as it is; DISCARD ALL does not. */
@@ -157,6 +155,11 @@ export class SessionSettings {
     this.#onServer = next.onServer
     if (isStatement) this.#isTouched = true
   }
+}
+
+/** A change of the session authorization ends SET ROLE. Source: SetSessionUserId in miscinit.c. */
+function withoutLost(settings: Settings, changed: string): Settings {
+  return changed === 'session_authorization' ? withoutSetting(settings, 'role') : settings
 }
 
 function withRolesOf(settings: Settings, from: Settings): Settings {
