@@ -371,10 +371,11 @@ export async function freePort(): Promise<number> {
   for (;;) {
     const port = randomInt(PORT_MIN, PORT_MAX)
     const server = createServer().listen({ port, host: '127.0.0.1', exclusive: true })
-    const isFree = await Promise.race([
-      once(server, 'listening').then(() => true),
-      once(server, 'error').then(() => false),
-    ])
+    // once() rejects when the error comes first.
+    const isFree = await once(server, 'listening').then(
+      () => true,
+      () => false,
+    )
     if (!isFree) continue
     await once(server.close(), 'close')
     return port
