@@ -30,14 +30,14 @@ export function decide(session: Session, batch: BatchReader): Decision {
   if (local !== null) return local
   const refusal = refusalOf(session, batch)
   if (refusal !== null) return { kind: 'refuse', error: refusal }
-  const begins = lone?.verb === 'begin' && lone.bare === true && batch.kind === 'simple'
-  if (
-    begins &&
-    session.transaction.state === 'idle' &&
-    session.pool.config.poolMode !== 'statement'
-  )
-    return deferral(batch)
+  if (lone !== null && batch.kind === 'simple' && mayDefer(session, lone)) return deferral(batch)
   return route(session, batch)
+}
+
+/** BEGIN READ WRITE fails on a replica, and what is sent behind a deferred BEGIN would run then. */
+function mayDefer({ pool, transaction }: Session, { verb, bare, readOnly }: Statement): boolean {
+  if (verb !== 'begin' || bare !== true || readOnly === false) return false
+  return transaction.state === 'idle' && pool.config.poolMode !== 'statement'
 }
 
 /** The one statement of a batch that runs one, else null. */
@@ -52,7 +52,9 @@ function loneStatement(batch: BatchReader): Statement | null {
 function answerHere(session: Session, batch: BatchReader, lone: Statement | null): Decision | null {
   const { transaction } = session
   if (transaction.state !== 'deferred' && transaction.state !== 'lost') return null
-  const answer = lone === null ? null : transaction.localAnswer(lone)
+  // A statement that is prepared with it has to be known to a server, if there is one.
+  const isOurs = batch.kind === 'simple' || transaction.state === 'lost'
+  const answer = lone === null || !isOurs ? null : transaction.localAnswer(lone)
   if (answer?.kind === 'complete' && batch.endsReady) return answer
   if (transaction.state === 'lost')
     return { kind: 'refuse', error: new ProxyError('transaction_lost') }

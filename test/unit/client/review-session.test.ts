@@ -321,3 +321,18 @@ test('DEALLOCATE behind messages that were not synced reaches the server, whose 
   answered(client, backend.commandComplete('DEALLOCATE'), backend.readyForQuery())
   expect([client.types(), server.state, client.session.prepared.size]).toEqual(['12CCZ', 'idle', 0])
 })
+
+test('a COMMIT that is prepared behind a deferred BEGIN is known afterwards', async () => {
+  const { world, client, server } = await warm()
+  client.sends(frontend.query('BEGIN'))
+  client.sends(frontend.parse('c', 'COMMIT'), frontend.bind({ statement: 'c' }))
+  client.sends(frontend.execute(), frontend.sync())
+  expect(world.written(server)).toBe('QPBES')
+  expect(client.session.prepared.get('c')).toBeDefined()
+})
+
+test('BEGIN READ WRITE is answered by the server, which may refuse it', async () => {
+  const { world, client, server } = await warm()
+  client.sends(frontend.query('BEGIN READ WRITE'))
+  expect(world.written(server)).toBe('Q')
+})
