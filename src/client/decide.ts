@@ -68,19 +68,31 @@ function deferral(batch: BatchReader): Decision {
 }
 
 function refusalOf(session: Session, batch: BatchReader): ProxyError | null {
+  for (const classified of batch.classified) {
+    const refusal = refusalOfText(session, classified, true)
+    if (refusal !== null) return refusal
+  }
+  return null
+}
+
+/** Why a text may not be sent. `isFirst`: it begins a batch, and the session holds no server. */
+export function refusalOfText(
+  session: Session,
+  { statements }: Classified,
+  isFirst = false,
+): ProxyError | null {
   const { poolMode } = session.pool.config
   const isShared = isBehindPooler(session)
   const policy = isShared ? 'reject' : session.pool.config.sessionState
   if (poolMode === 'session') return null
-  for (const { statements } of batch.classified)
-    for (const statement of statements) {
-      if (poolMode === 'statement' && statement.verb === 'begin')
-        return new ProxyError('statement_mode')
-      if (isShared && isUncarriable(statement, statements.length === 1))
-        return new ProxyError('session_state', { what: `SET ${statement.name ?? ''} so` })
-      const what = refusedState(statement, policy, session)
-      if (what !== null) return new ProxyError('session_state', { what })
-    }
+  for (const statement of statements) {
+    if (poolMode === 'statement' && statement.verb === 'begin')
+      return new ProxyError('statement_mode')
+    if (isFirst && isShared && isUncarriable(statement, statements.length === 1))
+      return new ProxyError('session_state', { what: `SET ${statement.name ?? ''} so` })
+    const what = refusedState(statement, policy, session)
+    if (what !== null) return new ProxyError('session_state', { what })
+  }
   return null
 }
 

@@ -24,7 +24,7 @@ import { errorResponse, noticeResponse, readyForQuery } from '../wire/messages.t
 import { Attempt } from './attempt.ts'
 import { BatchReader, limitsOf, strayCopyBytes } from './batch.ts'
 import { CausalPosition } from './causal.ts'
-import { type Decision, decide } from './decide.ts'
+import { type Decision, decide, refusalOfText } from './decide.ts'
 import type { ClientState } from './facts.ts'
 import { Input } from './input.ts'
 import { Lease } from './lease.ts'
@@ -574,7 +574,13 @@ export class Session implements Receiver, Waiter {
     this.#lease.giveBack(this.carried.onServer)
   }
 
+  /**
+   * Errors  what may not be sent behind something that is under way ends the session: its answer
+   *         would have to come in the middle of others.
+   */
   #onStatement(classified: Classified): void {
+    const refusal = refusalOfText(this, classified)
+    if (refusal !== null) throw refusal
     if (!classified.read) this.transaction.hasWritten = true
     if (this.server !== null && isUnclean(classified, this.pool.config.isRouted))
       this.server.isUnclean = true

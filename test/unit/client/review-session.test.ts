@@ -336,3 +336,20 @@ test('BEGIN READ WRITE is answered by the server, which may refuse it', async ()
   client.sends(frontend.query('BEGIN READ WRITE'))
   expect(world.written(server)).toBe('Q')
 })
+
+test('statement mode: a BEGIN that comes behind a query does not reach the server', async () => {
+  const ini = plainIni('pool_mode = statement').replace('pool_mode = transaction\n', '')
+  const { world, client, server } = await warm(new SessionWorld(ini))
+  client.sends(frontend.query('SELECT 1'), frontend.query('BEGIN'))
+  expect([client.closed, world.written(server)]).toEqual(['statement_mode', ''])
+})
+
+test('lastval behind a statement of the same transaction does not tell what another client drew', async () => {
+  const { world, client, server } = await warm()
+  client.sends(frontend.query('BEGIN'), frontend.query('SELECT 1'))
+  answered(client, backend.commandComplete('BEGIN'), backend.readyForQuery('T'))
+  answered(client, backend.commandComplete('SELECT 1'), backend.readyForQuery('T'))
+  world.bytesTo(server)
+  client.sends(frontend.query('SELECT lastval()'))
+  expect([client.closed, world.written(server)]).toEqual(['session_state', ''])
+})
