@@ -5,8 +5,18 @@
  *
  * Source  docs/routing.md, "Session consistency".
  */
+import { memberOf } from '../cluster/topology.ts'
 import type { Consistency } from '../config/config.ts'
 import type { Bound } from '../server/waiter.ts'
+import type { Session } from './session.ts'
+
+/** A read that is about to be placed. */
+export interface Read {
+  readonly consistency: Consistency
+  readonly nowMs: number
+  readonly boundFor: (dirtySinceMs: number) => Bound | null
+  readonly isEligible: (member: string) => boolean
+}
 
 export class CausalPosition {
   bound: Bound | null = null
@@ -32,12 +42,7 @@ export class CausalPosition {
    * Prepares the next read: fixes the bound when one is known, and leaves a replica that may not
    * serve any more.
    */
-  beforeRead(read: {
-    readonly consistency: Consistency
-    readonly nowMs: number
-    readonly boundFor: (dirtySinceMs: number) => Bound | null
-    readonly isEligible: (member: string) => boolean
-  }): void {
+  beforeRead(read: Read): void {
     if (read.consistency === 'eventual') {
       this.bound = null
       this.dirtySinceMs = null
@@ -59,5 +64,15 @@ export class CausalPosition {
   #dirty(nowMs: number): void {
     this.dirtySinceMs = nowMs
     this.bound = null
+  }
+}
+
+export function readOf({ pool, services }: Session, nowMs: number): Read {
+  const { pools } = services
+  return {
+    consistency: pool.config.consistency,
+    nowMs,
+    boundFor: (dirtySinceMs) => pools.boundFor(dirtySinceMs),
+    isEligible: (member) => memberOf(pools.topology, member)?.eligible === true,
   }
 }

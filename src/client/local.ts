@@ -15,6 +15,7 @@ import {
   PARSE_COMPLETE_FRAME,
   readyForQuery,
 } from '../wire/messages.ts'
+import type { Session } from './session.ts'
 
 const NO_PARAMETERS = fixed(frame.PARAMETER_DESCRIPTION, Buffer.alloc(2))
 
@@ -63,6 +64,15 @@ export function refuseBatch(
 ): Buffer {
   const reply = errorResponse(error, codes)
   return endsReady ? Buffer.concat([reply, readyForQuery(status)]) : reply
+}
+
+/** An error of ours goes to the client: it is counted and logged. */
+export function noteRefusal(session: Session, error: ProxyError): void {
+  const { clientId: client, database, meter, services, user } = session
+  const { level } = error.row
+  meter.refused(error)
+  if (level !== null && services.config().pgbouncer.logPoolerErrors)
+    services.log[level]({ client, database, user, code: error.code }, error.message)
 }
 
 function* messagesOf(batch: Buffer): IterableIterator<{ type: number; subject: number }> {

@@ -12,7 +12,6 @@
  */
 import { ProxyError, toProxyError } from '../base/errors.ts'
 import { invariant } from '../base/invariant.ts'
-import { memberOf } from '../cluster/topology.ts'
 import type { Channel, Receiver } from '../net/channel.ts'
 import type { Classified } from '../routing/classify.ts'
 import type { ServerConnection } from '../server/connection.ts'
@@ -23,12 +22,12 @@ import * as frame from '../wire/frame.ts'
 import { errorResponse, noticeResponse, readyForQuery } from '../wire/messages.ts'
 import { Attempt } from './attempt.ts'
 import { BatchReader, limitsOf, strayCopyBytes } from './batch.ts'
-import { CausalPosition } from './causal.ts'
+import { CausalPosition, readOf } from './causal.ts'
 import { type Decision, decide, refusalOfText } from './decide.ts'
 import type { ClientState } from './facts.ts'
 import { Input } from './input.ts'
 import { Lease } from './lease.ts'
-import { completeBatch, refuseBatch } from './local.ts'
+import { completeBatch, noteRefusal, refuseBatch } from './local.ts'
 import { Meter } from './meter.ts'
 import { NO_ADVISORY_LOCKS, Pins } from './pin.ts'
 import { SessionPrepared } from './prepared.ts'
@@ -37,7 +36,7 @@ import { Reported } from './reported.ts'
 import type { SessionSeed, SessionServices } from './services.ts'
 import { SessionSettings } from './settings.ts'
 import { NEXT_SESSION_STATES, type SessionState } from './states.ts'
-import { timeoutOf } from './timeouts.ts'
+import { agesOf, timeoutOf } from './timeouts.ts'
 import { Transaction } from './transaction.ts'
 import { isTakingBack, isUnclean, staysOnReplica } from './work.ts'
 
@@ -165,17 +164,7 @@ export class Session implements Receiver, Waiter {
 
   /** Ends the session when a timeout passed. Called a few times a second. */
   checkTime(nowMs: number): void {
-    const startedMs = this.transaction.startedMs
-    const code = timeoutOf(
-      {
-        queryMs: this.meter.queryStartedMs === 0 ? 0 : nowMs - this.meter.queryStartedMs,
-        transactionMs: startedMs === 0 ? 0 : nowMs - startedMs,
-        idleMs: nowMs - this.activeMs,
-        isOwed: this.isOwed,
-        isWaiting: this.#state === 'waiting' || this.#state === 'settling',
-      },
-      this.pool.config,
-    )
+    const code = timeoutOf(agesOf(this, nowMs), this.pool.config)
     if (code !== null) this.close(new ProxyError(code))
   }
 
@@ -271,7 +260,7 @@ export class Session implements Receiver, Waiter {
   close(error: ProxyError): void {
     if (this.#state === 'closed') return
     this.#closeReason = error
-    this.#told(error)
+    noteRefusal(this, error)
     if (!this.hasEndBeenTold) this.channel.write(errorResponse(error, this.#codes))
     this.channel.close()
     this.#end(error.code)
@@ -380,7 +369,7 @@ export class Session implements Receiver, Waiter {
     this.wantsRole = role
     const nowMs = this.services.clock.nowMs()
     this.requestWallMs = this.services.clock.wallMs()
-    if (role === 'replica') this.#prepareRead(nowMs)
+    if (role === 'replica') this.causal.beforeRead(readOf(this, nowMs))
     const kept = this.#lease.resume(role)
     if (kept !== null) {
       this.#settle(kept)
@@ -389,16 +378,6 @@ export class Session implements Receiver, Waiter {
     this.waitingSinceMs = nowMs
     this.#move('waiting')
     this.pool.acquire(this)
-  }
-
-  #prepareRead(nowMs: number): void {
-    const { pools } = this.services
-    this.causal.beforeRead({
-      consistency: this.pool.config.consistency,
-      nowMs,
-      boundFor: (dirtySinceMs) => pools.boundFor(dirtySinceMs),
-      isEligible: (member) => memberOf(pools.topology, member)?.eligible === true,
-    })
   }
 
   /** The server gets the session's settings before anything else. */
@@ -588,19 +567,10 @@ export class Session implements Receiver, Waiter {
 
   /** The batch at the head of the input is answered by an error and dropped. */
   #answerRefused(error: ProxyError): void {
-    this.#told(error)
+    noteRefusal(this, error)
     if (this.transaction.state === 'deferred') this.transaction.lose()
     const isReady = this.#input.dropBatch(this.#attempt)
     this.send(refuseBatch(error, this.#codes, this.transaction.status, isReady))
-  }
-
-  /** An error of ours goes to the client. */
-  #told(error: ProxyError): void {
-    const { clientId: client, database, user } = this
-    const { level } = error.row
-    this.meter.refused(error)
-    if (level !== null && this.services.config().pgbouncer.logPoolerErrors)
-      this.services.log[level]({ client, database, user, code: error.code }, error.message)
   }
 
   /** The server is not to be trusted any more; its client cannot be told what became of its work. */

@@ -3,6 +3,7 @@
  */
 import type { ErrorCode } from '../base/errors.ts'
 import type { PoolConfig } from '../config/config.ts'
+import type { Session } from './session.ts'
 
 export interface Ages {
   /** Since the query under way was sent; 0 when none is. */
@@ -15,6 +16,17 @@ export interface Ages {
   readonly isOwed: boolean
   /** Its batch waits for a server: query_wait_timeout is the pools' business. */
   readonly isWaiting: boolean
+}
+
+export function agesOf(session: Session, nowMs: number): Ages {
+  const { activeMs, isOwed, meter, state, transaction } = session
+  return {
+    queryMs: meter.queryStartedMs === 0 ? 0 : nowMs - meter.queryStartedMs,
+    transactionMs: transaction.startedMs === 0 ? 0 : nowMs - transaction.startedMs,
+    idleMs: nowMs - activeMs,
+    isOwed,
+    isWaiting: state === 'waiting' || state === 'settling',
+  }
 }
 
 /** The error that ends the session, or null. */

@@ -22,6 +22,9 @@ function answered(client: Client, ...messages: readonly Buffer[]): void {
   client.server.onBytes(Buffer.concat(messages))
 }
 
+/** One statement of an extended batch. */
+const statement = (sql: string) => [frontend.parse('', sql), frontend.bind(), frontend.execute()]
+
 test('a queued client that breaks the protocol ends alone', async () => {
   const { world, client } = await warm(new SessionWorld(plainIni('default_pool_size = 1')))
   const broken = world.client()
@@ -227,7 +230,6 @@ test('a batch that committed something is not sent again for a stale plan', asyn
   const { client } = await warm()
   client.sends(frontend.parse('s', 'SELECT * FROM t'), frontend.sync())
   answered(client, backend.parseComplete(), backend.readyForQuery())
-  const statement = (sql: string) => [frontend.parse('', sql), frontend.bind(), frontend.execute()]
   const written = ['BEGIN', 'INSERT INTO t VALUES (1)', 'COMMIT'].flatMap(statement)
   client.take()
   client.sends(...written, frontend.bind({ statement: 's' }), frontend.execute(), frontend.sync())
