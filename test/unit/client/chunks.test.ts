@@ -266,7 +266,7 @@ describe('from the server to its client', () => {
 const prepared = (): SessionPrepared => new SessionPrepared(new PreparedRegistry())
 
 describe('batches', () => {
-  const limits = { batchBytesMax: 4096, frameBytesMax: 100_000 }
+  const limits = { batchBytesMax: 4096, frameBytesMax: 100_000, isRouted: true }
 
   test.prop([fc.array(message, { minLength: 1, maxLength: 6 })])(
     'a whole batch is read as soon as its last byte is there, and not before',
