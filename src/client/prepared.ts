@@ -20,6 +20,8 @@ export class SessionPrepared {
   readonly #portals = new Map<string, Classified>()
   /** How to take back what the batch in progress did, newest last; null when nobody will ask. */
   #undo: Undo[] | null = null
+  /** Grows when everything is given up: nothing that was done before is taken back then. */
+  #generation = 0
 
   constructor(registry: PreparedRegistry) {
     this.#registry = registry
@@ -77,6 +79,7 @@ export class SessionPrepared {
     this.#named.clear()
     this.#portals.clear()
     this.#undo = null
+    this.#generation += 1
   }
 
   bind(portal: string, classified: Classified): void {
@@ -108,9 +111,10 @@ export class SessionPrepared {
 
   #record(undo: Undo, dropped: SessionStatement | undefined): Undo {
     if (dropped !== undefined) this.#registry.drop(dropped.statement)
+    const generation = this.#generation
     let isUndone = false
     const once = (): void => {
-      if (isUndone) return
+      if (isUndone || generation !== this.#generation) return
       isUndone = true
       undo()
     }

@@ -355,3 +355,17 @@ test('lastval behind a statement of the same transaction does not tell what anot
   client.sends(frontend.query('SELECT lastval()'))
   expect([client.closed, world.written(server)]).toEqual(['session_state', ''])
 })
+
+test('a statement is forgotten when its last client goes with a Close under way', async () => {
+  const { world, client, server } = await warm()
+  client.sends(frontend.parse('s', 'SELECT 1'), frontend.sync())
+  answered(client, backend.parseComplete(), backend.readyForQuery())
+  const other = world.client()
+  other.sends(frontend.parse('s', 'SELECT 1'), frontend.sync())
+  server.onBytes(backend.readyForQuery())
+  client.sends(frontend.bind({ statement: 's' }), frontend.close('S', 's'), frontend.sync())
+  client.session.onClosed()
+  server.onClosed(null)
+  other.session.onClosed()
+  expect(world.registry.size).toBe(0)
+})
