@@ -1,10 +1,12 @@
-/** A real PgBouncer for tests, with its own folder and port. Ends with `stop`. */
-import { type ChildProcess, spawn } from 'node:child_process'
+/** A real PgBouncer for tests, with its own folder and port, and pgbench to run through it. */
+import { type ChildProcess, execFile, spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { chmodSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { promisify } from 'node:util'
 import { Client } from 'pg'
+import { expect } from 'vitest'
 import { program } from '../support/debian.ts'
 import { freePort } from '../support/steer.ts'
 import { waitFor } from '../support/wait.ts'
@@ -111,4 +113,23 @@ function iniText(options: BouncerOptions, port: number, folder: string): string 
 /** PgBouncer refuses to run as root. */
 function identity(): string {
   return /^postgres:/m.test(readFileSync('/etc/passwd', 'utf8')) ? 'postgres' : 'nobody'
+}
+
+/** What pgbench says, through whatever listens there. */
+export async function pgbench(port: number, ...flags: string[]): Promise<string> {
+  const { file, args, env } = program('pgbench')
+  const login = { PGHOST: '127.0.0.1', PGPORT: String(port), PGPASSWORD: 'demo' }
+  const { stdout, stderr } = await promisify(execFile)(
+    file,
+    [...args, ...flags, '-U', 'demo', 'demo'],
+    { env: { ...process.env, ...env, ...login }, timeout: 50_000 },
+  )
+  return stdout + stderr
+}
+
+/** Transactions that were done; every one of them well. */
+export function transactionsOf(output: string): number {
+  expect(output).toMatch(/number of failed transactions: 0 /)
+  expect(output).not.toMatch(/error|abort/i)
+  return Number(/number of transactions actually processed: (\d+)/.exec(output)?.[1])
 }

@@ -5,7 +5,7 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { program } from '../support/debian.ts'
 import { useCluster } from '../support/postgres.ts'
 import { useSteer } from '../support/steer.ts'
-import { Bouncer } from './beside-bouncer.ts'
+import { Bouncer, pgbench, transactionsOf } from './beside-bouncer.ts'
 
 const shared = useCluster({ replicas: 2 })
 const front = useSteer(shared, { pgbouncer: { default_pool_size: 10 } })
@@ -16,7 +16,7 @@ beforeAll(async () => {
   const { port } = front.steer
   transaction = await Bouncer.start({ port, poolMode: 'transaction' })
   session = await Bouncer.start({ port, poolMode: 'session' })
-  await pgbench(transaction, '-i', '-s', '5', '-q')
+  await pgbench(transaction.port, '-i', '-s', '5', '-q')
   await shared.cluster.caughtUp()
 })
 afterAll(async () => {
@@ -25,24 +25,6 @@ afterAll(async () => {
 })
 
 const run = promisify(execFile)
-
-/** What pgbench says. */
-async function pgbench(bouncer: Bouncer, ...flags: string[]): Promise<string> {
-  const { file, args, env } = program('pgbench')
-  const login = { PGHOST: '127.0.0.1', PGPORT: String(bouncer.port), PGPASSWORD: 'demo' }
-  const { stdout, stderr } = await run(file, [...args, ...flags, '-U', 'demo', 'demo'], {
-    env: { ...process.env, ...env, ...login },
-    timeout: 50_000,
-  })
-  return stdout + stderr
-}
-
-/** Transactions that were done; every one of them well. */
-function transactionsOf(output: string): number {
-  expect(output).toMatch(/number of failed transactions: 0 /)
-  expect(output).not.toMatch(/error|abort/i)
-  return Number(/number of transactions actually processed: (\d+)/.exec(output)?.[1])
-}
 
 describe.each([
   ['reads', ['-S', '-n', '-c', '8', '-t', '100'], 800],
@@ -55,7 +37,7 @@ describe.each([
     ['prepared', () => session],
     ['simple', () => session],
   ] as const)('-M %s has no failures', async (mode, bouncer) => {
-    const output = await pgbench(bouncer(), ...flags, '-M', mode)
+    const output = await pgbench(bouncer().port, ...flags, '-M', mode)
     expect(transactionsOf(output)).toBe(transactions)
   })
 })

@@ -9,7 +9,7 @@ import { connect, end, insert, portOf } from '../failover/steer-load.ts'
 import { frontend } from '../support/bytes.ts'
 import type { PatroniCluster } from '../support/patroni.ts'
 import { freePort, type Steer } from '../support/steer.ts'
-import { Bouncer } from './beside-bouncer.ts'
+import { Bouncer, pgbench, transactionsOf } from './beside-bouncer.ts'
 
 let cluster: PatroniCluster
 let proxyPorts: ReadonlyMap<string, number>
@@ -158,6 +158,18 @@ describe.each(['session', 'transaction'] as const)('PgBouncer in %s mode', (pool
   test('many sessions at once keep their own settings and statements', async () => {
     const clients = await Promise.all(Array.from({ length: 6 }, () => newcomer(steer)))
     await Promise.all(clients.map(rounds))
+    await expectUntouched()
+  })
+
+  test('pgbench runs without failures in every mode', async () => {
+    await pgbench(steer.port, '-i', '-s', '4', '-q')
+    for (const mode of ['simple', 'extended', 'prepared'])
+      for (const script of ['select-only', 'tpcb-like']) {
+        // A thread each: one that prepares blocks all clients of its thread, and the only server may
+        // be in the transaction of another one of them.
+        const flags = ['-n', '-c', '4', '-j', '4', '-t', '30', '-M', mode, '-b', script]
+        expect(transactionsOf(await pgbench(steer.port, ...flags))).toBe(120)
+      }
     await expectUntouched()
   })
 
