@@ -17,6 +17,8 @@ export interface NonceOptions {
   readonly database?: string
   /** True while errors are expected that come from servers that are killed. */
   readonly mayBreak: boolean
+  /** Many statements in a batch, most of the time: more answers in the same time. */
+  readonly isDense?: boolean
   /** Kept up to date while it runs. */
   readonly progress?: { right: number }
 }
@@ -40,6 +42,8 @@ const { parse, bind, execute, sync, query, describe } = frontend
 const NOTHING_YET: Counts = { right: 0, errors: 0, cancelled: 0, disconnects: 0, broken: 0 }
 /** Batches in one write. */
 const PIPELINE = 24
+/** Statements in one dense batch. */
+const DENSE = 60
 /** SQLSTATEs by which a killed server, a cancel or a shutdown shows. */
 const BREAKING = /^(08|57|40001|53300|25006|XX000)/
 
@@ -96,6 +100,7 @@ class NonceClient {
 
   /** Returns false when the connection is over. */
   async #turn(client: WireClient, prepared: string): Promise<boolean> {
+    if (this.#options.isDense === true && randomInt(4) !== 0) return this.#dense(client)
     switch (randomInt(12)) {
       case 0:
       case 1:
@@ -164,6 +169,18 @@ class NonceClient {
     return true
   }
 
+  /** Many statements in one batch, in one of the two protocols. */
+  async #dense(client: WireClient): Promise<boolean> {
+    const nonces = Array.from({ length: DENSE }, () => this.#nonce())
+    if (randomInt(2) === 0) {
+      const text = nonces.map((nonce) => `SELECT '${nonce}'`).join(';')
+      return this.#expect(await client.query(text), nonces)
+    }
+    const statements = nonces.flatMap((nonce) => [bind({ values: [nonce] }), execute()])
+    client.send(parse('', 'SELECT $1::text'), ...statements, sync())
+    return this.#expect(await client.ready(), nonces)
+  }
+
   async #failing(client: WireClient): Promise<boolean> {
     const nonce = this.#nonce()
     const answer = await client.query(`SELECT '${nonce}'::text; SELECT ('${nonce}')::int`)
@@ -222,7 +239,7 @@ class NonceClient {
     const seen = answer.rows.map((row) => row[0])
     if (answer.sqlstate === undefined && answer.status !== undefined) {
       if (seen.length === nonces.length && seen.every((value, at) => value === nonces[at])) {
-        this.#counts.right += 1
+        this.#counts.right += nonces.length
         return true
       }
     }
