@@ -231,13 +231,14 @@ export class Clients {
     if (this.#drainingBecause !== null) throw new ProxyError('shutting_down')
     this.#checkLimits(arrival)
     const pool = this.#deps.pools.pool(arrival.database, arrival.user, arrival.secret)
-    this.#deps.onDatabaseUsed(pool.config.serverDatabase)
     if (arrival.replication !== null) {
       await this.#link(arrival, pool)
       return
     }
     const welcome = await pool.welcome()
     if (arrival.channel.isClosed) return
+    // Only now: with `* =` any name may be asked for, and a server has to know it.
+    this.#deps.onDatabaseUsed(pool.config.serverDatabase)
     // Others may have come while the first server of the pool was opened.
     this.#checkLimits(arrival)
     this.#start(arrival, pool, welcome)
