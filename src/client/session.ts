@@ -75,6 +75,7 @@ export class Session implements Receiver, Waiter {
   /** The BEGIN to be sent to the primary when the replica's transaction is over. */
   #moving: { readonly text: string; readonly classified: Classified } | null = null
   #isAdvancing = false
+  #settlingSinceMs = 0
   /** The next server is not given the session's settings first. */
   #isResetting = false
   #closeReason: ProxyError | null = null
@@ -164,6 +165,10 @@ export class Session implements Receiver, Waiter {
 
   /** Ends the session when a timeout passed. Called a few times a second. */
   checkTime(nowMs: number): void {
+    const { serverConnectTimeoutMs } = this.services.config().pgbouncer
+    // What we ask of a server has the deadline of a log-in; then another one is taken.
+    if (this.#state === 'settling' && nowMs - this.#settlingSinceMs > serverConnectTimeoutMs)
+      this.server?.destroy(new ProxyError('server_connect_timeout'))
     const code = timeoutOf(agesOf(this, nowMs), this.pool.config)
     if (code !== null) this.close(new ProxyError(code))
   }
@@ -600,5 +605,6 @@ export class Session implements Receiver, Waiter {
     const allowed: readonly SessionState[] = NEXT_SESSION_STATES[this.#state]
     if (!allowed.includes(to)) invariant(false, `session ${this.#state} does not become ${to}`)
     this.#state = to
+    if (to === 'settling') this.#settlingSinceMs = this.services.clock.nowMs()
   }
 }
