@@ -1,0 +1,79 @@
+/**
+ * A read that a replica refuses is asked of the primary, once, and only while nothing of the
+ * replica's answer is with the client.
+ */
+import { expect, test } from 'vitest'
+import { backend, frontend } from '../../support/bytes.ts'
+import { routedIni, topology } from '../../support/pools.ts'
+import { type Client, SessionWorld } from '../../support/session.ts'
+
+const REFUSED = backend.errorResponse('25006', 'cannot execute INSERT in a read-only transaction')
+const READY = backend.readyForQuery()
+const ROW = Buffer.concat([
+  backend.rowDescription([{ name: 'a' }]),
+  backend.dataRow(['1']),
+  backend.commandComplete('SELECT 1'),
+])
+
+/** A client whose read is with a replica. */
+async function reading(text = 'SELECT a FROM v') {
+  const world = new SessionWorld(routedIni())
+  world.world.pools.setTopology(topology())
+  const client = world.client()
+  client.sends(frontend.query(text))
+  await world.settle()
+  expect(client.server.identity.role).toBe('replica')
+  return { world, client }
+}
+
+function says(client: Client, ...messages: readonly Buffer[]): void {
+  client.server.onBytes(Buffer.concat(messages))
+}
+
+test('what was refused before a byte went out is answered by the primary', async () => {
+  const { world, client } = await reading()
+  says(client, REFUSED, READY)
+  await world.settle()
+  expect(client.types()).toBe('')
+  expect(client.server.identity.role).toBe('primary')
+  expect(world.written(client.server)).toBe('Q')
+  says(client, ROW, READY)
+  expect(client.types()).toBe('TDCZ')
+})
+
+test('what was refused after a row went out is the error of the client', async () => {
+  const { client } = await reading()
+  says(client, backend.rowDescription([{ name: 'a' }]), backend.dataRow(['1']))
+  says(client, REFUSED, READY)
+  expect(client.types()).toBe('TDEZ')
+  expect(client.session.state).toBe('idle')
+})
+
+test('what the primary refuses as well is told, and not asked a third time', async () => {
+  const { world, client } = await reading()
+  says(client, REFUSED, READY)
+  await world.settle()
+  says(client, REFUSED, READY)
+  expect(client.types()).toBe('EZ')
+  expect(client.session.state).toBe('idle')
+})
+
+test('a text that a replica refused goes to the primary from then on', async () => {
+  const { world, client } = await reading()
+  says(client, REFUSED, READY)
+  await world.settle()
+  says(client, ROW, READY)
+  client.take()
+  client.sends(frontend.query('SELECT a FROM v'))
+  await world.settle()
+  expect(client.server.identity.role).toBe('primary')
+})
+
+test.each(['22012', '57014', '42501', '23505'])(
+  'an error that the primary would give too is told at once: %s',
+  async (sqlstate) => {
+    const { client } = await reading()
+    says(client, backend.errorResponse(sqlstate, 'no'), READY)
+    expect(client.types()).toBe('EZ')
+  },
+)
