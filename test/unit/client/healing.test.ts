@@ -58,15 +58,17 @@ test('what the primary refuses as well is told, and not asked a third time', asy
   expect(client.session.state).toBe('idle')
 })
 
-test('a text that a replica refused goes to the primary from then on', async () => {
+test('a text that a replica refused goes to the primary from then on, whoever sends it', async () => {
   const { world, client } = await reading()
   says(client, REFUSED, READY)
   await world.settle()
   says(client, ROW, READY)
-  client.take()
-  client.sends(frontend.query('SELECT a FROM v'))
+  const [same, other] = [world.client(), world.client()]
+  same.sends(frontend.query('SELECT a FROM v'))
+  other.sends(frontend.query('SELECT a FROM w'))
   await world.settle()
-  expect(client.server.identity.role).toBe('primary')
+  expect(same.server.identity.role).toBe('primary')
+  expect(other.server.identity.role).toBe('replica')
 })
 
 test.each(['22012', '57014', '42501', '23505'])(
