@@ -183,7 +183,7 @@ export class World {
       connect: (target) => this.#connect(target),
       cancel: (server) => this.#cancel(server),
       onBusy: (isBusy) => this.busy.push(isBusy),
-      onServerLost: (member) => this.lost.push(member),
+      onServerLost: (name) => this.lost.push(name),
       onSecretRefused: options.onSecretRefused ?? ((): void => {}),
       random: options.random ?? ((): number => 0),
     })
