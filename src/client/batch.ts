@@ -197,7 +197,9 @@ export class BatchReader {
 export function strayCopyBytes(input: Buffer): number {
   const type = input[0]
   if (type !== frame.COPY_DATA && type !== frame.COPY_DONE && type !== frame.COPY_FAIL) return 0
-  return input.length < frame.HEADER_BYTES ? 0 : frame.frameBytes(input, 0)
+  return input.length < frame.HEADER_BYTES
+    ? 0
+    : checkedFrameBytes(input, 0, Number.POSITIVE_INFINITY)
 }
 
 /**

@@ -385,3 +385,9 @@ test('a server that does not take the settings of a session in time is replaced'
   await world.settle()
   expect([other.closed, world.written(other.server)]).toEqual([null, 'Q'])
 })
+
+test('a copy message that cannot be as short as it says ends its client', async () => {
+  const { client } = await warm()
+  client.sends(Buffer.from([0x64, 0, 0, 0, 3]), frontend.query('SELECT 1'))
+  expect(client.closed).toBe('bad_header')
+})
