@@ -20,7 +20,7 @@ Usage: pgsteer [OPTION]... FILE.ini
 
   -d, --daemon       run in the background (needs logfile in the file)
   -q, --quiet        log errors only
-  -u, --user=NAME    become this user once the addresses are open
+  -u, --user=NAME    run as this user, when started by root
   -v, --verbose      log more; twice: everything
   -V, --version      print the version
   -h, --help         print this
