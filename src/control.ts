@@ -25,7 +25,7 @@ import { EMPTY_TOPOLOGY, type Topology } from './cluster/topology.ts'
 import { Watcher } from './cluster/watcher.ts'
 import { type Config, databaseOf } from './config/config.ts'
 import { createApp } from './http/app.ts'
-import { childLink, type Link, type WorkerAct } from './link.ts'
+import { childLink, type Link, type Tellings, type WorkerAct } from './link.ts'
 import { FATAL_EXIT, processLog } from './program.ts'
 import {
   CATALOGUE_QUERY,
@@ -49,6 +49,14 @@ const LOOK_MS = 20
 /** A function that becomes VOLATILE is treated as proved for at most so long. */
 const FUNCTIONS_REFRESH_MS = 30_000
 
+/** What is known from the control process before this one. */
+interface Before {
+  /** What it told the workers. */
+  readonly previous: Topology | null
+  /** What the console had set. */
+  readonly state: AdminState | null
+}
+
 class Control implements Actions {
   #config: Config
   readonly #log: Log
@@ -71,12 +79,11 @@ class Control implements Actions {
   #serial = 0
   #http: ReturnType<typeof createApp> | null = null
 
-  /** `previous`: what the workers were told by the control process before this one. */
-  constructor(link: Link, config: Config, previous: Topology | null) {
+  constructor(link: Link, config: Config, { previous, state }: Before) {
     this.#link = link
     this.#config = config
     this.#log = processLog(config, 'control')
-    this.#state = {
+    this.#state = state ?? {
       isPaused: false,
       shutdown: null,
       pausedDatabases: [],
@@ -119,6 +126,7 @@ class Control implements Actions {
         config: ({ config }) => this.#onConfig(config),
         busy: ({ worker, busy }) => this.#onBusy(worker, busy),
         suspect: () => this.#suspect(),
+        gone: ({ station }) => this.#link.lost(station),
         database_used: ({ database }) => this.#onDatabaseUsed(database),
       },
       {
@@ -395,6 +403,7 @@ class Control implements Actions {
 
   #set(change: Partial<AdminState>): void {
     this.#state = { ...this.#state, ...change }
+    this.#link.tell('main', 'state', { state: this.#state })
   }
 
   #clusterFacts(): ClusterFacts {
@@ -454,9 +463,9 @@ async function toldBefore(workers: number): Promise<Topology | null> {
   return told.toSorted((one, other) => other.serial - one.serial)[0] ?? null
 }
 
-async function run(config: Config, isRestart: boolean): Promise<void> {
+async function run({ config, isRestart, state }: Tellings['start']): Promise<void> {
   const previous = isRestart ? await toldBefore(config.pgsteer.workers) : null
-  const control = new Control(link, config, previous)
+  const control = new Control(link, config, { previous, state })
   process.on('SIGTERM', () => {
     void control.stop().finally(() => process.exit(0))
   })
@@ -471,9 +480,9 @@ process.on('disconnect', () => process.exit(1))
 const link = childLink('control')
 link.on(
   {
-    start: ({ config, isRestart }) => {
-      run(config, isRestart).catch((error: unknown) => {
-        processLog(config, 'control').fatal(reasonOf(error))
+    start: (start) => {
+      run(start).catch((error: unknown) => {
+        processLog(start.config, 'control').fatal(reasonOf(error))
         process.exit(FATAL_EXIT)
       })
     },

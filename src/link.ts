@@ -23,6 +23,8 @@ export interface Tellings {
     readonly worker: number
     /** It takes the place of one that ended. */
     readonly isRestart: boolean
+    /** To the control process: what the console had set before, kept by the supervisor. */
+    readonly state: AdminState | null
   }
   /** A worker is up: it wants to know everything. */
   hello: { readonly worker: number }
@@ -38,6 +40,8 @@ export interface Tellings {
   /** A child goes down: the supervisor expects its end. */
   shutdown: { readonly mode: ShutdownMode }
   ready: { readonly worker: number }
+  /** A process ended: it answers no question any more. */
+  gone: { readonly station: Station }
 }
 
 /** What is asked and answered. */

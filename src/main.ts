@@ -7,7 +7,7 @@ import { type ChildProcess, fork } from 'node:child_process'
 import { randomBytes } from 'node:crypto'
 import { rmSync, writeFileSync } from 'node:fs'
 import { extname } from 'node:path'
-import type { ShutdownMode } from './admin/facts.ts'
+import type { AdminState, ShutdownMode } from './admin/facts.ts'
 import { type Clock, systemClock } from './base/clock.ts'
 import { reasonOf } from './base/errors.ts'
 import type { Log } from './base/log.ts'
@@ -47,6 +47,8 @@ export class Main {
   readonly #children: Child[] = []
   readonly #link: Link
   readonly #mockSeed = randomBytes(32)
+  /** What the console has set; it outlives the control process. */
+  #state: AdminState | null = null
   #stopping: ShutdownMode | null = null
   #exitCode = 0
   readonly #done = Promise.withResolvers<number>()
@@ -62,7 +64,11 @@ export class Main {
   /** Resolves with the exit code when everything has ended. */
   run(): Promise<number> {
     this.#link.on(
-      {},
+      {
+        state: ({ state }) => {
+          this.#state = state
+        },
+      },
       {
         reload: () => Promise.resolve(this.#reload()),
         set: ({ key, value }) => Promise.resolve(this.#set(key, value)),
@@ -140,12 +146,15 @@ export class Main {
       mockSeed: this.#mockSeed,
       worker: isControl ? 0 : child.station,
       isRestart: child.starts > 1,
+      state: isControl ? this.#state : null,
     })
   }
 
   #onExit(child: Child, code: number | null, signal: string | null): void {
     child.process = null
     this.#link.lost(child.station)
+    for (const other of this.#children)
+      if (other !== child) this.#link.tell(other.station, 'gone', { station: child.station })
     if (this.#stopping !== null) {
       if (this.#workers().length === 0) this.#endControl()
       return

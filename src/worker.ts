@@ -113,6 +113,7 @@ class Worker {
         state: ({ state }) => this.#adopt(state),
         cancel: ({ processId, secret }) => this.#clients.cancel(processId, Buffer.from(secret)),
         shutdown: ({ mode }) => this.#shutdown(mode),
+        gone: ({ station }) => this.#link.lost(station),
       },
       {
         facts: ({ detail }) => Promise.resolve(this.#facts(detail === 'all')),

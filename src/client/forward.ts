@@ -62,6 +62,8 @@ const WHOLE_BYTES_MAX = new Map<number, number>([
   [frame.CLOSE, NAMES_BYTES_MAX],
 ])
 const STATEMENT = 0x53
+/** Prepared statements that one session may have at a time. */
+const NAMES_MAX = 10_000
 /** Messages that only a Sync completes. */
 const EXTENDED = new Set([frame.PARSE, frame.BIND, frame.DESCRIBE, frame.EXECUTE, frame.CLOSE])
 const NAME_END = 0
@@ -336,6 +338,8 @@ export class Forwarder {
       if (!server.isShared) return this.#parseTwice(bytes, taken.statement, server)
       prepared.remove(name)
     }
+    if (taken === undefined && prepared.size >= NAMES_MAX)
+      throw new ProxyError('prepared_names_max', { max: NAMES_MAX })
     const classified = this.#context.classify(text)
     const own = this.#deallocated(classified)
     const local = localSet(classified, server)

@@ -136,6 +136,11 @@ export class Lease {
     return false
   }
 
+  /** Asks PostgreSQL to cancel what runs. */
+  cancel(): void {
+    this.#pool.cancel(this.#held())
+  }
+
   /** Runs a statement of ours; `done` is called, once, if the server is still held then. */
   run(sql: string, done: (error: ProxyError | null) => void): void {
     const server = this.#held()

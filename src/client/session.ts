@@ -40,6 +40,8 @@ import { agesOf, timeoutOf } from './timeouts.ts'
 import { Transaction } from './transaction.ts'
 import { isTakingBack, isUnclean, staysOnReplica } from './work.ts'
 
+/** Cancel requests of one session that may be on their way at once. */
+const CANCELS_MAX = 4
 /** Read synchronously by one session at a time. */
 const reader = new BatchReader()
 
@@ -255,9 +257,9 @@ export class Session implements Receiver, Waiter {
       this.waitReason = null
       this.#answerRefused(new ProxyError('cancelled'))
       this.#advance()
-    } else if (this.server !== null && this.isOwed) {
+    } else if (this.isOwed && (this.server?.cancelsUnderWay ?? CANCELS_MAX) < CANCELS_MAX) {
       this.meter.cancelled()
-      this.pool.cancel(this.server)
+      this.#lease.cancel()
     }
   }
 

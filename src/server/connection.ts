@@ -252,7 +252,11 @@ export class ServerConnection implements Receiver {
       if (offset + bytes > run.answer.length) break
       const body = run.answer.subarray(offset + frame.HEADER_BYTES, offset + bytes)
       offset += bytes
-      if (this.#onRunFrame(run.answer[offset - bytes] ?? 0, body)) return
+      if (this.#onRunFrame(run.answer[offset - bytes] ?? 0, body)) {
+        // Reports and notifications may stand behind the answer.
+        if (offset < run.answer.length) this.onBytes(run.answer.subarray(offset))
+        return
+      }
     }
     run.answer = run.answer.subarray(offset)
   }

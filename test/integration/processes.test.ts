@@ -50,6 +50,27 @@ async function isReplaced(before: number): Promise<boolean> {
   }
 }
 
+test('a command that waits for a control process that dies is answered, and its PAUSE stays', async () => {
+  const client = await front.steer.connect()
+  await client.query('BEGIN')
+  await client.query('SELECT txid_current()')
+  const waits = front.steer.console('PAUSE')
+  const answer = expect(waits).rejects.toThrow('control is gone')
+  await waitFor('the PAUSE to be on', async () => {
+    const rows = await front.steer.console('SHOW STATE')
+    return rows.some(({ key, value }) => key === 'paused' && value === 'yes')
+  })
+  const before = childOf('control')
+  process.kill(before, 'SIGKILL')
+  await answer
+  await client.query('COMMIT')
+  await waitFor('a new control process', () => isReplaced(before))
+  const held = client.query('SELECT 1 AS one')
+  await front.steer.console('RESUME')
+  expect((await held).rows).toEqual([{ one: 1 }])
+  await client.end()
+})
+
 test('a worker that dies costs its own clients, and comes back', async () => {
   const before = childOf('0')
   process.kill(before, 'SIGKILL')

@@ -327,6 +327,15 @@ export const LOGIN_ERRORS = {
     'info',
     'prepared statement "{name}" does not exist',
   ],
+  prepared_names_max: [
+    'FATAL',
+    '54000',
+    null,
+    'client',
+    'never',
+    'warn',
+    'too many prepared statements in one session (at most {max}), close some',
+  ],
   prepared_exists: [
     'ERROR',
     '42P05',
