@@ -54,9 +54,15 @@ async function usable(keys = ''): Promise<{ path: string; port: number }> {
 }
 
 /** Starts it and keeps what it says. */
-function start(parameters: readonly string[]): { child: ChildProcess; said: () => string } {
+function start(
+  parameters: readonly string[],
+  env: Readonly<Record<string, string>> = {},
+): { child: ChildProcess; said: () => string } {
   let output = ''
-  const child = spawn(process.execPath, [CLI, ...parameters], { stdio: ['ignore', 'pipe', 'pipe'] })
+  const child = spawn(process.execPath, [CLI, ...parameters], {
+    env: { ...process.env, ...env },
+    stdio: ['ignore', 'pipe', 'pipe'],
+  })
   for (const stream of [child.stdout, child.stderr])
     stream.on('data', (text: Buffer) => {
       output += text.toString()
@@ -206,6 +212,16 @@ describe('a start', () => {
     for (const line of lines) expect(() => void JSON.parse(line)).not.toThrow()
     expect(lines.length).toBeGreaterThan(1)
     expect(said()).not.toMatch(/hush/)
+  })
+
+  test('log_format = pretty writes for people, from every process', async () => {
+    const { path, port } = await usable()
+    const { child, said } = start([path], { PGSTEER_LOG_FORMAT: 'pretty' })
+    await listening(port)
+    await waitFor('its lines', () => /listening/.test(said()))
+    expect(await end(child)).toBe(0)
+    expect(said()).toMatch(/INFO.*: listening/)
+    expect(said()).not.toMatch(/^\{/m)
   })
 
   test('-d needs a log file, then runs in the background with a pid file', async () => {
