@@ -38,7 +38,7 @@ test('a queued client that breaks the protocol ends alone', async () => {
 test('a server that skips to a Sync is given to nobody', async () => {
   const { client, server } = await warm()
   client.sends(frontend.parse('', 'SELEC'), frontend.query('SELECT 2'))
-  answered(client, backend.errorResponse('ERROR', '42601', 'syntax error'))
+  answered(client, backend.errorResponse('42601', 'syntax error'))
   expect(server.state).toBe('active')
   client.sends(frontend.sync())
   answered(client, backend.readyForQuery())
@@ -63,7 +63,7 @@ test('COPY that failed is over for what comes after it', async () => {
   client.sends(frontend.query('COPY t FROM STDIN'))
   answered(client, COPY_IN)
   client.sends(frontend.copyData('x\n'))
-  answered(client, backend.errorResponse('ERROR', '22P02', 'bad row'), backend.readyForQuery())
+  answered(client, backend.errorResponse('22P02', 'bad row'), backend.readyForQuery())
   client.sends(frontend.copyDone())
   client.sends(frontend.parse('', 'SELECT 1'), frontend.sync())
   answered(client, backend.parseComplete(), backend.readyForQuery())
@@ -77,7 +77,7 @@ test('a COMMIT that fails takes back what the transaction had set', async () => 
   answered(client, backend.commandComplete('BEGIN'), backend.readyForQuery('T'))
   answered(client, backend.commandComplete('SET'), backend.readyForQuery('T'))
   client.sends(frontend.query('COMMIT'))
-  answered(client, backend.errorResponse('ERROR', '23503', 'deferred'), backend.readyForQuery())
+  answered(client, backend.errorResponse('23503', 'deferred'), backend.readyForQuery())
   expect(server.settings.entries.size).toBe(0)
   expect(client.session.carried.current.entries.size).toBe(0)
 })
@@ -86,7 +86,7 @@ test('what was set before a savepoint of the same Query outlives the error behin
   const { client, server } = await warm()
   client.sends(frontend.query('BEGIN; SET search_path TO x; SAVEPOINT s; SELECT 1/0'))
   const tags = ['BEGIN', 'SET', 'SAVEPOINT'].map((tag) => backend.commandComplete(tag))
-  const failed = [backend.errorResponse('ERROR', '22012', 'by zero'), backend.readyForQuery('E')]
+  const failed = [backend.errorResponse('22012', 'by zero'), backend.readyForQuery('E')]
   answered(client, ...tags, ...failed)
   client.sends(frontend.query('ROLLBACK TO s'))
   answered(client, backend.commandComplete('ROLLBACK'), backend.readyForQuery('T'))
@@ -99,7 +99,7 @@ test('a setting of a Query that fails is taken back', async () => {
   const { client, server } = await warm()
   client.sends(frontend.query('SET search_path TO x; SELECT 1/0'))
   answered(client, backend.commandComplete('SET'))
-  answered(client, backend.errorResponse('ERROR', '22012', 'by zero'), backend.readyForQuery())
+  answered(client, backend.errorResponse('22012', 'by zero'), backend.readyForQuery())
   expect(server.settings.entries.size).toBe(0)
 })
 
@@ -206,7 +206,7 @@ async function routed(world = new SessionWorld(routedIni())) {
   return { world, client }
 }
 
-const MISSING = backend.errorResponse('ERROR', '42P01', 'relation does not exist')
+const MISSING = backend.errorResponse('42P01', 'relation does not exist')
 
 test('an error inside a transaction that its own Query began is not healed', async () => {
   const { world, client } = await routed()
@@ -222,7 +222,7 @@ test('a write that a hint sends to a replica is answered by the replica', async 
   client.sends(frontend.query('/* pgsteer: replica */ INSERT INTO t VALUES (1)'))
   await world.settle()
   expect(client.server.identity.role).toBe('replica')
-  answered(client, backend.errorResponse('ERROR', '25006', 'read-only'), backend.readyForQuery())
+  answered(client, backend.errorResponse('25006', 'read-only'), backend.readyForQuery())
   expect(client.types()).toBe('EZ')
 })
 
