@@ -9,6 +9,7 @@ import type { Entry } from '../wire/ledger.ts'
 import type { Attempt } from './attempt.ts'
 import { applyEffect } from './effects.ts'
 import { isRemembered, isStalePlan, type Refusal } from './healing.ts'
+import { mayOutlive } from './loss.ts'
 import type { RelayOwner } from './relay.ts'
 import type { Reported } from './reported.ts'
 import type { Session } from './session.ts'
@@ -47,9 +48,11 @@ export class Replies implements RelayOwner {
     const sqlstate = fields['C'] ?? ''
     const { role } = server.identity
     if (isUnanswered && this.#heals({ sqlstate, routine: fields['R'], role })) return true
+    // The end of a replica is told as an error of the statement.
+    if (isFatal(fields) && mayOutlive(this.#session, server)) return true
     this.#session.meter.failed(sqlstate)
     this.#hasFailed = true
-    if (fields['V'] === 'FATAL' || fields['S'] === 'FATAL') this.#session.hasEndBeenTold = true
+    if (isFatal(fields)) this.#session.hasEndBeenTold = true
     return false
   }
 
@@ -106,4 +109,9 @@ export class Replies implements RelayOwner {
     }
     return true
   }
+}
+
+/** The severity that is not translated came with PostgreSQL 9.6. */
+function isFatal(fields: Readonly<Record<string, string>>): boolean {
+  return (fields['V'] ?? fields['S']) === 'FATAL'
 }

@@ -5,12 +5,14 @@ import type { Clock } from '../base/clock.ts'
 import type { Log } from '../base/log.ts'
 import type { Config } from '../config/config.ts'
 import type { Channel } from '../net/channel.ts'
+import type { Classified } from '../routing/classify.ts'
 import type { Statements } from '../routing/statements.ts'
 import type { Pool } from '../server/pool.ts'
 import type { Pools } from '../server/pools.ts'
 import type { PreparedRegistry } from '../server/prepared.ts'
 import type { Settings } from '../server/settings.ts'
 import type { ClientCounters } from './counters.ts'
+import type { ForwardContext } from './forward.ts'
 import type { Session } from './session.ts'
 
 export interface SessionServices {
@@ -38,4 +40,26 @@ export interface SessionSeed {
   /** The parameters that the client was told at its log-in. */
   readonly welcome: ReadonlyMap<string, string>
   readonly services: SessionServices
+}
+
+/** What a session's forwarder works with. */
+export function forwardContext(
+  session: Session,
+  onStatement: (classified: Classified) => void,
+): ForwardContext {
+  const { carried, classify, meter, pins, prepared, services, transaction } = session
+  const { disablePqexec, maxPacketSize, maxPreparedStatements } = services.config().pgbouncer
+  return {
+    prepared,
+    settings: carried,
+    transaction,
+    pins,
+    registry: services.registry,
+    stats: meter.stats,
+    preparedMax: maxPreparedStatements,
+    frameBytesMax: maxPacketSize,
+    isQueryAllowed: !disablePqexec,
+    classify,
+    onStatement,
+  }
 }

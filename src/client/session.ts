@@ -28,12 +28,13 @@ import type { ClientState } from './facts.ts'
 import { Input } from './input.ts'
 import { Lease } from './lease.ts'
 import { completeBatch, noteRefusal, refuseBatch } from './local.ts'
+import { lossReplies, outlives } from './loss.ts'
 import { Meter } from './meter.ts'
 import { NO_ADVISORY_LOCKS, Pins } from './pin.ts'
 import { SessionPrepared } from './prepared.ts'
 import { Replies } from './replies.ts'
 import { Reported } from './reported.ts'
-import type { SessionSeed, SessionServices } from './services.ts'
+import { forwardContext, type SessionSeed, type SessionServices } from './services.ts'
 import { SessionSettings } from './settings.ts'
 import { NEXT_SESSION_STATES, type SessionState } from './states.ts'
 import { agesOf, timeoutOf } from './timeouts.ts'
@@ -80,15 +81,11 @@ export class Session implements Receiver, Waiter {
   #settlingSinceMs = 0
   /** The next server is not given the session's settings first. */
   #isResetting = false
-  #closeReason: ProxyError | null = null
 
   constructor(seed: SessionSeed) {
     this.clientId = seed.id
     this.channel = seed.channel
-    this.user = seed.user
-    this.database = seed.database
-    this.pool = seed.pool
-    this.services = seed.services
+    ;({ user: this.user, database: this.database, pool: this.pool, services: this.services } = seed)
     this.carried = new SessionSettings(seed.baseline)
     this.#reported = new Reported(seed.welcome)
     this.prepared = new SessionPrepared(seed.services.registry)
@@ -99,19 +96,7 @@ export class Session implements Receiver, Waiter {
     const replies = new Replies(this, this.#attempt, this.#reported)
     this.#lease = new Lease(
       { pool: seed.pool, holder: this, replies },
-      {
-        prepared: this.prepared,
-        settings: this.carried,
-        transaction: this.transaction,
-        pins: this.pins,
-        registry: seed.services.registry,
-        stats: this.meter.stats,
-        preparedMax: seed.services.config().pgbouncer.maxPreparedStatements,
-        frameBytesMax: seed.services.config().pgbouncer.maxPacketSize,
-        isQueryAllowed: !seed.services.config().pgbouncer.disablePqexec,
-        classify: this.classify,
-        onStatement: (classified) => this.#onStatement(classified),
-      },
+      forwardContext(this, (classified) => this.#onStatement(classified)),
     )
   }
 
@@ -196,7 +181,7 @@ export class Session implements Receiver, Waiter {
   }
 
   onClosed(): void {
-    this.#end(this.#closeReason?.code ?? 'client_closed')
+    this.#end('client_closed')
   }
 
   granted(server: ServerConnection): void {
@@ -246,8 +231,24 @@ export class Session implements Receiver, Waiter {
   }
 
   onServerClosed(error: ProxyError, server: ServerConnection): void {
+    const survives = outlives(this, this.#lease, server)
     // One that was lost before anything was sent to it has been replaced already.
-    if (this.#lease.lost(server)) this.close(error)
+    if (!this.#lease.lost(server)) return
+    if (survives) this.#goOnWithout(server)
+    else this.close(error)
+  }
+
+  #goOnWithout(server: ServerConnection): void {
+    this.#move('idle')
+    this.#moving = null
+    this.#attempt.end()
+    this.prepared.unmark()
+    this.meter.queryStartedMs = 0
+    this.carried.rollback()
+    if (this.transaction.state !== 'idle') this.transaction.lose()
+    if (server.owedAtEnd > 0) this.meter.failed('40001')
+    this.send(lossReplies(server.owedAtEnd, this.transaction.status, this.#codes))
+    this.#advance()
   }
 
   /** A cancel request with this client's key came. */
@@ -266,7 +267,6 @@ export class Session implements Receiver, Waiter {
   /** Tells the client why and ends. */
   close(error: ProxyError): void {
     if (this.#state === 'closed') return
-    this.#closeReason = error
     noteRefusal(this, error)
     if (!this.hasEndBeenTold) this.channel.write(errorResponse(error, this.#codes))
     this.channel.close()

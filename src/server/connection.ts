@@ -112,6 +112,8 @@ export class ServerConnection implements Receiver {
   /** Must not be used again: fenced, too old, reconfigured. */
   isDoomed = false
   cancelsUnderWay = 0
+  /** ReadyForQuery messages that its client still waited for when it was lost. */
+  owedAtEnd = 0
   /** Queries answered and when it was last taken, for SHOW SERVERS. */
   requestMs = 0
   #holder: Holder | null = null
@@ -211,6 +213,7 @@ export class ServerConnection implements Receiver {
     const run = this.#run
     this.#holder = null
     this.#run = null
+    this.owedAtEnd = this.ledger.readyOwed
     this.#onLost(this, lost)
     run?.done(lost)
     this.ledger.abandon()

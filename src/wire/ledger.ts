@@ -60,6 +60,14 @@ export class Ledger {
     return this.#entries[this.#head]
   }
 
+  /** How many ReadyForQuery messages the client waits for. */
+  get readyOwed(): number {
+    let owed = 0
+    for (const { forward, kind } of this)
+      if (forward && (kind === 'query' || kind === 'function' || kind === 'sync')) owed += 1
+    return owed
+  }
+
   get isSkipping(): boolean {
     return this.#skipping
   }

@@ -205,6 +205,15 @@ export const SESSION_ERRORS = {
     'the connection to the primary was ended by a failover: {reason}',
   ],
 
+  replica_lost: [
+    'ERROR',
+    '40001',
+    null,
+    'server',
+    'unsent',
+    'info',
+    'the replica that ran this was lost, run it again',
+  ],
   transaction_lost: [
     'ERROR',
     '25P02',

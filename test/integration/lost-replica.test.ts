@@ -1,0 +1,70 @@
+/** A replica that goes away while it works: its client loses a statement, not its connection. */
+import { describe, expect, test } from 'vitest'
+import { frontend } from '../support/bytes.ts'
+import { useCluster } from '../support/postgres.ts'
+import { useSteer } from '../support/steer.ts'
+import { waitFor } from '../support/wait.ts'
+import type { WireClient } from '../support/wire-client.ts'
+
+const { bind, execute, parse, query, sync } = frontend
+const shared = useCluster({ replicas: 1 })
+const front = useSteer(shared, { pgsteer: { route: 'replica' } })
+
+/** Waits until the replica sleeps, then ends its process in the way given. */
+async function endSleeper(how: 'terminate' | 'kill'): Promise<void> {
+  const replica = shared.cluster.member('pg2')
+  const pid = await waitFor('the statement to run', async () => {
+    const [row] = await replica.query(
+      "SELECT pid FROM pg_stat_activity WHERE query LIKE '%sleeper%' AND pid <> pg_backend_pid()",
+    )
+    return row?.['pid'] as number | undefined
+  })
+  if (how === 'terminate') await replica.query('SELECT pg_terminate_backend($1)', [pid])
+  else process.kill(pid, 'SIGKILL')
+}
+
+/** The connection goes on, and sooner or later on the replica. */
+async function expectWell(client: WireClient): Promise<void> {
+  const port = String(shared.cluster.member('pg2').port)
+  await waitFor(
+    'reads on the replica again',
+    async () => (await client.query('SELECT inet_server_port()')).rows[0]?.[0] === port,
+    { withinMs: 30_000 },
+  )
+}
+
+describe.each(['terminate', 'kill'] as const)('a server process that ends (%s)', (how) => {
+  test('during a read is answered 40001, and the connection stays', async () => {
+    const client = await front.steer.wire()
+    client.send(query("SELECT 'sleeper', pg_sleep(30)"))
+    await endSleeper(how)
+    const answer = await client.ready()
+    expect([answer.sqlstate, answer.status]).toEqual(['40001', 'I'])
+    await expectWell(client)
+    await client.close()
+  })
+
+  test('during an extended read likewise', async () => {
+    const client = await front.steer.wire()
+    client.send(parse('', "SELECT 'sleeper', pg_sleep(30)"), bind({}), execute(), sync())
+    await endSleeper(how)
+    const answer = await client.ready()
+    expect([answer.sqlstate, answer.status]).toEqual(['40001', 'I'])
+    await expectWell(client)
+    await client.close()
+  })
+
+  test('during a READ ONLY transaction: it is lost, and ends with its ROLLBACK', async () => {
+    const client = await front.steer.wire()
+    await client.query('BEGIN READ ONLY')
+    client.send(query("SELECT 'sleeper', pg_sleep(30)"))
+    await endSleeper(how)
+    const answer = await client.ready()
+    expect([answer.sqlstate, answer.status]).toEqual(['40001', 'E'])
+    expect((await client.query('SELECT 1')).sqlstate).toBe('25P02')
+    const end = await client.query('ROLLBACK')
+    expect([end.tags, end.status]).toEqual([['ROLLBACK'], 'I'])
+    await expectWell(client)
+    await client.close()
+  })
+})
