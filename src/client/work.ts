@@ -79,12 +79,14 @@ export function staysOnReplica({ read, statements }: Classified): boolean {
 }
 
 /**
- * DO, CALL and functions that are not proved may leave anything behind. Where nothing is routed no
- * function is known, and an entry means what it means in PgBouncer.
+ * DO, CALL, functions that are not proved and texts that nobody has read may leave anything behind.
+ * Where nothing is routed no function is known, and an entry means what it means in PgBouncer.
  */
 export function isUnclean({ statements }: Classified, isRouted: boolean): boolean {
-  for (const { unclean, verb } of statements)
-    if (isRouted ? unclean : verb === 'do' || verb === 'call') return true
+  for (const { reason, unclean, verb } of statements) {
+    const isHidden = verb === 'do' || verb === 'call' || reason === 'not_understood'
+    if (isRouted ? unclean : isHidden) return true
+  }
   return false
 }
 
