@@ -13,6 +13,7 @@ import {
   type PreparedRegistry,
   type PreparedStatement,
   STATEMENT_PREFIX,
+  unnamedStatement,
 } from '../server/prepared.ts'
 import { isCarriedByPooler, localStatement, setStatement } from '../server/settings.ts'
 import * as frame from '../wire/frame.ts'
@@ -347,7 +348,8 @@ export class Forwarder {
     let body: Buffer = sent
     if (own !== null) body = this.#deallocateBody(own, server)
     else if (local !== null) body = Buffer.from(`${local}\0\0\0`, 'latin1')
-    const statement = registry.hold(text, body, settings.current)
+    const statement =
+      name === '' ? unnamedStatement(text, body) : registry.hold(text, body, settings.current)
     const takeBack = prepared.enter(name, { statement, classified })
     if (name === '' || server.isShared) {
       server.statements.unnamed = statement

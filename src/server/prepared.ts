@@ -18,20 +18,44 @@ const ANALYSIS_SETTINGS = [
 /** Every statement's name on the servers begins with this. */
 export const STATEMENT_PREFIX = 'PGSTEER_'
 
-export interface PreparedStatement {
-  /** Its name on every server. */
+/** One text with its parameter types; its frames are made when a server lacks it. */
+export class PreparedStatement {
+  /** Its name on every server; '' for an unnamed one. */
   readonly name: string
   /** Latin1 string of the bytes. */
   readonly text: string
+  /** Its place in the registry; '' for an unnamed one, which has none. */
   readonly key: string
   /** What follows the name in its Parse. */
   readonly body: Buffer
-  /** The Parse frame under its server name. */
-  readonly parseFrame: Buffer
-  /** The Parse frame of the unnamed statement. */
-  readonly parseUnnamedFrame: Buffer
   /** Sessions that hold a name for it. */
-  holders: number
+  holders = 1
+  #parseFrame: Buffer | null = null
+  #parseUnnamedFrame: Buffer | null = null
+
+  constructor(parts: { name: string; text: string; key: string; body: Buffer }) {
+    this.name = parts.name
+    this.text = parts.text
+    this.key = parts.key
+    this.body = parts.body
+  }
+
+  /** The Parse frame under its server name. */
+  get parseFrame(): Buffer {
+    this.#parseFrame ??= parse(this.name, this.body)
+    return this.#parseFrame
+  }
+
+  /** The Parse frame of the unnamed statement. */
+  get parseUnnamedFrame(): Buffer {
+    this.#parseUnnamedFrame ??= parse('', this.body)
+    return this.#parseUnnamedFrame
+  }
+}
+
+/** The unnamed statement of one session: nobody else ever has it. */
+export function unnamedStatement(text: string, body: Buffer): PreparedStatement {
+  return new PreparedStatement({ name: '', text, key: '', body })
 }
 
 export class PreparedRegistry {
@@ -60,6 +84,7 @@ export class PreparedRegistry {
    * the tables any more ("cached plan must not change result type").
    */
   renew(statement: PreparedStatement): PreparedStatement {
+    if (statement.name === '') return unnamedStatement(statement.text, statement.body)
     const known = this.#statements.get(statement.key)
     if (known !== undefined && known !== statement) {
       known.holders += 1
@@ -71,15 +96,7 @@ export class PreparedRegistry {
   #create(text: string, key: string, body: Buffer): PreparedStatement {
     this.#serial += 1
     const name = `${STATEMENT_PREFIX}${this.#serial}`
-    const statement: PreparedStatement = {
-      name,
-      text,
-      key,
-      body,
-      parseFrame: parse(name, body),
-      parseUnnamedFrame: parse('', body),
-      holders: 1,
-    }
+    const statement = new PreparedStatement({ name, text, key, body })
     this.#statements.set(key, statement)
     return statement
   }
