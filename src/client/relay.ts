@@ -29,6 +29,8 @@ export interface RelayOwner {
     isUnanswered: boolean,
     server: ServerConnection,
   ): boolean
+  /** The server says that it ends. Returns true to keep it from the client. */
+  keepsEnd(server: ServerConnection): boolean
   /** A ReadyForQuery; `forward` is false for one that answers something of ours. */
   onReady(status: number, forward: boolean, server: ServerConnection): void
   /** Returns whether the client is to be told. */
@@ -200,13 +202,18 @@ export class Relay {
   }
 
   #error(bytes: number, server: ServerConnection): void {
+    const fields = reportFields(this.#body(bytes))
+    if (isFatal(fields) && this.#owner.keepsEnd(server)) {
+      this.#move(bytes, false)
+      return
+    }
     // An error of an injected Parse is the error of the client's Bind.
     const head = server.ledger.head
     const isOwn = head === undefined || head.forward || head.kind !== 'query'
     const isUnanswered = !this.hasAnswered
     this.#copyIn.fail()
     if (server.ledger.length > 0) server.ledger.fail()
-    if (isOwn && this.#owner.onError(reportFields(this.#body(bytes)), isUnanswered, server)) {
+    if (isOwn && this.#owner.onError(fields, isUnanswered, server)) {
       this.#pieces.length = 0
       this.#runStart = this.#offset
       this.isSwallowing = true
@@ -268,4 +275,9 @@ function dropIgnoredSyncs(server: ServerConnection): void {
 
 function breach(reason: string): ProxyError {
   return new ProxyError('server_protocol', { reason })
+}
+
+/** The severity that is not translated came with PostgreSQL 9.6. */
+export function isFatal(fields: Readonly<Record<string, string>>): boolean {
+  return (fields['V'] ?? fields['S']) === 'FATAL'
 }

@@ -10,7 +10,7 @@ import type { Attempt } from './attempt.ts'
 import { applyEffect } from './effects.ts'
 import { isRemembered, isStalePlan, type Refusal } from './healing.ts'
 import { mayOutlive } from './loss.ts'
-import type { RelayOwner } from './relay.ts'
+import { isFatal, type RelayOwner } from './relay.ts'
 import type { Reported } from './reported.ts'
 import type { Session } from './session.ts'
 import { Work } from './work.ts'
@@ -48,12 +48,23 @@ export class Replies implements RelayOwner {
     const sqlstate = fields['C'] ?? ''
     const { role } = server.identity
     if (isUnanswered && this.#heals({ sqlstate, routine: fields['R'], role })) return true
-    // The end of a replica is told as an error of the statement.
-    if (isFatal(fields) && mayOutlive(this.#session, server)) return true
     this.#session.meter.failed(sqlstate)
     this.#hasFailed = true
     if (isFatal(fields)) this.#session.hasEndBeenTold = true
     return false
+  }
+
+  /**
+   * The server ends. Whoever is between transactions does not learn it, and a replica's end is told
+   * as an error of the statement, when its connection is gone.
+   */
+  keepsEnd(server: ServerConnection): boolean {
+    const { pins, pool, transaction } = this.#session
+    const isIdle = server.ledger.length === 0 && transaction.state === 'idle'
+    const isFree = isIdle && !pins.isPinned && pool.config.poolMode !== 'session'
+    if (!isFree && !mayOutlive(this.#session, server)) return false
+    server.isDoomed = true
+    return true
   }
 
   onReady(status: number, forward: boolean, server: ServerConnection): void {
@@ -109,9 +120,4 @@ export class Replies implements RelayOwner {
     }
     return true
   }
-}
-
-/** The severity that is not translated came with PostgreSQL 9.6. */
-function isFatal(fields: Readonly<Record<string, string>>): boolean {
-  return (fields['V'] ?? fields['S']) === 'FATAL'
 }

@@ -31,6 +31,7 @@ class Client implements RelayOwner {
   readonly errors: string[] = []
   readonly ready: boolean[] = []
   keepsErrors = false
+  keepsEnds = false
   #copies = 0
   readonly relay = new Relay(this, {
     begin: () => {
@@ -51,6 +52,9 @@ class Client implements RelayOwner {
   onError(fields: Readonly<Record<string, string>>): boolean {
     this.errors.push(fields['C'] ?? '')
     return this.keepsErrors
+  }
+  keepsEnd(): boolean {
+    return this.keepsEnds
   }
   onReady(_status: number, forward: boolean): void {
     this.ready.push(forward)
@@ -257,4 +261,16 @@ describe('a server that breaks the protocol is not believed', () => {
 test('fields of an error are those that were sent', () => {
   const body = backend.errorResponse('25006', 'read-only').subarray(5)
   expect(reportFields(body)).toMatchObject({ C: '25006', M: 'read-only' })
+})
+
+test('a server that ends behind a whole answer takes nothing of it along', () => {
+  const client = new Client()
+  client.keepsEnds = true
+  const server = fakeServer()
+  server.ledger.push(FORWARD.query)
+  const answer = Buffer.concat([backend.commandComplete('SELECT 1'), backend.readyForQuery('I')])
+  const end = backend.errorResponse('57P01', 'terminating', 'FATAL')
+  client.relay.onBytes(Buffer.concat([answer, end]), server)
+  expect(client.bytes.equals(answer)).toBe(true)
+  expect(client.errors).toEqual([])
 })
