@@ -1,5 +1,5 @@
 /**
- * The nonce detector over NONCE_ANSWERS answers (5 million when nothing is said), for `npm run
+ * The nonce detector over NONCE_ANSWERS answers (300,000 when nothing is said), for `npm run
  * test:long`. A tenth of them come while servers are terminated.
  */
 import { expect, test } from 'vitest'
@@ -8,7 +8,7 @@ import { useCluster } from '../support/postgres.ts'
 import { useSteer } from '../support/steer.ts'
 import { waitFor } from '../support/wait.ts'
 
-const ANSWERS = Number(process.env['NONCE_ANSWERS'] ?? 5_000_000)
+const ANSWERS = Number(process.env['NONCE_ANSWERS'] ?? 300_000)
 /** Two cores give some ten thousand answers a second; this is the deadline. */
 const MS_PER_ANSWER = 0.2
 
