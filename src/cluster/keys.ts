@@ -8,9 +8,9 @@ import {
   DEFAULT_DYNAMIC,
   type DynamicConfig,
   type FailoverRequest,
-  type HistoryLine,
   type ViewMember,
 } from './source.ts'
+import type { HistoryLine } from './topology.ts'
 
 /** A JSON object, or an empty one for anything else. */
 export type Json = Readonly<Record<string, unknown>>

@@ -21,12 +21,12 @@ import { Rest } from './rest.ts'
 import type {
   ClusterView,
   DynamicConfig,
-  HistoryLine,
   Leader,
   Source,
   SourceEvents,
   ViewMember,
 } from './source.ts'
+import type { HistoryLine } from './topology.ts'
 
 const BUSY_MS = 100
 /** `/config` and `/history` change rarely. */

@@ -3,6 +3,7 @@
  * says is a claim, and the watcher believes in a primary only when SQL agrees (failover.ts).
  */
 import type { Address } from './address.ts'
+import type { HistoryLine } from './topology.ts'
 
 /** What the source knows of one member. */
 export interface ViewMember {
@@ -45,12 +46,6 @@ export const DEFAULT_DYNAMIC: DynamicConfig = {
   standbyCluster: false,
   failsafeMode: false,
   synchronousMode: false,
-}
-
-/** One line of `history`: the timeline that ended, and where. */
-export interface HistoryLine {
-  readonly timeline: number
-  readonly lsn: bigint
 }
 
 /** A switchover or failover that was asked for. */

@@ -41,6 +41,20 @@ export interface Member {
   readonly tags: Readonly<Record<string, string | number | boolean>>
 }
 
+/** Where a timeline ended: what lies beyond `lsn` on it is not part of the next one. */
+export interface HistoryLine {
+  readonly timeline: number
+  readonly lsn: bigint
+}
+
+/** The primary is about to hand over, as planned. */
+export interface Switchover {
+  /** Null: Patroni chooses. */
+  readonly candidate: string | null
+  /** New write transactions wait for the new primary; until then pools only drain. */
+  readonly holds: boolean
+}
+
 export interface Topology {
   readonly term: number
   readonly serial: number
@@ -52,6 +66,14 @@ export interface Topology {
   readonly timeline: number | null
   readonly standbyCluster: boolean
   readonly paused: boolean
+  readonly switchover: Switchover | null
+  /**
+   * Monotonic: from this moment on nobody vouches for the primary, and what it still acknowledges
+   * may be lost. Null: no such limit is known.
+   */
+  readonly writableUntilMs: number | null
+  /** Of the timelines before the current one, oldest first, as far as the source tells. */
+  readonly history: readonly HistoryLine[]
   readonly members: readonly Member[]
 }
 
@@ -64,6 +86,9 @@ export const EMPTY_TOPOLOGY: Topology = {
   timeline: null,
   standbyCluster: false,
   paused: false,
+  switchover: null,
+  writableUntilMs: null,
+  history: [],
   members: [],
 }
 

@@ -404,15 +404,23 @@ export class Watcher {
       timeline: verified?.timeline ?? null,
       standbyCluster: this.#view?.dynamic.standbyCluster ?? false,
       paused: this.#view?.dynamic.paused ?? false,
+      switchover: null,
+      writableUntilMs: null,
+      history: this.#view?.history ?? [],
     }
     const words = members.map(({ name, role, ineligibleReason }) => [name, role, ineligibleReason])
-    const signature = JSON.stringify([value, words])
+    const signature = JSON.stringify([value, words], bigintText)
     if (!isNews && signature === this.#published) return
     this.#published = signature
     this.#serial += 1
     this.#counts.publications += 1
     this.#deps.publish(Object.freeze({ ...value, serial: this.#serial, members }))
   }
+}
+
+/** LSNs are no JSON. */
+function bigintText(_key: string, value: unknown): unknown {
+  return typeof value === 'bigint' ? value.toString() : value
 }
 
 function memberFacts(entry: Entry): MemberFacts {

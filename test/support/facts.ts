@@ -202,6 +202,9 @@ export function topology(some: Partial<Topology> = {}): Topology {
     timeline: 3,
     standbyCluster: false,
     paused: false,
+    switchover: null,
+    writableUntilMs: null,
+    history: [],
     members: [
       member({ name: 'pg1', host: '10.1.0.1', role: 'primary', lagBytes: 0, lagMs: 0 }),
       member(),
