@@ -237,7 +237,7 @@ describe('a start', () => {
     const pid = Number(readFileSync(pidfile, 'utf8'))
     pids.push(pid)
     expect(started.output).toContain(String(pid))
-    expect(readFileSync(log, 'utf8')).toMatch(/listening/)
+    await waitFor('its log', () => /listening/.test(readFileSync(log, 'utf8')))
     process.kill(pid, 'SIGTERM')
     await waitFor('its end', () => !existsSync(`/proc/${pid}`), { withinMs: 20_000 })
     expect(existsSync(pidfile)).toBe(false)
