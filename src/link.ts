@@ -52,6 +52,11 @@ export interface Questions {
     readonly answer: ConsoleResult
   }
   act: { readonly ask: WorkerAct; readonly answer: boolean }
+  /**
+   * Sessions of a worker with a statement or a transaction under way on the primary: answered when
+   * there are none, or after `withinMs` (0: at once). Told after a Topology, it is asked under it.
+   */
+  writes_running: { readonly ask: { readonly withinMs: number }; readonly answer: number }
   /** The Topology that a worker works with. */
   topology: { readonly ask: null; readonly answer: Topology }
   reload: { readonly ask: null; readonly answer: readonly string[] }

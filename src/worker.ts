@@ -118,6 +118,7 @@ class Worker {
       {
         facts: ({ detail }) => Promise.resolve(this.#facts(detail === 'all')),
         act: (act) => this.#act(act),
+        writes_running: ({ withinMs }) => this.#pools.writesEnded(withinMs),
         topology: () => Promise.resolve(this.#pools.topology),
       },
     )

@@ -142,6 +142,9 @@ export class Session implements Receiver, Waiter {
   get isOwed(): boolean {
     return this.#lease.isOwed
   }
+  worksOn(server: ServerConnection): boolean {
+    return this.#lease.server === server && !this.#lease.isFree
+  }
   readonly classify = (text: string): Classified =>
     this.services.statements(this.pool.config.serverDatabase).classify(text)
 

@@ -27,6 +27,17 @@ export function poolFacts(pool: Pool, context: PoolContext): PoolFacts {
   }
 }
 
+/** Sessions with a statement or a transaction under way on the primary; replication is not counted. */
+export function writesRunning(pool: Pool): number {
+  let count = 0
+  for (const server of pool.fleet.servers()) {
+    if (server.identity.role !== 'primary' || server.state !== 'active') continue
+    const holder = server.holder as Partial<Waiter> | null
+    if (holder?.worksOn?.(server) === true) count += 1
+  }
+  return count
+}
+
 export function serversFacts(pool: Pool, clock: Clock): ServerFacts[] {
   const bootWallMs = clock.wallMs() - clock.nowMs()
   return [...pool.fleet.servers()].map((server) => serverFacts(server, pool, bootWallMs))

@@ -18,7 +18,7 @@ import { type FullReason, HoldLimits, Limits, type Slot } from './limits.ts'
 import { freeSinceMs } from './member-pool.ts'
 import { viewOf } from './placement.ts'
 import { Pool } from './pool.ts'
-import { poolFacts, serversFacts } from './pool-facts.ts'
+import { poolFacts, serversFacts, writesRunning } from './pool-facts.ts'
 import type { Cancel, Connect } from './target.ts'
 import type { Bound } from './waiter.ts'
 
@@ -38,6 +38,9 @@ export interface PoolsDeps {
 }
 
 export type ShutdownMode = 'wait_for_clients' | 'wait_for_servers' | 'immediate'
+
+/** How often it is looked whether writes have ended, while somebody waits for that. */
+const DRAIN_LOOK_MS = 10
 
 interface Awaited {
   isReached(): boolean
@@ -130,6 +133,30 @@ export class Pools {
       pools: pools.map((pool) => poolFacts(pool, this.#shared)),
       servers: pools.flatMap((pool) => serversFacts(pool, this.#deps.clock)),
     }
+  }
+
+  /** Sessions with a statement or a transaction under way on the primary. */
+  get writesRunning(): number {
+    let count = 0
+    for (const pool of this.#pools.values()) count += writesRunning(pool)
+    return count
+  }
+
+  /**
+   * Resolves when nothing runs on the primary any more, or after `withinMs`, with how much still
+   * does. It keeps nothing from starting: that is what `switchover.holds` is for.
+   */
+  writesEnded(withinMs: number): Promise<number> {
+    const { clock } = this.#deps
+    const untilMs = clock.nowMs() + withinMs
+    const { promise, resolve } = Promise.withResolvers<number>()
+    const look = (): void => {
+      const count = this.writesRunning
+      if (count === 0 || clock.nowMs() >= untilMs) resolve(count)
+      else clock.after(Math.min(DRAIN_LOOK_MS, untilMs - clock.nowMs()), look)
+    }
+    look()
+    return promise
   }
 
   // What an operator does. Without a database: all of them.

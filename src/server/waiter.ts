@@ -35,6 +35,8 @@ export interface Waiter extends Holder {
   waitingSinceMs: number
   /** Set by the pools: null, 'pool' (no free server) or 'primary' / 'replica' (none believed in). */
   waitReason: 'pool' | 'primary' | 'replica' | 'paused' | null
+  /** A statement or a transaction of the session is under way on this server of its own. */
+  worksOn(server: ServerConnection): boolean
   /** The server is held by the waiter from here on; may be called inside `acquire`. */
   granted(server: ServerConnection): void
   /** Nothing was sent; the waiter is in no queue any more. */

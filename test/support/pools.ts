@@ -128,6 +128,8 @@ export class FakeWaiter implements Waiter {
   notices: string[] = []
   /** Times that `granted` or `refused` was called. */
   answersCount = 0
+  /** A statement of it runs on its server. */
+  isWorking = true
   onGranted: (server: ServerConnection) => void = () => {}
 
   constructor(clientId: number, fields: Partial<FakeWaiter> = {}) {
@@ -135,6 +137,9 @@ export class FakeWaiter implements Waiter {
     Object.assign(this, fields)
   }
 
+  worksOn(server: ServerConnection): boolean {
+    return this.server === server && this.isWorking
+  }
   granted(server: ServerConnection): void {
     this.answersCount += 1
     this.server = server
