@@ -26,7 +26,7 @@ export interface WatchEvents {
 }
 
 export interface Watch {
-  readonly endpoint: Endpoint
+  readonly endpoint: Pick<Endpoint, keyof Endpoint>
   /** Drops it without a word. */
   close(): void
 }

@@ -9,7 +9,7 @@ import type { Clock, Timer } from '../base/clock.ts'
 import { reasonOf } from '../base/errors.ts'
 import type { Log } from '../base/log.ts'
 import type { ClusterConfig } from '../config/config.ts'
-import { Endpoint, type EtcdAccess, type Watch } from './endpoint.ts'
+import type { EtcdAccess, Watch } from './endpoint.ts'
 import { keyPrefix } from './keys.ts'
 import {
   adopt,
@@ -23,6 +23,7 @@ import {
   sameKeys,
   viewOf,
 } from './keyspace.ts'
+import { type EndpointPort, OUTSIDE, type Outside } from './outside.ts'
 import type { Source, SourceEvents } from './source.ts'
 
 /** A frozen member is found out after one period and one deadline: within 2 s. */
@@ -40,7 +41,7 @@ export class EtcdSource implements Source {
   readonly blindMs = BLIND_MS
   readonly #prefix: string
   readonly #ttlMs: number
-  readonly #endpoints: readonly Endpoint[]
+  readonly #endpoints: readonly EndpointPort[]
   readonly #events: SourceEvents
   readonly #clock: Clock
   readonly #log: Log
@@ -57,7 +58,11 @@ export class EtcdSource implements Source {
   #timer: Timer | null = null
   #isStopped = false
 
-  constructor(cluster: ClusterConfig, events: SourceEvents, tools: { clock: Clock; log: Log }) {
+  constructor(
+    cluster: ClusterConfig,
+    events: SourceEvents,
+    tools: { clock: Clock; log: Log; outside?: Outside },
+  ) {
     this.#prefix = keyPrefix(cluster.namespace, cluster.scope ?? '', cluster.group)
     this.#ttlMs = cluster.ttlMs
     this.#events = events
@@ -65,8 +70,9 @@ export class EtcdSource implements Source {
     this.#log = tools.log
     this.#contactMs = tools.clock.nowMs()
     const access = accessOf(cluster)
-    this.#endpoints = cluster.etcdHosts.map(
-      (url) => new Endpoint(url, access, this.#prefix, tools.clock),
+    const outside = tools.outside ?? OUTSIDE
+    this.#endpoints = cluster.etcdHosts.map((url) =>
+      outside.endpoint(url, access, this.#prefix, tools.clock),
     )
   }
 
@@ -106,7 +112,7 @@ export class EtcdSource implements Source {
   }
 
   /** In turn, those that rest last; null when every other one has a read under way. */
-  #nextEndpoint(except: Endpoint | null): Endpoint | null {
+  #nextEndpoint(except: EndpointPort | null): EndpointPort | null {
     const now = this.#clock.nowMs()
     const free = this.#endpoints.filter((one) => one !== except && !one.isReading)
     this.#turn += 1
@@ -116,7 +122,7 @@ export class EtcdSource implements Source {
     return free.toSorted((one, two) => one.restUntilMs - two.restUntilMs)[0] ?? null
   }
 
-  async #read(endpoint: Endpoint): Promise<void> {
+  async #read(endpoint: EndpointPort): Promise<void> {
     const sentMs = this.#clock.nowMs()
     const knownThen = this.#known?.header ?? null
     endpoint.isReading = true
@@ -147,7 +153,7 @@ export class EtcdSource implements Source {
   }
 
   /** The leader's lease is renewed without a trace in its key: only this question shows its age. */
-  async #readLease(endpoint: Endpoint): Promise<void> {
+  async #readLease(endpoint: EndpointPort): Promise<void> {
     const lease = this.#known === null ? null : leaderLease(this.#known)
     const sentMs = this.#clock.nowMs()
     this.#leaseExpiresMs =
@@ -155,7 +161,7 @@ export class EtcdSource implements Source {
     if (!this.#isStopped) this.#events.contact(sentMs, this.#leaseExpiresMs)
   }
 
-  #failed(endpoint: Endpoint, reason: string): void {
+  #failed(endpoint: EndpointPort, reason: string): void {
     endpoint.failed()
     if (this.#watch?.endpoint === endpoint) this.#dropWatch()
     const told = `etcd ${endpoint.url}: ${reason}`
@@ -210,7 +216,7 @@ export class EtcdSource implements Source {
   }
 
   /** Events may have been missed: read anew at once, and watch somewhere else. */
-  #watchEnded(endpoint: Endpoint, reason: string): void {
+  #watchEnded(endpoint: EndpointPort, reason: string): void {
     if (this.#isStopped) return
     this.#log.info({ endpoint: endpoint.url, reason }, 'the watch of etcd ended')
     if (this.#watch?.endpoint === endpoint) this.#dropWatch()

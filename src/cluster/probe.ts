@@ -66,12 +66,20 @@ export interface ProbeEvents {
   failed(failure: ProbeFailure): void
 }
 
+export interface ProbeOptions {
+  readonly events: ProbeEvents
+  readonly periodMs: number
+  readonly failurePeriodMs: number
+  readonly open?: typeof openDirect
+}
+
 export class Probe {
   readonly name: string
   readonly #addresses: readonly Address[]
   readonly #access: DirectAccess
   readonly #clock: Clock
   readonly #events: ProbeEvents
+  readonly #open: typeof openDirect
   #connection: Direct | null = null
   #timer: Timer | null = null
   #periodMs: number
@@ -88,13 +96,14 @@ export class Probe {
     member: { name: string; addresses: readonly Address[] },
     access: DirectAccess,
     clock: Clock,
-    options: { events: ProbeEvents; periodMs: number; failurePeriodMs: number },
+    options: ProbeOptions,
   ) {
     this.name = member.name
     this.#addresses = member.addresses
     this.#access = access
     this.#clock = clock
     this.#events = options.events
+    this.#open = options.open ?? openDirect
     this.#periodMs = options.periodMs
     this.#failurePeriodMs = options.failurePeriodMs
     this.#usesTls = startsWithTls(access.tls.mode)
@@ -198,7 +207,7 @@ export class Probe {
 
   async #connect(deadlineMs: number): Promise<Direct> {
     const options = { usesTls: this.#usesTls, name: 'pgsteer probe', isText: true }
-    const connection = openDirect(this.#address(), this.#access, options)
+    const connection = this.#open(this.#address(), this.#access, options)
     this.#connection = connection
     connection.client.once('error', () => {
       if (!this.#stopped && !this.#asking) this.#schedule(0)

@@ -4,7 +4,7 @@
  */
 import type { Clock } from '../base/clock.ts'
 import type { Address } from './address.ts'
-import type { DirectAccess } from './direct.ts'
+import type { DirectAccess, openDirect } from './direct.ts'
 import type { Testimony } from './evidence.ts'
 import { Probe, type ProbeAnswer, type ProbeFailure } from './probe.ts'
 import type { ViewMember } from './source.ts'
@@ -38,15 +38,21 @@ export interface RosterEvents {
 export class Roster {
   readonly #clock: Clock
   readonly #events: RosterEvents
+  readonly #open: typeof openDirect
   readonly #places = new Map<string, Place>()
   readonly failures = new Map<string, number>()
   #access: DirectAccess
   #pace = { periodMs: 500, failurePeriodMs: 500 }
   probes = 0
 
-  constructor(access: DirectAccess, clock: Clock, events: RosterEvents) {
+  constructor(
+    access: DirectAccess,
+    events: RosterEvents,
+    tools: { readonly clock: Clock; readonly open: typeof openDirect },
+  ) {
     this.#access = access
-    this.#clock = clock
+    this.#clock = tools.clock
+    this.#open = tools.open
     this.#events = events
   }
 
@@ -118,7 +124,11 @@ export class Roster {
     const probe =
       addresses.length === 0
         ? null
-        : new Probe({ name, addresses }, this.#access, this.#clock, { events, ...this.#pace })
+        : new Probe({ name, addresses }, this.#access, this.#clock, {
+            events,
+            open: this.#open,
+            ...this.#pace,
+          })
     this.#places.set(name, { entry, probe })
     probe?.start()
   }

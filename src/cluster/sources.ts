@@ -6,6 +6,7 @@ import { unreachable } from '../base/invariant.ts'
 import type { Log } from '../base/log.ts'
 import type { ClusterConfig } from '../config/config.ts'
 import { EtcdSource } from './etcd.ts'
+import type { Outside } from './outside.ts'
 import { PatroniSource } from './patroni.ts'
 import type { Source, SourceEvents } from './source.ts'
 import { StaticSource } from './static.ts'
@@ -13,7 +14,7 @@ import { StaticSource } from './static.ts'
 export function newSource(
   cluster: ClusterConfig,
   events: SourceEvents,
-  tools: { clock: Clock; log: Log },
+  tools: { clock: Clock; log: Log; outside?: Outside },
 ): Source {
   switch (cluster.source) {
     case 'etcd':

@@ -15,8 +15,8 @@ import type { MemberFacts, WatcherFacts } from './facts.ts'
 import { advance, forget, missingOf, primaryOf, resumed, UNSEEN } from './failover.ts'
 import { isSuccessor } from './keys.ts'
 import { mostAdvanced } from './lag.ts'
+import { OUTSIDE, type Outside } from './outside.ts'
 import type { ProbeFailure } from './probe.ts'
-import { Rest } from './rest.ts'
 import { type Entry, Roster } from './roster.ts'
 import type { ClusterView, Source, SourceEvents } from './source.ts'
 import { newSource, sourceKey } from './sources.ts'
@@ -35,6 +35,8 @@ export interface WatcherDeps {
   readonly log: Log
   /** What a control process before this one published last: its term goes on. */
   readonly previous?: Topology
+  /** Tests put their own in its place. */
+  readonly outside?: Outside
   /** Called with each new value, synchronously; must not call back into the watcher. */
   publish(topology: Topology): void
 }
@@ -96,12 +98,14 @@ export class Watcher {
     this.#stateSinceMs = now
     this.#holdSinceMs = now
     const access = probeAccess(deps.cluster, deps.probeTls)
-    this.#roster = new Roster(access, deps.clock, {
+    const outside = deps.outside ?? OUTSIDE
+    const events = {
       heard: () => this.#heard(),
-      changed: (name, failure) => this.#onMember(name, failure),
-    })
+      changed: (name: string, failure: ProbeFailure | null) => this.#onMember(name, failure),
+    }
+    this.#roster = new Roster(access, events, { clock: deps.clock, open: outside.openDirect })
     this.#table = new MemberTable(deps.limits, deps.memberAddress)
-    this.#witness = newWitness(deps.cluster, deps.clock)
+    this.#witness = newWitness(deps.cluster, deps.clock, outside)
     if (deps.previous !== undefined) this.#takeOver(deps.previous)
     this.#source = this.#createSource()
   }
@@ -198,7 +202,11 @@ export class Watcher {
         if (isCurrent()) this.#onTrouble(reason)
       },
     }
-    source = newSource(cluster, events, { clock: this.#clock, log: this.#log })
+    source = newSource(cluster, events, {
+      clock: this.#clock,
+      log: this.#log,
+      outside: this.#deps.outside ?? OUTSIDE,
+    })
     return source
   }
 
@@ -434,9 +442,9 @@ function memberFacts(entry: Entry): MemberFacts {
   }
 }
 
-function newWitness(cluster: ClusterConfig, clock: Clock): Witness {
+function newWitness(cluster: ClusterConfig, clock: Clock, outside: Outside): Witness {
   const deadlineMs = Math.min(cluster.patroniTimeoutMs, WITNESS_DEADLINE_MS)
-  return new Witness(clock, new Rest(cluster, clock, deadlineMs))
+  return new Witness(clock, outside.rest(cluster, clock, deadlineMs))
 }
 
 function isReplica(entry: Entry): boolean {

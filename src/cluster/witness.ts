@@ -10,14 +10,14 @@ const PERIOD_MS = 1000
 
 export class Witness {
   readonly #clock: Clock
-  readonly #rest: Rest
+  readonly #rest: Pick<Rest, 'status'>
   #asked: { name: string; url: string } | null = null
   #timer: Timer | null = null
   /** The last time it answered 200, by when the question was sent. */
   last: { readonly name: string; readonly atMs: number } | null = null
 
   /** `rest` has a deadline of its own, no longer than the second between two questions. */
-  constructor(clock: Clock, rest: Rest) {
+  constructor(clock: Clock, rest: Pick<Rest, 'status'>) {
     this.#clock = clock
     this.#rest = rest
   }
