@@ -17,7 +17,7 @@ import type { Classified } from '../routing/classify.ts'
 import type { ServerConnection } from '../server/connection.ts'
 import type { Pool } from '../server/pool.ts'
 import type { Settings } from '../server/settings.ts'
-import type { Bound, Waiter } from '../server/waiter.ts'
+import { type Bound, isHeldReason, type Waiter } from '../server/waiter.ts'
 import * as frame from '../wire/frame.ts'
 import { errorResponse, noticeResponse, readyForQuery } from '../wire/messages.ts'
 import { Attempt } from './attempt.ts'
@@ -118,7 +118,7 @@ export class Session implements Receiver, Waiter {
     return this.#waitReason
   }
   set waitReason(reason: Waiter['waitReason']) {
-    if (reason === 'primary' && this.#waitReason !== 'primary') this.meter.held()
+    if (isHeldReason(reason) && !isHeldReason(this.#waitReason)) this.meter.held()
     this.#waitReason = reason
   }
   get waitingBytes(): number {
@@ -134,7 +134,7 @@ export class Session implements Receiver, Waiter {
     return this.#lease.server
   }
   get clientState(): ClientState {
-    if (this.#state === 'waiting') return this.waitReason === 'primary' ? 'held' : 'waiting'
+    if (this.#state === 'waiting') return isHeldReason(this.waitReason) ? 'held' : 'waiting'
     if (this.#state === 'closed') return 'closed'
     return this.#lease.isEmpty ? 'idle' : 'active'
   }

@@ -12,6 +12,9 @@ import type { ViewMember } from './source.ts'
 /** More members than this in one cluster are a mistake of the source. */
 const MEMBERS_MAX = 128
 
+/** After so many unanswered questions in a row what hangs on the member is cut off. */
+const SILENCES_MAX = 2
+
 export interface Entry {
   readonly member: ViewMember
   readonly testimony: Testimony
@@ -19,6 +22,10 @@ export interface Entry {
   readonly address: Address | null
   readonly started: string | null
   readonly receiverStatus: string | null
+  /** Connections made before this moment are dead or hang; see Member. */
+  readonly cutBeforeMs: number | null
+  /** Questions in a row that were not answered in time. */
+  readonly silences: number
   /** The source lists it no longer; it is probed on because it was the primary, or in pause. */
   readonly isUnlisted: boolean
 }
@@ -110,6 +117,8 @@ export class Roster {
       address: null,
       started: null,
       receiverStatus: null,
+      cutBeforeMs: null,
+      silences: 0,
       isUnlisted: false,
     })
   }
@@ -145,7 +154,19 @@ export class Roster {
     this.probes += 1
     const { sample, ...rest } = answer
     if (place.entry.testimony.failure !== null) this.#events.changed(name, null)
-    place.entry = { ...place.entry, ...rest, testimony: { sample, failure: null } }
+    const { entry } = place
+    const before = entry.testimony.sample
+    // What it was before the new start cannot answer, and may not be able to say so.
+    const isNew = before !== null && entry.started !== null && entry.started !== answer.started
+    const cutBeforeMs = isNew ? before.receivedMs : entry.cutBeforeMs
+    const testimony = { sample, failure: null }
+    place.entry = {
+      ...entry,
+      ...rest,
+      testimony,
+      silences: 0,
+      cutBeforeMs: later(entry, cutBeforeMs),
+    }
     this.#events.heard()
   }
 
@@ -156,9 +177,22 @@ export class Roster {
     this.failures.set(name, (this.failures.get(name) ?? 0) + 1)
     const { sample, failure: before } = place.entry.testimony
     if (before?.kind !== failure.kind) this.#events.changed(name, failure)
-    place.entry = { ...place.entry, testimony: { sample, failure } }
+    const silences = failure.kind === 'silent' ? place.entry.silences + 1 : 0
+    const cutBeforeMs = silences === SILENCES_MAX ? failure.atMs : null
+    place.entry = {
+      ...place.entry,
+      testimony: { sample, failure },
+      silences,
+      cutBeforeMs: later(place.entry, cutBeforeMs),
+    }
     this.#events.heard()
   }
+}
+
+/** The moment never goes back. */
+function later(entry: Entry, cutBeforeMs: number | null): number | null {
+  if (cutBeforeMs === null) return entry.cutBeforeMs
+  return Math.max(cutBeforeMs, entry.cutBeforeMs ?? cutBeforeMs)
 }
 
 function sameAddresses(one: ViewMember, other: ViewMember): boolean {

@@ -97,6 +97,7 @@ export class MemberTable {
       ...lag,
       eligible: reason === null,
       ineligibleReason: reason,
+      cutBeforeMs: entry.cutBeforeMs,
       weight: context.weights.get(member.name) ?? 1,
       zone: context.zones.get(member.name) ?? zoneTag(member.tags['zone']),
       tags: member.tags,

@@ -36,6 +36,11 @@ export interface Member {
   /** May serve reads under the thresholds; `ineligibleReason` is a short stable word, else null. */
   readonly eligible: boolean
   readonly ineligibleReason: string | null
+  /**
+   * Monotonic: connections made before this moment are dead or hang, and are to be destroyed: the
+   * member was silent for two deadlines of the probe, or was started again. Null: none are.
+   */
+  readonly cutBeforeMs: number | null
   readonly weight: number
   readonly zone: string | null
   readonly tags: Readonly<Record<string, string | number | boolean>>

@@ -20,6 +20,7 @@ export type CloseReason =
   | 'fenced'
   | 'idle'
   | 'killed'
+  | 'lease'
   | 'lifetime'
   | 'lost'
   | 'member_gone'
@@ -28,6 +29,7 @@ export type CloseReason =
   | 'promoted'
   | 'replication'
   | 'shutdown'
+  | 'silent'
   | 'size'
   | 'timeout'
 
@@ -113,6 +115,18 @@ export class Fleet {
   /** What works goes on. */
   closeFree(reason: CloseReason): void {
     for (const server of this.#servers) if (isFree(server)) this.close(server, reason)
+  }
+
+  /** Cuts off what works on the primary; free servers stay for the case that it is vouched for again. */
+  cutPrimary(error: ProxyError): void {
+    for (const server of this.#servers)
+      if (server.identity.role === 'primary' && !isFree(server)) this.close(server, 'lease', error)
+  }
+
+  /** Cuts off what was opened before the member went silent, or was started again. */
+  cutBefore(member: MemberPool, beforeMs: number, error: ProxyError): void {
+    for (const server of member.servers())
+      if (server.openedMs < beforeMs) this.close(server, 'silent', error)
   }
 
   /** The connection ended without our doing; returns false when it was closed before. */

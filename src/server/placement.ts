@@ -16,7 +16,15 @@ export interface ClusterView {
   readonly primary: Member | null
   /** Replicas that may serve reads and have a weight. */
   readonly eligible: readonly Member[]
+  /**
+   * Monotonic: from then on nothing new begins on the primary. -Infinity: nothing may now;
+   * Infinity: no such limit is known.
+   */
+  readonly writesUntilMs: number
 }
+
+/** Why nothing new begins on the primary. */
+export type HoldReason = 'primary' | 'switchover' | 'lease'
 
 export type Placement =
   /** This member and no other; `isPrimaryRead`: a read for want of a replica. */
@@ -43,22 +51,51 @@ const ANY: Placement = { kind: 'any' }
 const HELD_PRIMARY: Placement = { kind: 'held', until: 'primary' }
 const HELD_REPLICA: Placement = { kind: 'held', until: 'replica' }
 
-export function viewOf(topology: Topology): ClusterView {
+/** `leaseGuardMs`: nothing new begins on the primary when its lease has less left. */
+export function viewOf(topology: Topology, leaseGuardMs: number): ClusterView {
   const primary = topology.primary === null ? undefined : memberOf(topology, topology.primary)
   return {
     topology,
     primary: primary ?? null,
     eligible: topology.members.filter((member) => member.eligible && member.weight > 0),
+    writesUntilMs:
+      primary === undefined ? Number.NEGATIVE_INFINITY : untilOf(topology, leaseGuardMs),
+  }
+}
+
+function untilOf({ switchover, writableUntilMs }: Topology, leaseGuardMs: number): number {
+  if (switchover?.holds === true) return Number.NEGATIVE_INFINITY
+  return writableUntilMs === null ? Number.POSITIVE_INFINITY : writableUntilMs - leaseGuardMs
+}
+
+/** Why nothing new may begin on the primary now, or null when it may. */
+export function holdReason(view: ClusterView, nowMs: number): HoldReason | null {
+  if (nowMs < view.writesUntilMs) return null
+  if (view.primary === null) return 'primary'
+  return view.topology.switchover?.holds === true ? 'switchover' : 'lease'
+}
+
+/** What those who wait for the primary are told is missing. */
+export function missingText(view: ClusterView, nowMs: number): string {
+  switch (holdReason(view, nowMs)) {
+    case 'switchover':
+      return 'a planned switchover is under way'
+    case 'lease':
+      return "the lease of the leader's key is about to end (lease_guard_ms)"
+    case 'primary':
+    case null:
+      return view.topology.missing
   }
 }
 
 /** `sinceMs`: when it began to wait. */
 export function place(waiter: Waiter, sinceMs: number, rules: PlacementRules): Placement {
-  const { primary, eligible, topology } = rules.view
+  const { primary, eligible, topology, writesUntilMs } = rules.view
   if (waiter.wantsRole === 'replica') return placeRead(waiter, sinceMs, rules)
-  if (waiter.wantsRole === 'any' && (primary !== null || eligible.length > 0)) return ANY
+  const isOpen = rules.nowMs < writesUntilMs
+  if (waiter.wantsRole === 'any' && (isOpen || eligible.length > 0)) return ANY
   if (topology.standbyCluster) return refuse(new ProxyError('standby_cluster'))
-  if (primary === null) return HELD_PRIMARY
+  if (primary === null || !isOpen) return HELD_PRIMARY
   return { kind: 'member', member: primary.name, isPrimaryRead: false }
 }
 
@@ -88,7 +125,7 @@ function placeWithoutReplica(sinceMs: number, rules: PlacementRules): Placement 
   if (!isLate && (noReplica === 'wait' || mayCatchUp)) return HELD_REPLICA
   if (noReplica === 'error') return refuse(noReplicaError(rules))
   if (view.topology.standbyCluster) return isLate ? refuse(noReplicaError(rules)) : HELD_REPLICA
-  if (view.primary === null) return HELD_PRIMARY
+  if (view.primary === null || rules.nowMs >= view.writesUntilMs) return HELD_PRIMARY
   if (rules.primaryReadsFull) return isLate ? refuse(noReplicaError(rules)) : HELD_REPLICA
   return { kind: 'member', member: view.primary.name, isPrimaryRead: true }
 }

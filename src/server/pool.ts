@@ -296,7 +296,7 @@ export class Pool {
     }
     if (placement.kind !== 'any') return null
     for (const member of this.roster.members.values()) {
-      const server = this.#freeOf(member, waiter)
+      const server = this.roster.isOpen(member) ? this.#freeOf(member, waiter) : null
       if (server !== null) return server
     }
     return null
@@ -349,12 +349,17 @@ export class Pool {
       return
     }
     if (server.state === 'active_cancel') member.move(server, 'idle', this.#context.tickMs)
-    const next = this.roster.isUsable(server) ? this.waiting.nextFor(member) : null
+    const next = this.#mayGoOn(server, member) ? this.waiting.nextFor(member) : null
     if (next !== null) this.#grantTicket(server, next)
     else if (server.state !== 'idle') member.move(server, 'idle', this.#context.tickMs)
   }
 
+  #mayGoOn(server: ServerConnection, member: MemberPool): boolean {
+    return this.waiting.length > 0 && this.roster.isUsable(server) && this.roster.isOpen(member)
+  }
+
   #matchIdle(member: MemberPool): void {
+    if (!this.roster.isOpen(member)) return
     while (member.idleCount > 0) {
       const next = this.waiting.nextFor(member)
       const server = next === null ? null : this.#freeOf(member, next.waiter)

@@ -58,6 +58,7 @@ export class Pools {
   readonly #starved = new Map<string, Set<Pool>>()
   #awaited: Awaited[] = []
   #isAllPaused = false
+  #leaseTimer: Timer | null = null
   #isBusy = false
   #isServingRoom = false
   #serverId = 0
@@ -99,7 +100,8 @@ export class Pools {
 
   setTopology(topology: Topology): void {
     const before = this.#shared.view
-    this.#shared.view = viewOf(topology)
+    this.#shared.view = viewOf(topology, leaseGuardOf(this.#shared.config))
+    this.#watchLease()
     this.#shared.bounds.push(topology)
     const isSame = shapeOf(before.topology) === shapeOf(topology)
     for (const pool of this.#pools.values()) {
@@ -113,6 +115,7 @@ export class Pools {
   setConfig(config: Config): void {
     const isTlsSame = tlsOf(this.#shared.config) === tlsOf(config)
     this.#shared.config = config
+    this.#shared.view = viewOf(this.topology, leaseGuardOf(config))
     for (const [key, pool] of this.#pools) {
       const changed = poolConfig(config, pool.database, pool.user)
       if (changed === undefined) {
@@ -274,6 +277,25 @@ export class Pools {
     this.#checkAwaited()
   }
 
+  /**
+   * At the end of the lease what works on the primary is cut off, whether or not the control
+   * process is there to say so.
+   */
+  #watchLease(): void {
+    this.#leaseTimer?.cancel()
+    this.#leaseTimer = null
+    const { writableUntilMs } = this.#shared.view.topology
+    if (writableUntilMs === null) return
+    const leftMs = writableUntilMs - this.#deps.clock.nowMs()
+    if (leftMs <= 0) this.#cutWrites()
+    else this.#leaseTimer = this.#deps.clock.after(leftMs, () => this.#watchLease())
+  }
+
+  #cutWrites(): void {
+    const error = new ProxyError('primary_lost', { reason: "the lease of the leader's key ended" })
+    for (const pool of this.#pools.values()) pool.fleet.cutPrimary(error)
+  }
+
   #refreshBusy(): void {
     this.#setBusy(this.#shared.bounds.isBusy(this.#shared.view.eligible, this.#deps.clock.nowMs()))
   }
@@ -356,7 +378,7 @@ export class Pools {
       holds: new HoldLimits(),
       primaryReads: 0,
       config: this.#deps.config,
-      view: viewOf(EMPTY_TOPOLOGY),
+      view: viewOf(EMPTY_TOPOLOGY, 0),
       tickMs: this.#deps.clock.nowMs(),
       stopping: null,
       nextServerId: () => {
@@ -378,22 +400,28 @@ export class Pools {
 /** The context as its owner sees it. */
 type Shared = { -readonly [Key in keyof PoolContext]: PoolContext[Key] }
 
+/** Without a cluster there is no lease. */
+function leaseGuardOf(config: Config): number {
+  return config.cluster?.leaseGuardMs ?? 0
+}
+
 function keyOf(database: string, user: string): string {
   return `${database}\0${user}`
 }
 
 /** What decides where sessions go, without the samples. */
 function shapeOf(topology: Topology): string {
-  const { term, primary, standbyCluster, members } = topology
-  const shapes = members.map(({ name, host, port, eligible, weight, zone }) => [
+  const { term, primary, standbyCluster, switchover, members } = topology
+  const shapes = members.map(({ name, host, port, eligible, cutBeforeMs, weight, zone }) => [
     name,
     host,
     port,
     eligible,
+    cutBeforeMs,
     weight,
     zone,
   ])
-  return JSON.stringify([term, primary, standbyCluster, shapes])
+  return JSON.stringify([term, primary, standbyCluster, switchover, shapes])
 }
 
 /** How connections to servers are secured; a change makes the old ones outdated. */

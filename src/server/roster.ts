@@ -40,9 +40,19 @@ export class Roster {
     return primary === null ? undefined : this.#members.get(primary.name)
   }
 
-  /** The placement that needs no judgement: of a plain entry, and of writes. */
-  placementOf(waiter: Waiter): Placement | null {
-    return this.plain !== null || waiter.wantsRole === 'primary' ? this.#only : null
+  /** The placement that needs no judgement: of a plain entry, and of writes while they may begin. */
+  placementOf(waiter: Waiter, nowMs: number): Placement | null {
+    if (this.plain !== null) return this.#only
+    const isWrite = waiter.wantsRole === 'primary'
+    return isWrite && nowMs < this.#context.view.writesUntilMs ? this.#only : null
+  }
+
+  /** Whether something new may begin on servers of this member; the clock is read only if it counts. */
+  isOpen(member: MemberPool): boolean {
+    if (member.role !== 'primary') return true
+    const { writesUntilMs } = this.#context.view
+    if (writesUntilMs === Number.POSITIVE_INFINITY) return true
+    return this.#context.clock.nowMs() < writesUntilMs
   }
 
   /** Whether sessions may be sent to the member now. */
@@ -139,10 +149,12 @@ export class Roster {
     const { topology } = this.#context.view
     const names = new Set(topology.members.map(({ name }) => name))
     for (const member of this.#members.values()) if (!names.has(member.name)) this.#remove(member)
-    for (const { name, host, port } of topology.members) {
+    for (const { name, host, port, cutBeforeMs } of topology.members) {
       const role = name === topology.primary ? 'primary' : 'replica'
       const member = this.#members.get(name) ?? this.#add(name, role, config)
       this.#syncMember(member, role, { host, port })
+      if (cutBeforeMs === null) continue
+      this.#fleet.cutBefore(member, cutBeforeMs, new ProxyError('member_silent', { member: name }))
     }
   }
 

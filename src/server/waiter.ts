@@ -3,12 +3,25 @@
  */
 import type { ProxyError } from '../base/errors.ts'
 import type { Holder, ServerConnection } from './connection.ts'
+import type { HoldReason } from './placement.ts'
 import type { Settings } from './settings.ts'
 
 /** What a replica must have replayed before it may serve a session (ARCHITECTURE 5). */
 export interface Bound {
   readonly timeline: number
   readonly lsn: bigint
+}
+
+/**
+ * Why a session waits: `pool` (no free server), `paused` (by the console), `replica` (none may serve
+ * it yet), or for the primary: `primary` (nobody is believed in), `switchover` (it hands over),
+ * `lease` (nobody vouches for it for long enough).
+ */
+export type WaitReason = 'pool' | 'paused' | 'replica' | HoldReason
+
+/** It waits for a primary that may serve it, not for a free server. */
+export function isHeldReason(reason: WaitReason | null): boolean {
+  return reason === 'primary' || reason === 'switchover' || reason === 'lease'
 }
 
 /**
@@ -33,8 +46,8 @@ export interface Waiter extends Holder {
   readonly waitingBytes: number
   /** Set by the pools when it is queued. */
   waitingSinceMs: number
-  /** Set by the pools: null, 'pool' (no free server) or 'primary' / 'replica' (none believed in). */
-  waitReason: 'pool' | 'primary' | 'replica' | 'paused' | null
+  /** Set by the pools. */
+  waitReason: WaitReason | null
   /** A statement or a transaction of the session is under way on this server of its own. */
   worksOn(server: ServerConnection): boolean
   /** The server is held by the waiter from here on; may be called inside `acquire`. */

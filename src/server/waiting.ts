@@ -14,7 +14,7 @@ import type { PoolContext } from './context.ts'
 import type { WaitFacts } from './facts.ts'
 import { holdMsMax, shareOf } from './limits.ts'
 import type { MemberPool } from './member-pool.ts'
-import { type Placement, place } from './placement.ts'
+import { type HoldReason, holdReason, missingText, type Placement, place } from './placement.ts'
 import type { PoolState } from './pool.ts'
 import type { Roster } from './roster.ts'
 import { type Ticket, Tickets, ticketQueue } from './tickets.ts'
@@ -33,6 +33,8 @@ export class Waiting {
   readonly heldPrimary = ticketQueue()
   readonly heldReplica = ticketQueue()
   readonly #tickets = new Tickets()
+  /** What those in `heldPrimary` were told. */
+  #heldFor: HoldReason = 'primary'
   readonly #context: PoolContext
   readonly #state: Readonly<PoolState>
   readonly #roster: Roster
@@ -54,7 +56,7 @@ export class Waiting {
 
   /** Where the session belongs now. */
   place(waiter: Waiter, sinceMs: number, nowMs: number): Placement {
-    const known = this.#roster.placementOf(waiter)
+    const known = this.#roster.placementOf(waiter, nowMs)
     if (known !== null) return known
     const { pgsteer } = this.#context.config
     const readsMax = shareOf(pgsteer.primaryReadsMax, this.#context.config)
@@ -141,6 +143,7 @@ export class Waiting {
 
   /** Whether the samples that came let a held session go on. */
   isHeldWrongly(nowMs: number): boolean {
+    if (this.#isPrimaryMisjudged(nowMs)) return true
     for (const queue of [this.heldReplica, this.heldPrimary]) {
       const until = queue === this.heldReplica ? 'replica' : 'primary'
       for (const ticket of queue) {
@@ -150,6 +153,14 @@ export class Waiting {
       }
     }
     return this.#isMisplacedRead(nowMs)
+  }
+
+  /** Held though the primary may serve, or queued at the primary though it may not, or no longer so. */
+  #isPrimaryMisjudged(nowMs: number): boolean {
+    const reason = holdReason(this.#context.view, nowMs)
+    if (reason === null) return this.heldPrimary.length > 0
+    const isQueued = (this.#roster.primary?.waiters.length ?? 0) > 0
+    return isQueued || (this.heldPrimary.length > 0 && reason !== this.#heldFor)
   }
 
   /** A read queued for other replicas whose own has caught up, or for which none is left. */
@@ -202,6 +213,7 @@ export class Waiting {
 
   #hold(ticket: Ticket, until: 'primary' | 'replica', nowMs: number): void {
     const { holds, config, view } = this.#context
+    const reason = holdReason(view, nowMs) ?? 'primary'
     if (until === 'replica') {
       this.#tickets.join(ticket, this.heldReplica)
       this.#explain(ticket, 'replica')
@@ -209,16 +221,17 @@ export class Waiting {
     }
     const { waitingBytes } = ticket.waiter
     if (!holds.take(waitingBytes, config)) {
-      this.refuse(ticket, new ProxyError('hold_full', { reason: view.topology.missing }))
+      this.refuse(ticket, new ProxyError('hold_full', { reason: missingText(view, nowMs) }))
       return
     }
     ticket.heldBytes = waitingBytes
     ticket.heldSinceMs ??= nowMs
     this.#tickets.join(ticket, this.heldPrimary)
-    this.#explain(ticket, 'primary')
+    this.#heldFor = reason
+    this.#explain(ticket, reason)
   }
 
-  #explain(ticket: Ticket, reason: 'pool' | 'primary' | 'replica'): void {
+  #explain(ticket: Ticket, reason: HoldReason | 'pool' | 'replica'): void {
     const isPaused = this.#context.isPaused(this.#state.config.database)
     ticket.waiter.waitReason = isPaused ? 'paused' : reason
   }
@@ -247,7 +260,7 @@ export class Waiting {
     if (ticket.heldSinceMs === null) return false
     const ms = nowMs - ticket.heldSinceMs
     if (ms < holdMsMax(this.#context.config)) return false
-    const reason = this.#context.view.topology.missing
+    const reason = missingText(this.#context.view, nowMs)
     this.refuse(ticket, new ProxyError('no_primary', { reason, ms: Math.round(ms) }))
     return true
   }

@@ -164,6 +164,7 @@ const MEMBER = {
   lagMs: null,
   eligible: false,
   ineligibleReason: null,
+  cutBeforeMs: null,
   weight: 1,
   zone: null,
   tags: {},

@@ -184,6 +184,7 @@ export function member(some: Partial<Member> = {}): Member {
     lagMs: 40,
     eligible: true,
     ineligibleReason: null,
+    cutBeforeMs: null,
     weight: 1,
     zone: null,
     tags: {},

@@ -326,6 +326,7 @@ export function member(name: string, options: MemberOptions = {}): Member {
     lagMs: 0,
     eligible: true,
     ineligibleReason: null,
+    cutBeforeMs: null,
     weight: 1,
     zone: null,
     tags: {},

@@ -204,6 +204,15 @@ export const SESSION_ERRORS = {
     'warn',
     'the connection to the primary was ended by a failover: {reason}',
   ],
+  member_silent: [
+    'FATAL',
+    '57P01',
+    null,
+    'server',
+    'never',
+    'warn',
+    'the connection to the server was cut off: {member} does not answer any more, or was started again',
+  ],
 
   replica_lost: [
     'ERROR',

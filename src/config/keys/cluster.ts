@@ -6,7 +6,6 @@ import {
   file,
   hostPorts,
   int,
-  LATER,
   labels,
   ms,
   RESTART,
@@ -78,6 +77,5 @@ export const CLUSTER_KEYS = {
   lease_guard_ms: ms(
     '3000',
     "No new write starts when the lease of the leader's key has less left (source = etcd).",
-    LATER,
   ),
 } as const

@@ -34,6 +34,8 @@ function entry(name: string, said: Sample | null, changes: Partial<Entry['member
     address: null,
     started: null,
     receiverStatus: null,
+    cutBeforeMs: null,
+    silences: 0,
     isUnlisted: false,
   }
 }

@@ -1,5 +1,15 @@
 import { describe, expect, test } from 'vitest'
-import { type FakeWaiter, flush, plainIni, topology, World } from '../../support/pools.ts'
+import {
+  type FakeWaiter,
+  flush,
+  member,
+  noPrimary,
+  plainIni,
+  primary,
+  routedIni,
+  topology,
+  World,
+} from '../../support/pools.ts'
 
 async function granted(world: World, fields: Partial<FakeWaiter> = {}): Promise<FakeWaiter> {
   const waiter = world.waiter(fields)
@@ -57,5 +67,82 @@ describe('writes that run', () => {
     await world.pass(1)
     await flush()
     expect(answers).toEqual([1])
+  })
+})
+
+const HOLDING = { candidate: 'pg2', holds: true }
+
+describe('the hold of a switchover', () => {
+  test('new writes wait in order, what runs goes on, and a switchover that is called off resumes all', async () => {
+    const world = new World({ ini: routedIni('default_pool_size = 1') })
+    world.pools.setTopology(topology())
+    const running = await granted(world)
+    const order: number[] = []
+    world.pools.setTopology(topology({ switchover: HOLDING }))
+    expect(running.lost).toBeNull()
+    const held = [world.waiter(), world.waiter(), world.waiter()]
+    for (const waiter of held) {
+      waiter.onGranted = (server): void => {
+        order.push(waiter.clientId)
+        queueMicrotask(() => world.pool().release(server, waiter))
+      }
+      world.pool().acquire(waiter)
+    }
+    expect(held.map(({ waitReason }) => waitReason)).toEqual([
+      'switchover',
+      'switchover',
+      'switchover',
+    ])
+    giveBack(world, running)
+    await world.pass(400)
+    expect(order).toEqual([])
+    world.pools.setTopology(topology())
+    await flush()
+    expect(order).toEqual(held.map(({ clientId }) => clientId))
+    expect(world.pools.facts().pools[0]?.serversOpened).toBe(1)
+  })
+
+  test('those that were queued for a server of the primary are held too', async () => {
+    const world = new World({ ini: routedIni('default_pool_size = 1') })
+    world.pools.setTopology(topology())
+    const running = await granted(world)
+    const queued = world.waiter()
+    world.pool().acquire(queued)
+    world.pools.setTopology(topology({ switchover: HOLDING }))
+    expect(queued.waitReason).toBe('switchover')
+    giveBack(world, running)
+    expect(queued.server).toBeNull()
+  })
+
+  test('ends on the new primary', async () => {
+    const world = new World()
+    world.pools.setTopology(topology({ switchover: HOLDING }))
+    const write = world.waiter()
+    world.pool().acquire(write)
+    world.pools.setTopology(noPrimary())
+    expect(write.waitReason).toBe('primary')
+    world.pools.setTopology(
+      topology({ term: 3, primary: 'pg2', members: [member('pg1'), primary('pg2')] }),
+    )
+    await world.settle()
+    expect(write.server?.identity).toMatchObject({ member: 'pg2', term: 3 })
+  })
+
+  test('a read goes to a replica, and waits where there is none', async () => {
+    const world = new World()
+    world.pools.setTopology(topology({ switchover: HOLDING }))
+    expect((await granted(world, { wantsRole: 'replica' })).server).not.toBeNull()
+    world.pools.setTopology(topology({ switchover: HOLDING, members: [primary('pg1')] }))
+    const read = await granted(world, { wantsRole: 'replica' })
+    expect(read.waitReason).toBe('switchover')
+  })
+
+  test('what waits too long is told that a switchover is under way', async () => {
+    const world = new World({ ini: routedIni('', 'failover_hold_ms_max = 1000') })
+    world.pools.setTopology(topology({ switchover: HOLDING }))
+    const write = await granted(world)
+    await world.pass(1400)
+    expect(write.error?.code).toBe('no_primary')
+    expect(write.error?.message).toContain('switchover')
   })
 })
