@@ -21,6 +21,10 @@ export const CLEAN_SQL = [
   'UNLISTEN *',
 ].join('; ')
 
+/** Fails while the server is in recovery. Qualified: search_path may be anything. */
+export const PROMOTED_SQL =
+  'SELECT 1 OPERATOR(pg_catalog./) (1 OPERATOR(pg_catalog.-) pg_catalog.pg_is_in_recovery()::pg_catalog.int4)'
+
 /** The statement to run at release, or '' when the server is clean as it is. */
 export function cleaningSql(server: ServerConnection, pool: PoolConfig, config: Config): string {
   const { serverResetQuery, serverResetQueryAlways } = config.pgbouncer

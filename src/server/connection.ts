@@ -88,7 +88,8 @@ const FLUSH_FRAME = fixed(frame.FLUSH)
 
 export class ServerConnection implements Receiver {
   readonly id: number
-  readonly identity: ServerIdentity
+  /** Changed by `becomePrimary` only. */
+  identity: ServerIdentity
   readonly channel: ServerChannel
   /** What the server reported at log-in and since. */
   readonly parameters: Map<string, string>
@@ -218,6 +219,15 @@ export class ServerConnection implements Receiver {
     run?.done(lost)
     this.ledger.abandon()
     holder?.onServerClosed(lost, this)
+  }
+
+  /**
+   * Its member was promoted, and this server itself said in `term` that it takes writes. What
+   * PostgreSQL opened on a standby goes on as it is, only transactions of before stay read-only.
+   */
+  becomePrimary(term: number): void {
+    invariant(this.#holder === null && this.isIdle, 'a server changes its role while it is free')
+    this.identity = { ...this.identity, role: 'primary', term }
   }
 
   /** Ends in good order: nothing may be owed. */

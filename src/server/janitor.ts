@@ -27,14 +27,21 @@ function sweepFree(pool: Pool, member: MemberPool, context: PoolContext): void {
   const { serverLifetimeMs, poolSize } = pool.config
   const life = { serverLifetimeMs, poolSize, nowMs: context.tickMs }
   const sizeMin = shareOf(pool.config.minPoolSize, context.config)
+  const isKept = isHandingOver(member, context)
   for (const server of [...member.inState('used'), ...member.inState('idle')]) {
     const idleMs = context.tickMs - freeSinceMs(server, serverCheckDelayMs)
     const isUnused = serverIdleTimeoutMs > 0 && idleMs >= serverIdleTimeoutMs
+    if (isKept) continue
     if (member.isLifeOver(server, life)) pool.fleet.close(server, 'lifetime')
     else if (isUnused && member.size > sizeMin) pool.fleet.close(server, 'idle')
     else if (server.state === 'idle' && idleMs >= serverCheckDelayMs && serverCheckQuery !== null)
       member.move(server, 'used', context.tickMs)
   }
+}
+
+/** The primary is about to hand over: what it has is kept, and nothing is added. */
+function isHandingOver(member: MemberPool, { view }: PoolContext): boolean {
+  return member.role === 'primary' && view.topology.switchover !== null
 }
 
 /** Our own statement, or a cancel, does not end. */
@@ -69,6 +76,7 @@ function closeExcess(pool: Pool, member: MemberPool, context: PoolContext): void
 
 /** min_pool_size, as long as somebody is there to use it. */
 function keepMinimum(pool: Pool, member: MemberPool, context: PoolContext): void {
+  if (isHandingOver(member, context)) return
   const { minPoolSize, serverUser, user } = pool.config
   const isInUse = pool.clients > 0 || pool.isWaitedFor || serverUser !== user
   if (minPoolSize === 0 || !isInUse || pool.isPaused || !pool.roster.mayServe(member)) return

@@ -15,8 +15,8 @@ export interface Slot {
 
 export type FullReason = 'max_db_connections' | 'max_user_connections' | 'member_connections_max'
 
-/** Log-ins to one member at once: a new primary is not hit by all pools in the same moment. */
-export const LOGINS_PER_MEMBER_MAX = 10
+/** Writes leave this part of the hold to reads that wait for a primary as well. */
+const READ_RESERVE = 0.1
 
 interface MemberCounts {
   servers: number
@@ -65,8 +65,10 @@ export class Limits {
     this.#forget(slot.member, counts)
   }
 
-  mayLogIn(member: string): boolean {
-    return (this.#members.get(member)?.logins ?? 0) < LOGINS_PER_MEMBER_MAX
+  /** A new primary is not hit by all pools in the same moment: `member_logins_max` bounds it. */
+  mayLogIn(member: string, config: Config): boolean {
+    const loginsMax = shareOf(config.pgsteer.memberLoginsMax, config)
+    return (this.#members.get(member)?.logins ?? 0) < loginsMax
   }
 
   loginBegins(member: string): void {
@@ -113,11 +115,14 @@ export class HoldLimits {
   waiters = 0
   bytes = 0
 
-  /** Returns false, and counts nothing, when `hold_waiters_max` or `hold_bytes_max` is reached. */
-  take(bytes: number, config: Config): boolean {
+  /**
+   * Returns false, and counts nothing, when `hold_waiters_max` or `hold_bytes_max` is reached; for
+   * writes that is the case a tenth earlier.
+   */
+  take(bytes: number, isWrite: boolean, config: Config): boolean {
     const { holdWaitersMax, holdBytesMax } = config.pgsteer
-    if (this.waiters + 1 > shareOf(holdWaitersMax, config)) return false
-    if (this.bytes + bytes > shareOf(holdBytesMax, config)) return false
+    if (this.waiters + 1 > openTo(isWrite, shareOf(holdWaitersMax, config))) return false
+    if (this.bytes + bytes > openTo(isWrite, shareOf(holdBytesMax, config))) return false
     this.waiters += 1
     this.bytes += bytes
     return true
@@ -128,6 +133,10 @@ export class HoldLimits {
     this.bytes -= bytes
     invariant(this.waiters >= 0 && this.bytes >= 0, 'a hold ends once')
   }
+}
+
+function openTo(isWrite: boolean, limit: number): number {
+  return isWrite ? limit - Math.floor(limit * READ_RESERVE) : limit
 }
 
 /** The longest wait for a primary, in milliseconds; Patroni's ttl decides unless it is set. */

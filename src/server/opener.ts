@@ -25,6 +25,12 @@ export interface OpenerOwner {
 
 /** First pause after a failure that another try may mend, doubled up to server_login_retry. */
 const RETRY_MS_MIN = 100
+/** The longest pause between log-ins to a member of the cluster, which may come up at any moment. */
+const RETRY_MS_MAX = 2000
+/** Part of a pause that is left to chance: pools do not come back in the same moment. */
+const JITTER = 0.5
+/** During a planned switchover somebody who waited so long is not served by the servers there are. */
+const DRAIN_PATIENCE_MS = 250
 /** The server will say the same again: authentication, no such database, no right to connect. */
 const FINAL_SQLSTATE = /^(?:28|3D|42|22|0A)/
 const CANNOT_CONNECT_NOW = '57P03'
@@ -71,6 +77,7 @@ export class Opener {
   /** The pool's own side of it: size, reserve, and no failure just before. */
   mayOpen(member: MemberPool, waitedMs: number): boolean {
     if (member.isGone || !this.#isUnderSize(member, waitedMs)) return false
+    if (member.role === 'primary' && this.#isHandingOver(member, waitedMs)) return false
     return !member.isFailing(this.#context.clock.nowMs())
   }
 
@@ -113,6 +120,17 @@ export class Opener {
     const { memberAddress } = this.#context.config.pgsteer
     server.isShared = target.identity.role !== 'plain' && memberAddress === 'proxy_url'
     return server
+  }
+
+  /**
+   * A primary that is about to hand over gets no new servers, as long as those it has serve: the
+   * first of a pool is opened, and more for who waits in vain, since one session may wait for
+   * another one's write.
+   */
+  #isHandingOver(member: MemberPool, waitedMs: number): boolean {
+    const { switchover } = this.#context.view.topology
+    if (switchover === null) return false
+    return switchover.holds || (member.size > 0 && waitedMs < DRAIN_PATIENCE_MS)
   }
 
   #isUnderSize(member: MemberPool, waitedMs: number): boolean {
@@ -172,6 +190,7 @@ export class Opener {
     member.failure = failureOf(member, error, {
       nowMs: this.#context.clock.nowMs(),
       retryMs: this.#context.config.pgbouncer.serverLoginRetryMs,
+      chance: this.#context.random(),
     })
     if (config.loadBalanceHosts === 'disable') member.addressIndex += 1
     this.#context.log.warn(
@@ -220,12 +239,14 @@ function isFinal(error: ProxyError): boolean {
 function failureOf(
   member: MemberPool,
   error: ProxyError,
-  times: { readonly nowMs: number; readonly retryMs: number },
+  times: { readonly nowMs: number; readonly retryMs: number; readonly chance: number },
 ): MemberPool['failure'] {
   const count = (member.failure?.count ?? 0) + 1
   const isFixed = member.role === 'plain' || isFinal(error)
-  const soonMs = RETRY_MS_MIN * 2 ** Math.min(count - 1, 20)
-  const delayMs = isFixed ? times.retryMs : Math.min(times.retryMs, soonMs)
+  const soonMs = Math.min(RETRY_MS_MIN * 2 ** Math.min(count - 1, 20), RETRY_MS_MAX)
+  const delayMs = isFixed
+    ? times.retryMs
+    : Math.min(times.retryMs, soonMs) * (1 - JITTER * times.chance)
   return { error, isFinal: isFinal(error), retryAtMs: times.nowMs + delayMs, count }
 }
 

@@ -12,7 +12,7 @@ import { ProxyError } from '../base/errors.ts'
 import { invariant } from '../base/invariant.ts'
 import type { Member } from '../cluster/topology.ts'
 import type { PoolConfig } from '../config/config.ts'
-import { cleaningSql, noteCleaned } from './cleaning.ts'
+import { cleaningSql, noteCleaned, PROMOTED_SQL } from './cleaning.ts'
 import type { Holder, ServerConnection } from './connection.ts'
 import type { PoolContext } from './context.ts'
 import { type CloseReason, Fleet } from './fleet.ts'
@@ -93,6 +93,11 @@ export class Pool {
 
   get isWaitedFor(): boolean {
     return this.waiting.length > 0 || this.#welcomes.length > 0
+  }
+
+  /** Arrival of the session that waits for longest; Infinity when none does. */
+  get waitingSince(): number {
+    return this.waiting.sinceMs
   }
 
   // What sessions ask
@@ -234,7 +239,17 @@ export class Pool {
   /** The topology changed in what decides where sessions go. */
   onTopology(): void {
     this.roster.sync(this.config)
+    this.#takeOverAll()
     this.#settleAll()
+    this.warm()
+  }
+
+  /** Before a planned switchover: as many servers at the candidate as there are at the primary. */
+  warm(): void {
+    const candidate = this.isPaused ? null : this.roster.candidate
+    const { primary } = this.roster
+    if (candidate === null || primary === undefined) return
+    while (candidate.size < primary.serverCount) if (!this.opener.open(candidate, 0)) return
   }
 
   /** New samples came; members and roles are the same. */
@@ -283,6 +298,7 @@ export class Pool {
     this.fleet.sweep(nowMs)
     this.onSamples()
     this.advance()
+    this.warm()
   }
 
   // Granting
@@ -348,6 +364,10 @@ export class Pool {
       this.#close(server, reason)
       return
     }
+    if (this.#isPromoted(server, member)) {
+      this.#takeOver(server, member)
+      return
+    }
     if (server.state === 'active_cancel') member.move(server, 'idle', this.#context.tickMs)
     const next = this.#mayGoOn(server, member) ? this.waiting.nextFor(member) : null
     if (next !== null) this.#grantTicket(server, next)
@@ -404,6 +424,35 @@ export class Pool {
     else this.#runOwn(server, member, { sql, reason: 'check' })
   }
 
+  /** It was opened to a replica, which is the primary now. */
+  #isPromoted(server: ServerConnection, member: MemberPool): boolean {
+    return server.identity.role === 'replica' && member.role === 'primary'
+  }
+
+  /** A replica's servers serve on when it was promoted, once each of them has said so itself. */
+  #takeOver(server: ServerConnection, member: MemberPool): void {
+    const { term } = this.#context.view.topology
+    if (server.state !== 'tested') member.move(server, 'tested', this.#context.tickMs)
+    server.run(PROMOTED_SQL, (error) => {
+      if (server.state === 'closed') return
+      const isSame = this.#context.view.topology.term === term && this.#isPromoted(server, member)
+      const isStandby = server.parameters.get('in_hot_standby') === 'on'
+      if (error !== null || !isSame || isStandby || !server.isIdle) {
+        this.#close(server, 'promoted', error ?? undefined)
+        return
+      }
+      server.becomePrimary(term)
+      this.#handOn(server, member)
+    })
+  }
+
+  #takeOverAll(): void {
+    const { primary } = this.roster
+    if (primary === undefined) return
+    for (const server of [...primary.inState('idle'), ...primary.inState('used')])
+      if (this.#isPromoted(server, primary)) this.#takeOver(server, primary)
+  }
+
   #runOwn(
     server: ServerConnection,
     member: MemberPool,
@@ -442,7 +491,9 @@ export class Pool {
     if (member.isGone) return 'member_gone'
     const { term, role } = server.identity
     if (role === 'primary' && term !== this.#context.view.topology.term) return 'fenced'
-    if (role === 'replica' && member.role === 'primary') return 'promoted'
+    if (this.#isPromoted(server, member) && server.isShared) return 'promoted'
+    // None is opened in its place while the primary is about to hand over.
+    if (role === 'primary' && this.#context.view.topology.switchover !== null) return null
     const { serverLifetimeMs, poolSize } = this.config
     return member.isLifeOver(server, { serverLifetimeMs, poolSize, nowMs: this.#context.tickMs })
       ? 'lifetime'
@@ -461,6 +512,8 @@ export class Pool {
     const { connectQuery } = this.config
     if (connectQuery === null) this.#handOn(server, member)
     else this.#runOwn(server, member, { sql: connectQuery, reason: 'check' })
+    // A log-in is over: the next one is for whom it is due, in whichever pool.
+    this.#context.onRoom(member.name)
     this.#launch()
   }
 

@@ -308,7 +308,7 @@ export class Pools {
 
   #makeRoom(pool: Pool, slot: Slot): boolean {
     let reason: FullReason | null = null
-    if (this.#shared.limits.mayLogIn(slot.member)) {
+    if (this.#shared.limits.mayLogIn(slot.member, this.#shared.config)) {
       do reason = this.#shared.limits.full(slot, pool.config, this.#shared.config)
       while (reason !== null && this.#evict(pool, slot, reason))
       if (reason === null) return true
@@ -342,13 +342,14 @@ export class Pools {
     return true
   }
 
-  /** Pools that found no room before look again, in order. */
+  /** Pools that found no room before look again: first the one where somebody waits for longest. */
   #onRoom(member: string): void {
     const starved = this.#starved.get(member)
     if (starved !== undefined && !this.#isServingRoom) {
       this.#starved.delete(member)
       this.#isServingRoom = true
-      for (const pool of starved) pool.advance()
+      const pools = [...starved].toSorted((one, other) => one.waitingSince - other.waitingSince)
+      for (const pool of pools) pool.advance()
       this.#isServingRoom = false
     }
     this.#checkAwaited()

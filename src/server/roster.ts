@@ -40,6 +40,17 @@ export class Roster {
     return primary === null ? undefined : this.#members.get(primary.name)
   }
 
+  /** Who is about to take over from the primary, as planned; the only replica if nobody is named. */
+  get candidate(): MemberPool | null {
+    const { switchover, members } = this.#context.view.topology
+    if (switchover === null || this.plain !== null) return null
+    const standbys = members.filter(({ role, sample }) => role === 'replica' && sample !== null)
+    const [only] = standbys.length === 1 ? standbys : []
+    const name = switchover.candidate ?? only?.name
+    const isKnown = standbys.some((member) => member.name === name)
+    return isKnown ? (this.#members.get(name ?? '') ?? null) : null
+  }
+
   /** The placement that needs no judgement: of a plain entry, and of writes while they may begin. */
   placementOf(waiter: Waiter, nowMs: number): Placement | null {
     if (this.plain !== null) return this.#only
@@ -168,7 +179,7 @@ export class Roster {
     this.#fence(member)
     for (const server of member.servers())
       if (isMoved) this.#fleet.doom(server, 'changed')
-      else if (server.identity.role === 'replica' && role === 'primary')
+      else if (server.isShared && server.identity.role === 'replica' && role === 'primary')
         this.#fleet.doom(server, 'promoted')
   }
 

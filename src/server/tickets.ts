@@ -11,6 +11,8 @@ export interface Ticket {
   /** Grows with every arrival. */
   readonly sequence: number
   readonly sinceMs: number
+  /** It wants the primary and nobody else. */
+  readonly isWrite: boolean
   /** Waits for a server since then: its arrival, or the end of its hold. */
   queuedSinceMs: number
   /** Waits for a primary since then, however often the topology changes; null: it does not. */
@@ -26,6 +28,14 @@ export interface Ticket {
 export class Tickets {
   readonly #tickets = new Map<Waiter, Ticket>()
   #sequence = 0
+  /** Of those that want the primary. */
+  writes = 0
+
+  /** The oldest. */
+  get first(): Ticket | undefined {
+    const [first] = this.#tickets.values()
+    return first
+  }
 
   get length(): number {
     return this.#tickets.size
@@ -47,6 +57,7 @@ export class Tickets {
       waiter,
       sequence: this.#sequence,
       sinceMs: nowMs,
+      isWrite: waiter.wantsRole === 'primary',
       queuedSinceMs: nowMs,
       heldSinceMs: null,
       heldBytes: null,
@@ -55,6 +66,7 @@ export class Tickets {
       queue: null,
     }
     this.#tickets.set(waiter, ticket)
+    if (ticket.isWrite) this.writes += 1
     return ticket
   }
 
@@ -62,6 +74,7 @@ export class Tickets {
   drop(ticket: Ticket): void {
     this.leave(ticket)
     invariant(this.#tickets.delete(ticket.waiter), 'a ticket is dropped once')
+    if (ticket.isWrite) this.writes -= 1
   }
 
   leave(ticket: Ticket): void {

@@ -49,6 +49,11 @@ export class Waiting {
     return this.#tickets.length
   }
 
+  /** Arrival of the session that waits for longest; Infinity when none does. */
+  get sinceMs(): number {
+    return this.#tickets.first?.sinceMs ?? Number.POSITIVE_INFINITY
+  }
+
   /** Whether the session still waits and is to be put somewhere. */
   isLifted(ticket: Ticket): boolean {
     return this.#tickets.of(ticket.waiter) === ticket && ticket.queue === null
@@ -71,10 +76,12 @@ export class Waiting {
     })
   }
 
-  /** Queues a session that came now, or refuses it. */
+  /** Queues a session that came now, or refuses it. Writes do not use up the places of reads. */
   add(waiter: Waiter, placement: Placement, nowMs: number): void {
     const { config } = this.#context
-    if (this.#tickets.length >= shareOf(config.pgsteer.waitersMax, config)) {
+    const { writes, length } = this.#tickets
+    const others = waiter.wantsRole === 'primary' ? writes : length - writes
+    if (others >= shareOf(config.pgsteer.waitersMax, config)) {
       waiter.waitReason = null
       waiter.refused(new ProxyError('waiters_full'))
       return
@@ -220,7 +227,7 @@ export class Waiting {
       return
     }
     const { waitingBytes } = ticket.waiter
-    if (!holds.take(waitingBytes, config)) {
+    if (!holds.take(waitingBytes, ticket.isWrite, config)) {
       this.refuse(ticket, new ProxyError('hold_full', { reason: missingText(view, nowMs) }))
       return
     }

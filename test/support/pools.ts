@@ -85,6 +85,13 @@ export class FakeChannel implements ServerChannel {
     this.#receiver?.onBytes(this.fails ? Buffer.concat([head, error, READY_IDLE]) : READY_IDLE)
   }
 
+  /** It says a report with the next answer, as a promoted standby does. */
+  report(name: string, value: string): void {
+    const body = Buffer.from(`${name}\0${value}\0`)
+    const head = Buffer.from([0x53, 0, 0, 0, body.length + 4])
+    this.#receiver?.onBytes(Buffer.concat([head, body]))
+  }
+
   /** The server is terminated: it says so, and its socket is not closed yet. */
   sayFarewell(): void {
     const error = Buffer.from('SFATAL\0C57P01\0Mterminating connection\0\0')

@@ -72,7 +72,13 @@ export const PGSTEER_KEYS = {
     null,
     'How long writes wait for a primary; unset: 2 x ttl + 10 s, 70000 with the default ttl of Patroni.',
   ),
-  hold_waiters_max: int('10000', 'Clients that may wait for a primary.', { min: 1 }),
+  hold_waiters_max: int(
+    '10000',
+    'Clients that may wait for a primary; the last tenth is kept for reads.',
+    {
+      min: 1,
+    },
+  ),
   hold_bytes_max: bytes('67108864', 'Bytes of statements that may wait for a primary.', {
     min: 1024,
   }),
@@ -86,9 +92,11 @@ export const PGSTEER_KEYS = {
     'How long POST /api/drain waits for write transactions to end.',
     LATER,
   ),
-  waiters_max: int('10000', 'Clients that may wait for a server connection of one pool.', {
-    min: 1,
-  }),
+  waiters_max: int(
+    '10000',
+    'Clients that may wait in one pool: so many for the primary, and as many for others.',
+    { min: 1 },
+  ),
   batch_bytes_max: bytes('65536', 'A batch is routed at the latest when it has this size.', {
     min: 1024,
     max: 16_777_216,
@@ -97,6 +105,11 @@ export const PGSTEER_KEYS = {
   member_connections_max: int(
     '0',
     'Server connections to one member, of all pools together; 0 = no limit.',
+  ),
+  member_logins_max: int(
+    '10',
+    'Log-ins to one member at once, of all pools together: the pace at which a new primary gets its connections.',
+    { min: 1 },
   ),
   member_address: choice(
     ['conn_url', 'proxy_url'],

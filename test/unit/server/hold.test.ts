@@ -1,4 +1,5 @@
 import { describe, expect, test } from 'vitest'
+import { ProxyError } from '../../../src/base/errors.ts'
 import { member, noPrimary, primary, routedIni, topology, World } from '../../support/pools.ts'
 
 describe('while no primary is believed in', () => {
@@ -66,6 +67,40 @@ describe('while no primary is believed in', () => {
     pool.acquire(fourth)
     expect(third.error).toBeNull()
     expect(fourth.error?.code).toBe('hold_full')
+  })
+
+  test('the last tenth of the hold is for reads', () => {
+    const world = new World({ ini: routedIni('', 'hold_waiters_max = 10') })
+    world.pools.setTopology(noPrimary({ members: [] }))
+    const writes = Array.from({ length: 10 }, () => world.waiter())
+    const reads = Array.from({ length: 2 }, () => world.waiter({ wantsRole: 'replica' }))
+    for (const waiter of [...writes, ...reads]) world.pool().acquire(waiter)
+    expect(writes.filter(({ error }) => error?.code === 'hold_full')).toHaveLength(1)
+    expect(reads.map(({ waitReason }) => waitReason)).toEqual(['primary', null])
+  })
+
+  test('held writes take no places of reads in the queue of the pool', async () => {
+    const world = new World({ ini: routedIni('default_pool_size = 1', 'waiters_max = 2') })
+    world.pools.setTopology(noPrimary())
+    const writes = Array.from({ length: 3 }, () => world.waiter())
+    const reads = Array.from({ length: 2 }, () => world.waiter({ wantsRole: 'replica' }))
+    for (const waiter of [...writes, ...reads]) world.pool().acquire(waiter)
+    expect(writes.map(({ error }) => error?.code)).toEqual([undefined, undefined, 'waiters_full'])
+    await world.settle()
+    expect(reads.map(({ error }) => error)).toEqual([null, null])
+  })
+
+  test('a session that goes while it is held takes its write with it', async () => {
+    const world = new World()
+    world.pools.setTopology(noPrimary())
+    const [gone, stays] = [world.waiter(), world.waiter()]
+    world.pool().acquire(gone)
+    world.pool().acquire(stays)
+    world.pool().withdraw(gone)
+    world.pools.setTopology(topology({ term: 3 }))
+    await world.settle()
+    expect(gone.answersCount).toBe(0)
+    expect(stays.server).not.toBeNull()
   })
 
   test('who leaves the hold makes room in it', () => {
@@ -197,7 +232,7 @@ describe('a term that ends', () => {
     expect(write.server).not.toBeNull()
   })
 
-  test('free servers of a promoted replica end, those at work end when they come back', async () => {
+  test('servers of a promoted replica serve writes, each once it said so itself', async () => {
     const world = new World()
     world.pools.setTopology(topology({ members: [primary('pg1'), member('pg2')] }))
     const [working, free] = [
@@ -210,13 +245,51 @@ describe('a term that ends', () => {
     const [kept, idle] = [working.server, free.server]
     if (kept === null || idle === null) throw new Error('no server')
     world.pool().release(idle, free)
+    world.pools.setTopology(noPrimary({ members: [member('pg2')] }))
+    const [write, second] = [world.waiter(), world.waiter()]
+    world.pool().acquire(write)
+    world.pool().acquire(second)
+    world.channelOf(idle).report('in_hot_standby', 'off')
+    world.channelOf(kept).answers = false
+    world.pools.setTopology(
+      topology({ term: 3, primary: 'pg2', members: [member('pg1'), primary('pg2')] }),
+    )
+    await world.pass(0)
+    expect(world.channelOf(idle).queries.at(-1)).toContain('pg_is_in_recovery')
+    expect(write.server).toBe(idle)
+    expect(idle.identity).toMatchObject({ role: 'primary', term: 3 })
+    expect(kept.state).toBe('active')
+    world.pool().release(kept, working)
+    expect(kept.state).toBe('tested')
+    expect(second.server).toBeNull()
+    world.channelOf(kept).report('in_hot_standby', 'off')
+    world.channelOf(kept).answer()
+    await world.pass(0)
+    expect(second.server).toBe(kept)
+    world.pools.setTopology(noPrimary({ term: 4 }))
+    await world.pass(0)
+    expect(second.lost?.code).toBe('primary_lost')
+  })
+
+  test('a server of a promoted replica that is still in recovery is closed', async () => {
+    const world = new World()
+    world.pools.setTopology(topology({ members: [primary('pg1'), member('pg2')] }))
+    const reads = [world.waiter({ wantsRole: 'replica' }), world.waiter({ wantsRole: 'replica' })]
+    for (const read of reads) world.pool().acquire(read)
+    await world.settle()
+    const servers = reads.flatMap(({ server }) => server ?? [])
+    for (const [index, read] of reads.entries()) {
+      const server = servers[index]
+      if (server !== undefined) world.pool().release(server, read)
+    }
+    // The one says an error, the other does not report that it left recovery.
+    world.channelOf(servers[0] ?? null).fails = true
     world.pools.setTopology(
       topology({ term: 2, primary: 'pg2', members: [member('pg1'), primary('pg2')] }),
     )
-    expect(idle.state).toBe('closed')
-    expect(kept.state).toBe('active')
-    world.pool().release(kept, working)
-    expect(kept.state).toBe('closed')
+    await world.pass(0)
+    expect(servers.map(({ state }) => state)).toEqual(['closed', 'closed'])
+    expect(world.pools.facts().pools[0]?.serversClosed).toEqual({ promoted: 2 })
   })
 
   test('a member that leaves takes its pool with it', async () => {
@@ -231,5 +304,60 @@ describe('a term that ends', () => {
     world.pool().release(server, read)
     expect(server.state).toBe('closed')
     expect(world.pools.facts().pools[0]?.members.map((facts) => facts.member)).toEqual(['pg1'])
+  })
+})
+
+describe('the new primary', () => {
+  test('gets its connections at the pace of member_logins_max, all pools together', async () => {
+    const world = new World({ ini: routedIni('default_pool_size = 20', 'member_logins_max = 3') })
+    world.pools.setTopology(noPrimary())
+    const users = ['alice', 'bob', 'carol']
+    for (const user of users)
+      for (let index = 0; index < 5; index += 1) world.pool('app', user).acquire(world.waiter())
+    world.pools.setTopology(topology({ term: 3 }))
+    expect(world.open).toHaveLength(3)
+    await world.open[0]?.succeed()
+    expect(world.open).toHaveLength(3)
+  })
+
+  test('serves first whose session waits for longest, over all pools', async () => {
+    const world = new World({ ini: routedIni('default_pool_size = 20', 'member_logins_max = 1') })
+    world.pools.setTopology(noPrimary())
+    const order: string[] = []
+    const arrivals = ['carol', 'alice', 'bob', 'alice', 'carol']
+    for (const user of ['alice', 'bob', 'carol']) world.pool('app', user)
+    for (const user of arrivals) {
+      const write = world.waiter()
+      write.onGranted = (): void => {
+        order.push(user)
+      }
+      world.pool('app', user).acquire(write)
+      world.clock.advance(1)
+    }
+    world.pools.setTopology(topology({ term: 3 }))
+    await world.settle()
+    // The first log-in was begun by whichever pool was told first.
+    expect(order.slice(1)).toEqual(['carol', 'bob', 'alice', 'carol'])
+  })
+
+  test('that has no connection left (53300) is asked again and again, and nobody is refused', async () => {
+    const world = new World()
+    world.pools.setTopology(noPrimary())
+    const write = world.waiter()
+    world.pool().acquire(write)
+    world.pools.setTopology(topology({ term: 3 }))
+    const full = new ProxyError('server_login_failed', {
+      sqlstate: '53300',
+      reason: 'sorry, too many clients already',
+    })
+    for (let turn = 0; turn < 6; turn += 1) {
+      expect(world.open).toHaveLength(1)
+      await world.open[0]?.fail(full)
+      expect(world.open).toHaveLength(0)
+      await world.pass(2400)
+    }
+    expect(write.error).toBeNull()
+    await world.settle()
+    expect(write.server).not.toBeNull()
   })
 })

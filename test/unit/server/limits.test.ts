@@ -1,5 +1,4 @@
 import { expect, test } from 'vitest'
-import { LOGINS_PER_MEMBER_MAX } from '../../../src/server/limits.ts'
 import type { Pool } from '../../../src/server/pool.ts'
 import {
   type FakeWaiter,
@@ -182,9 +181,9 @@ test('a server that ends makes room for a pool that found none', async () => {
 test('log-ins to one member come a few at a time and follow each other at once', async () => {
   const world = new World({ ini: plainIni('default_pool_size = 50') })
   const waiters = crowd(world, world.pool(), 30)
-  expect(world.open).toHaveLength(LOGINS_PER_MEMBER_MAX)
+  expect(world.open).toHaveLength(10)
   await world.open[0]?.succeed()
-  expect(world.open).toHaveLength(LOGINS_PER_MEMBER_MAX)
+  expect(world.open).toHaveLength(10)
   await world.settle()
   expect(served(waiters)).toBe(30)
 })

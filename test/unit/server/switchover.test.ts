@@ -146,3 +146,95 @@ describe('the hold of a switchover', () => {
     expect(write.error?.message).toContain('switchover')
   })
 })
+
+const DRAINING = { candidate: 'pg2', holds: false }
+
+describe('before a switchover', () => {
+  test('the primary gets no new servers while those it has serve', async () => {
+    const world = new World()
+    world.pools.setTopology(topology({ members: [primary('pg1'), member('pg3')] }))
+    const first = await granted(world)
+    world.pools.setTopology(
+      topology({ switchover: DRAINING, members: [primary('pg1'), member('pg3')] }),
+    )
+    const second = world.waiter()
+    world.pool().acquire(second)
+    expect(world.open).toHaveLength(0)
+    giveBack(world, first)
+    expect(second.server).not.toBeNull()
+  })
+
+  test('a pool without a server there gets one, and who waits in vain gets another', async () => {
+    const world = new World()
+    world.pools.setTopology(topology({ switchover: DRAINING, members: [primary('pg1')] }))
+    const [first, second] = [world.waiter(), world.waiter()]
+    world.pool().acquire(first)
+    world.pool().acquire(second)
+    await world.settle()
+    expect([first.server === null, second.server === null]).toEqual([false, true])
+    await world.pass(400)
+    await world.settle()
+    expect(second.server).not.toBeNull()
+  })
+
+  test('as many servers as the pool has at the primary are opened at the candidate', async () => {
+    const world = new World()
+    world.pools.setTopology(topology())
+    await granted(world)
+    await granted(world)
+    world.pools.setTopology(topology({ switchover: DRAINING }))
+    await world.settle()
+    const [facts] = world.pools.facts().pools
+    expect(facts?.members.map(({ member: name, idle, active }) => [name, idle, active])).toEqual([
+      ['pg1', 0, 2],
+      ['pg2', 2, 0],
+      ['pg3', 0, 0],
+    ])
+  })
+
+  test('they serve the held writes when the candidate was promoted', async () => {
+    const world = new World()
+    world.pools.setTopology(topology())
+    await granted(world)
+    world.pools.setTopology(topology({ switchover: HOLDING }))
+    await world.settle()
+    const write = await granted(world)
+    expect(write.waitReason).toBe('switchover')
+    const [, warmed] = [...world.pool().fleet.servers()]
+    if (warmed === undefined) throw new Error('no server')
+    world.channelOf(warmed).report('in_hot_standby', 'off')
+    const opened = world.attempts.length
+    world.pools.setTopology(
+      topology({ term: 2, primary: 'pg2', members: [member('pg1'), primary('pg2')] }),
+    )
+    await world.pass(0)
+    expect(write.server).toBe(warmed)
+    expect(world.attempts).toHaveLength(opened)
+  })
+
+  test('without a name the only replica is the candidate, of two neither', async () => {
+    const unnamed = { candidate: null, holds: false }
+    const world = new World()
+    world.pools.setTopology(topology())
+    await granted(world)
+    world.pools.setTopology(topology({ switchover: unnamed }))
+    expect(world.open).toHaveLength(0)
+    world.pools.setTopology(
+      topology({ switchover: unnamed, members: [primary('pg1'), member('pg2')] }),
+    )
+    expect(world.open.map(({ target }) => target.identity.member)).toEqual(['pg2'])
+  })
+
+  test('servers of the primary are not closed for their age', async () => {
+    const world = new World({ ini: routedIni('server_lifetime = 10\nserver_idle_timeout = 10') })
+    world.pools.setTopology(topology())
+    const write = await granted(world)
+    giveBack(world, write)
+    world.pools.setTopology(topology({ switchover: DRAINING, members: [primary('pg1')] }))
+    await world.pass(60_000)
+    expect(world.pools.facts().pools[0]?.serversClosed).toEqual({})
+    world.pools.setTopology(topology({ members: [primary('pg1')] }))
+    await world.pass(400)
+    expect(world.pools.facts().pools[0]?.serversClosed).toEqual({ lifetime: 1 })
+  })
+})
