@@ -9,7 +9,7 @@ import {
   emptyStats,
   type RoleHistogram,
 } from '../client/facts.ts'
-import type { MemberPoolFacts, PoolFacts, ServerFacts } from '../server/facts.ts'
+import type { MemberPoolFacts, PoolFacts, ServerFacts, WaitReasonFacts } from '../server/facts.ts'
 import {
   type ClientCounts,
   type Facts,
@@ -242,11 +242,25 @@ function addPool(one: PoolFacts, other: PoolFacts): PoolFacts {
       held: one.waits.held + other.waits.held,
       heldBytes: one.waits.heldBytes + other.waits.heldBytes,
       oldestWaitMs: Math.max(one.waits.oldestWaitMs, other.waits.oldestWaitMs),
+      reasons: mergeReasons([...one.waits.reasons, ...other.waits.reasons]),
     },
     serversOpened: one.serversOpened + other.serversOpened,
     serversClosed: mergeWords([one.serversClosed, other.serversClosed]),
     loginFailures: one.loginFailures + other.loginFailures,
   }
+}
+
+/** Those of several pools or workers who wait for the same thing. */
+export function mergeReasons(all: readonly WaitReasonFacts[]): WaitReasonFacts[] {
+  const groups = Map.groupBy(all, ({ reason }) => reason)
+  return [...groups.values()].map((group) =>
+    group.reduce((one, other) => ({
+      reason: one.reason,
+      clients: one.clients + other.clients,
+      bytes: one.bytes + other.bytes,
+      oldestMs: Math.max(one.oldestMs, other.oldestMs),
+    })),
+  )
 }
 
 function mergeMembers(all: readonly MemberPoolFacts[]): MemberPoolFacts[] {

@@ -50,6 +50,7 @@ export const VIEWS: ReadonlyMap<string, View> = new Map([
   ['stats_averages', counts(stats.STATS_AVERAGES, stats.showStatsAverages)],
   ['totals', counts(stats.TOTALS, stats.showTotals)],
   ['members', counts(MEMBERS, showMembers)],
+  ['waits', counts(pools.WAITS, pools.showWaits)],
   ['cluster', counts(CLUSTER, showCluster)],
 ])
 
@@ -80,7 +81,7 @@ export const HELP = [
   'SHOW SOCKETS|ACTIVE_SOCKETS|LISTS|MEM|STATE',
   'SHOW DNS_HOSTS|DNS_ZONES',
   'SHOW STATS|STATS_TOTALS|STATS_AVERAGES|TOTALS',
-  'SHOW CLUSTER|MEMBERS',
+  'SHOW CLUSTER|MEMBERS|WAITS',
   'EXPLAIN ROUTE [IN <db>] <sql>',
   'SET key = arg',
   'RELOAD',

@@ -3,6 +3,7 @@
  * boundary and can be added up. Names follow SHOW POOLS; all durations are milliseconds.
  */
 import type { ServerState } from './states.ts'
+import type { WaitReason } from './waiter.ts'
 
 export interface ServerFacts {
   readonly id: number
@@ -49,6 +50,16 @@ export interface WaitFacts {
   readonly held: number
   readonly heldBytes: number
   readonly oldestWaitMs: number
+  readonly reasons: readonly WaitReasonFacts[]
+}
+
+/** Those who wait for the same thing. */
+export interface WaitReasonFacts {
+  readonly reason: WaitReason
+  readonly clients: number
+  /** Of what they sent so far. */
+  readonly bytes: number
+  readonly oldestMs: number
 }
 
 export interface PoolFacts {

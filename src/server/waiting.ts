@@ -11,7 +11,7 @@
 import { ProxyError } from '../base/errors.ts'
 import { invariant } from '../base/invariant.ts'
 import type { PoolContext } from './context.ts'
-import type { WaitFacts } from './facts.ts'
+import type { WaitFacts, WaitReasonFacts } from './facts.ts'
 import { holdMsMax, shareOf } from './limits.ts'
 import type { MemberPool } from './member-pool.ts'
 import { type HoldReason, holdReason, missingText, type Placement, place } from './placement.ts'
@@ -207,7 +207,18 @@ export class Waiting {
       held: this.heldPrimary.length + this.heldReplica.length,
       heldBytes,
       oldestWaitMs: oldest === undefined ? 0 : nowMs - oldest.sinceMs,
+      reasons: this.#reasons(nowMs),
     }
+  }
+
+  #reasons(nowMs: number): WaitReasonFacts[] {
+    const groups = Map.groupBy(this.#tickets.all(), ({ waiter }) => waiter.waitReason ?? 'pool')
+    return [...groups].map(([reason, tickets]) => ({
+      reason,
+      clients: tickets.length,
+      bytes: tickets.reduce((sum, { waiter }) => sum + waiter.waitingBytes, 0),
+      oldestMs: nowMs - (tickets[0]?.sinceMs ?? nowMs),
+    }))
   }
 
   #joinMember(ticket: Ticket, placement: Placement & { kind: 'member' }): void {

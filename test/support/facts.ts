@@ -94,7 +94,7 @@ export function poolFacts(some: Partial<PoolFacts> = {}): PoolFacts {
     isDisabled: false,
     loadBalanceHosts: '',
     members: [memberPool({ member: 'pg1', role: 'primary' }), memberPool()],
-    waits: { waiting: 0, held: 0, heldBytes: 0, oldestWaitMs: 0 },
+    waits: { waiting: 0, held: 0, heldBytes: 0, oldestWaitMs: 0, reasons: [] },
     serversOpened: 4,
     serversClosed: { lifetime: 1 },
     loginFailures: 0,

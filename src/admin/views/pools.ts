@@ -4,7 +4,7 @@
  */
 import { type DatabaseConfig, databaseOf } from '../../config/config.ts'
 import { ADMIN_DATABASE } from '../../config/keys.ts'
-import type { PoolFacts } from '../../server/facts.ts'
+import type { PoolFacts, WaitReasonFacts } from '../../server/facts.ts'
 import { type ClientCounts, poolKey, type Snapshot } from '../facts.ts'
 import { addMember, compare } from '../merge.ts'
 import { columns, type Row, row, secondsAndMicros } from '../table.ts'
@@ -31,6 +31,7 @@ export interface PoolSums {
   readonly held: number
   readonly heldBytes: number
   readonly oldestWaitMs: number
+  readonly waitReasons: readonly WaitReasonFacts[]
   readonly poolMode: string
   readonly loadBalanceHosts: string | null
   readonly serversOpened: number
@@ -89,6 +90,7 @@ function sumOf(
     held: pool?.waits.held ?? 0,
     heldBytes: pool?.waits.heldBytes ?? 0,
     oldestWaitMs: pool?.waits.oldestWaitMs ?? 0,
+    waitReasons: pool?.waits.reasons ?? [],
     poolMode: pool?.poolMode ?? entry?.poolMode ?? config.pgbouncer.poolMode,
     loadBalanceHosts: entry === undefined ? null : balanceOf(entry),
     serversOpened: pool?.serversOpened ?? 0,
@@ -125,6 +127,19 @@ export function showPools(snapshot: Snapshot): Row[] {
       ...secondsAndMicros(sum.oldestWaitMs),
       sum.poolMode,
       sum.loadBalanceHosts,
+    ),
+  )
+}
+
+export const WAITS = columns(
+  'database user reason clients:int4 bytes:int8 maxwait:int4 maxwait_us:int4',
+)
+
+/** Who waits for what, since when: one row per pool and reason, and none for who does not wait. */
+export function showWaits(snapshot: Snapshot): Row[] {
+  return poolSums(snapshot).flatMap(({ database, user, waitReasons }) =>
+    waitReasons.map(({ reason, clients, bytes, oldestMs }) =>
+      row(database, user, reason, clients, bytes, ...secondsAndMicros(oldestMs)),
     ),
   )
 }

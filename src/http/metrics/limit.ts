@@ -3,7 +3,7 @@
  * long as they exist, what comes later is summed up under `other`. So a flood of names costs
  * Prometheus a fixed amount, and no series changes its meaning from scrape to scrape.
  */
-import { addStats, mergeWords } from '../../admin/merge.ts'
+import { addStats, mergeReasons, mergeWords } from '../../admin/merge.ts'
 import type { DatabaseSums, PoolSums } from '../../admin/views/pools.ts'
 import { addHistogram, emptyHistogram } from '../../base/histogram.ts'
 import type { DatabaseStats, RoleHistogram } from '../../client/facts.ts'
@@ -104,6 +104,7 @@ function addPoolSums(one: PoolSums, other: PoolSums): PoolSums {
     held: one.held + other.held,
     heldBytes: one.heldBytes + other.heldBytes,
     oldestWaitMs: Math.max(one.oldestWaitMs, other.oldestWaitMs),
+    waitReasons: mergeReasons([...one.waitReasons, ...other.waitReasons]),
   }
 }
 

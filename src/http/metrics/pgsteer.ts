@@ -334,6 +334,24 @@ const POOLS: readonly MetricRow[] = [
     (reading) => eachPool(reading, (pool) => single(pool.oldestWaitMs / 1000)),
   ),
   gauge(
+    'pgsteer_pool_waiting_clients',
+    'database user reason',
+    'Clients that wait, by what for: pool, paused, replica, primary, switchover or lease.',
+    (reading) =>
+      eachPool(reading, ({ waitReasons }) =>
+        waitReasons.map(({ reason, clients }) => [[reason], clients]),
+      ),
+  ),
+  gauge(
+    'pgsteer_pool_waiting_oldest_seconds',
+    'database user reason',
+    'Age of the oldest client that waits for the same reason.',
+    (reading) =>
+      eachPool(reading, ({ waitReasons }) =>
+        waitReasons.map(({ reason, oldestMs }) => [[reason], oldestMs / 1000]),
+      ),
+  ),
+  gauge(
     'pgsteer_pool_held_bytes',
     'database user',
     'Bytes of statements that wait for a primary.',

@@ -35,7 +35,7 @@ describe('facts of several workers become one', () => {
   })
 
   it('adds pools member by member and keeps the longest wait', () => {
-    const slow = { waiting: 2, held: 0, heldBytes: 0, oldestWaitMs: 900 }
+    const slow = { waiting: 2, held: 0, heldBytes: 0, oldestWaitMs: 900, reasons: [] }
     const pools = [
       poolFacts({
         waits: slow,

@@ -103,7 +103,7 @@ it('every view has as many cells as columns, with and without anything to show',
 
 describe('SHOW POOLS', () => {
   it('has one row per database and user with the sums over members and workers', () => {
-    const waits = { waiting: 1, held: 2, heldBytes: 64, oldestWaitMs: 1250.5 }
+    const waits = { waiting: 1, held: 2, heldBytes: 64, oldestWaitMs: 1250.5, reasons: [] }
     const clients = clientsFacts({
       clients: [
         clientFacts({ id: 1 }),
@@ -344,6 +344,32 @@ it('SHOW STATE follows PAUSE', () => {
     { key: 'paused', value: 'yes' },
     { key: 'suspended', value: 'no' },
   ])
+})
+
+describe('SHOW WAITS', () => {
+  it('has one row per pool and reason, over all workers', () => {
+    const waits = (clients: number, oldestMs: number) => ({
+      waiting: clients,
+      held: clients,
+      heldBytes: 0,
+      oldestWaitMs: oldestMs,
+      reasons: [{ reason: 'switchover', clients, bytes: 10 * clients, oldestMs } as const],
+    })
+    const workers = [waits(2, 1500), waits(3, 250)].map((facts, worker) =>
+      workerFacts({ worker, pools: [poolFacts({ database: 'app', user: 'alice', waits: facts })] }),
+    )
+    expect(rowsOf('waits', snapshotOf({ workers }))).toEqual([
+      {
+        database: 'app',
+        user: 'alice',
+        reason: 'switchover',
+        clients: '5',
+        bytes: '50',
+        maxwait: '1',
+        maxwait_us: '500000',
+      },
+    ])
+  })
 })
 
 describe('SHOW MEMBERS', () => {

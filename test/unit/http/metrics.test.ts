@@ -99,7 +99,7 @@ describe('numbers come from the facts', () => {
   })
 
   it('clients that are held are told from those that wait for a server', async () => {
-    const waits = { waiting: 1, held: 2, heldBytes: 640, oldestWaitMs: 1500 }
+    const waits = { waiting: 1, held: 2, heldBytes: 640, oldestWaitMs: 1500, reasons: [] }
     const counts = [
       { database: 'app', user: 'alice', active: 4, waiting: 3, activeCancels: 0, pinned: 0 },
     ]
