@@ -6,6 +6,8 @@ import type { Classified, Statement, Verb } from '../routing/classify.ts'
 import type { BatchReader } from './batch.ts'
 import { isHealable, type Refusal } from './healing.ts'
 
+/** Servers that may be lost under one read before its client is told. */
+const LOSSES_MAX = 3
 const NO_TEXTS: readonly string[] = []
 
 export class Attempt {
@@ -22,6 +24,8 @@ export class Attempt {
   /** It uses a statement prepared earlier, and may be sent again when that is stale. */
   #mayBeStale = false
   #retained: Buffer | null = null
+  /** Times that its server was lost. */
+  #losses = 0
 
   begin(batch: BatchReader): void {
     this.bytes = batch.bytes
@@ -30,6 +34,7 @@ export class Attempt {
     this.texts = batch.texts.length === 0 ? NO_TEXTS : [...batch.texts]
     this.query = batch.kind === 'simple' && batch.isWhole ? (batch.classified[0] ?? null) : null
     this.isHealing = false
+    this.#losses = 0
     this.#isRead = batch.classified.every(isRead)
     this.#mayBeStale = batch.usesNamed && batch.classified.every(mayComeTwice)
     this.#retained = null
@@ -64,6 +69,14 @@ export class Attempt {
     return (
       this.texts.length > 0 && this.texts.every((text) => classify(text).statements.every(kind))
     )
+  }
+
+  /** Its bytes, to be sent once more elsewhere, or null when they may not. The server was lost. */
+  takeBackLost(): Buffer | null {
+    this.#losses += 1
+    const bytes = this.#isRead && this.#losses <= LOSSES_MAX ? this.#retained : null
+    this.#retained = null
+    return bytes
   }
 
   /** Its bytes, to be sent once more; it is not kept any longer. */

@@ -8,12 +8,14 @@ import { routeBatch } from '../routing/route.ts'
 import { isCarriedByPooler } from '../server/settings.ts'
 import { type BatchReader, NOT_UNDERSTOOD } from './batch.ts'
 import type { Session } from './session.ts'
+import type { LocalAnswer } from './transaction.ts'
 import { isAsciiSafe, isOn, valuesOf } from './values.ts'
 
 export type Decision =
   | { readonly kind: 'complete'; readonly tag: string; readonly status: number }
   | { readonly kind: 'defer'; readonly text: string; readonly classified: Classified }
-  | { readonly kind: 'refuse'; readonly error: ProxyError }
+  /** `ends`: a lost transaction is over with it. */
+  | { readonly kind: 'refuse'; readonly error: ProxyError; readonly ends?: boolean }
   | {
       readonly kind: 'route'
       readonly role: 'primary' | 'replica' | 'any'
@@ -56,9 +58,32 @@ function answerHere(session: Session, batch: BatchReader, lone: Statement | null
   const isOurs = batch.kind === 'simple' || transaction.state === 'lost'
   const answer = lone === null || !isOurs ? null : transaction.localAnswer(lone)
   if (answer?.kind === 'complete' && batch.endsReady) return answer
-  if (transaction.state === 'lost')
-    return { kind: 'refuse', error: new ProxyError('transaction_lost') }
-  return null
+  return transaction.state === 'lost' ? refuseLost(session, batch, answer) : null
+}
+
+/** A server is needed, or the client has to be told: its transaction is gone. */
+function refuseLost(
+  { transaction }: Session,
+  batch: BatchReader,
+  answer: LocalAnswer | null,
+): Decision {
+  const { status } = transaction
+  if (batch.classified.length === 0 && batch.endsReady) return { kind: 'complete', tag: '', status }
+  // What ends a transaction may be prepared in a failed one. Source: exec_parse_message in postgres.c.
+  const isPrepared = batch.executes === 0 && !transaction.isLossUntold && batch.endsReady
+  if (isPrepared && batch.classified.every(isEnd)) return { kind: 'complete', tag: '', status }
+  const ends = answer?.kind === 'lost' && answer.ends && batch.endsReady
+  const isRetry = transaction.isLossUntold || answer?.kind === 'lost'
+  return {
+    kind: 'refuse',
+    error: new ProxyError(isRetry ? 'transaction_retry' : 'transaction_lost'),
+    ends,
+  }
+}
+
+function isEnd({ statements }: Classified): boolean {
+  const [statement] = statements
+  return statements.length === 1 && (statement?.verb === 'commit' || statement?.verb === 'rollback')
 }
 
 function deferral(batch: BatchReader): Decision {

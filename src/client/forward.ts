@@ -34,8 +34,18 @@ import type { Pins } from './pin.ts'
 import type { SessionPrepared } from './prepared.ts'
 import type { CopyIn } from './relay.ts'
 import type { SessionSettings } from './settings.ts'
+import { OWN, stakeOf } from './stake.ts'
 import type { Transaction } from './transaction.ts'
-import { Entered, FORWARD, forwardEntry, localEntry, SWALLOW, swallowEntry, Work } from './work.ts'
+import {
+  Entered,
+  FORWARD,
+  forwardEntry,
+  localEntry,
+  plainEntry,
+  SWALLOW,
+  swallowEntry,
+  Work,
+} from './work.ts'
 
 export interface ForwardContext {
   readonly prepared: SessionPrepared
@@ -68,6 +78,7 @@ const NAMES_MAX = 10_000
 /** Messages that only a Sync completes. */
 const EXTENDED = new Set([frame.PARSE, frame.BIND, frame.DESCRIBE, frame.EXECUTE, frame.CLOSE])
 const NAME_END = 0
+const FUNCTION_ENTRY = forwardEntry('function', null, stakeOf(NOT_UNDERSTOOD))
 const EMPTY = Buffer.alloc(0)
 
 export class Forwarder {
@@ -106,6 +117,11 @@ export class Forwarder {
     fail: () => {
       this.isCopyIn = false
     },
+  }
+
+  /** Bytes still to come of a message that was sent in part. */
+  get passingBytes(): number {
+    return this.#passing
   }
 
   /** A message was sent in part: the server waits for the rest. */
@@ -214,7 +230,7 @@ export class Forwarder {
         return this.#pass(bytes)
       case frame.FUNCTION_CALL:
         this.#context.onStatement(NOT_UNDERSTOOD)
-        server.ledger.push(FORWARD.function)
+        server.ledger.push(FUNCTION_ENTRY)
         return this.#pass(bytes)
       case frame.COPY_DATA:
         return this.#pass(bytes)
@@ -282,16 +298,20 @@ export class Forwarder {
     this.#context.prepared.remove('')
     if (own !== null) {
       this.#ensure(own, server)
-      server.ledger.push(forwardEntry('query', new Work(classified)))
+      server.ledger.push(forwardEntry('query', new Work(classified), stakeOf(classified)))
       return this.#replace(bytes, latin1Query(`DEALLOCATE "${own.name}"`))
     }
     const local = localSet(classified, server)
     if (local !== null) {
-      server.ledger.push({ ...forwardEntry('query', new Work(classified)), isQuiet: true })
+      const entry = forwardEntry('query', new Work(classified), stakeOf(classified))
+      server.ledger.push({ ...entry, isQuiet: true })
       return this.#replace(bytes, latin1Query(local))
     }
+    const stake = stakeOf(classified)
     server.ledger.push(
-      hasEffects(classified) ? forwardEntry('query', new Work(classified)) : FORWARD.query,
+      hasEffects(classified)
+        ? forwardEntry('query', new Work(classified), stake)
+        : plainEntry('query', stake),
     )
     return this.#pass(bytes)
   }
@@ -316,7 +336,11 @@ export class Forwarder {
     if (server.isShared) this.#endPipeline(server)
     const tag = statement.name === undefined ? 'DEALLOCATE ALL' : 'DEALLOCATE'
     server.ledger.push(
-      localEntry(() => Buffer.concat([commandComplete(tag), readyForQuery(server.status)]), null),
+      localEntry(
+        () => Buffer.concat([commandComplete(tag), readyForQuery(server.status)]),
+        null,
+        OWN,
+      ),
     )
     return true
   }
@@ -526,8 +550,11 @@ export class Forwarder {
   #execute(bytes: number, server: ServerConnection): true {
     const classified = this.#context.prepared.portal(this.#reader.cstring()) ?? NOT_UNDERSTOOD
     this.#context.onStatement(classified)
+    const stake = stakeOf(classified)
     server.ledger.push(
-      hasEffects(classified) ? forwardEntry('execute', new Work(classified)) : FORWARD.execute,
+      hasEffects(classified)
+        ? forwardEntry('execute', new Work(classified), stake)
+        : plainEntry('execute', stake),
     )
     return this.#pass(bytes)
   }

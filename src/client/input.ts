@@ -73,9 +73,15 @@ export class Input {
     this.#roomStart = 0
   }
 
-  /** Drops the message at the front, whole or not. */
-  dropMessage(bytes: number): void {
+  /** Drops the message at the front, whole or not; with `isReadyOwed` a ReadyForQuery is due then. */
+  dropMessage(bytes: number, isReadyOwed = false): void {
     this.#dropBytes = bytes
+    this.#isReadyOwed = isReadyOwed
+  }
+
+  /** Drops everything up to the next Sync, behind what is being dropped. */
+  dropToSync(): void {
+    this.#isDroppingToSync = true
   }
 
   /**

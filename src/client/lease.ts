@@ -13,8 +13,10 @@ import type { Waiter } from '../server/waiter.ts'
 import * as frame from '../wire/frame.ts'
 import { fixed } from '../wire/messages.ts'
 import { type ForwardContext, Forwarder } from './forward.ts'
+import type { Loss } from './loss.ts'
 import { Parking } from './parking.ts'
 import { Relay, type RelayOwner } from './relay.ts'
+import type { Transaction } from './transaction.ts'
 import { SWALLOW } from './work.ts'
 
 const COMMIT_FRAME = fixed(frame.QUERY, Buffer.from('COMMIT\0'))
@@ -186,6 +188,35 @@ export class Lease {
     this.#server = null
     this.#reset()
     this.#pool.discard(server, error)
+  }
+
+  /** What was under way on the held server, which is lost; asked before `lost`. */
+  loss(hasFailed: boolean, { state }: Transaction): Loss {
+    const { forwarder, relay } = this
+    const server = this.#held()
+    return {
+      owed: server.owedAtEnd,
+      answeredStake: relay.answeredStake,
+      completes: relay.completes,
+      hasFailed,
+      isUnsynced: forwarder.isUnsynced,
+      isOpen: state !== 'idle',
+      isFailed: state === 'failed' || state === 'lost',
+      isReplica: server.identity.role === 'replica',
+      isAborted: relay.lastWord === 'shutdown',
+    }
+  }
+
+  /**
+   * Whether a read that was under way on the held server, which is lost, may be sent once more: it
+   * was no primary, no byte of the answer went out, and the read is not what crashed it.
+   */
+  mayRepeat(error: ProxyError): boolean {
+    const { relay } = this
+    const isReplica = this.#held().identity.role === 'replica'
+    const isCrash = relay.lastWord === 'crashed'
+    const isBareEnd = relay.lastWord === 'none' && error.code === 'server_lost'
+    return isReplica && !relay.hasAnswered && !isCrash && !isBareEnd
   }
 
   /** A server is gone. Returns whether the session had it. */

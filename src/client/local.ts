@@ -3,6 +3,7 @@
  * have sent them.
  */
 import type { ProxyError } from '../base/errors.ts'
+import { unnamedStatement } from '../server/prepared.ts'
 import * as frame from '../wire/frame.ts'
 import {
   BIND_COMPLETE_FRAME,
@@ -15,9 +16,11 @@ import {
   PARSE_COMPLETE_FRAME,
   readyForQuery,
 } from '../wire/messages.ts'
+import { FrameReader } from '../wire/reader.ts'
 import type { Session } from './session.ts'
 
-const NO_PARAMETERS = fixed(frame.PARAMETER_DESCRIPTION, Buffer.alloc(2))
+const STATEMENT = 0x53
+export const NO_PARAMETERS = fixed(frame.PARAMETER_DESCRIPTION, Buffer.alloc(2))
 
 /**
  * A batch of one statement without rows succeeded.
@@ -38,7 +41,7 @@ export function completeBatch(batch: Buffer, tag: string, status: number): Buffe
         replies.push(BIND_COMPLETE_FRAME)
         break
       case frame.DESCRIBE:
-        if (subject === 0x53) replies.push(NO_PARAMETERS)
+        if (subject === STATEMENT) replies.push(NO_PARAMETERS)
         replies.push(NO_DATA_FRAME)
         break
       case frame.EXECUTE:
@@ -53,6 +56,28 @@ export function completeBatch(batch: Buffer, tag: string, status: number): Buffe
       default:
     }
   return Buffer.concat(replies)
+}
+
+/** Takes over the names that a batch gives and gives up, as if a server had seen it. */
+export function enterNames(session: Session, batch: Buffer): void {
+  const { carried, classify, prepared, services } = session
+  const reader = new FrameReader()
+  let offset = 0
+  for (; batch.length - offset >= frame.HEADER_BYTES; offset += frame.frameBytes(batch, offset)) {
+    const type = batch[offset] ?? 0
+    const end = offset + frame.frameBytes(batch, offset)
+    reader.begin(batch, offset + frame.HEADER_BYTES, end)
+    if (type === frame.CLOSE && reader.byte() === STATEMENT) prepared.remove(reader.cstring())
+    if (type !== frame.PARSE) continue
+    const name = reader.cstring()
+    const body = Buffer.from(batch.subarray(reader.offset, end))
+    const text = reader.cstring()
+    const statement =
+      name === ''
+        ? unnamedStatement(text, body)
+        : services.registry.hold(text, body, carried.current)
+    prepared.enter(name, { statement, classified: classify(text) })
+  }
 }
 
 /** A batch was refused. Without a Sync of its own no ReadyForQuery is due yet. */

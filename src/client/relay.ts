@@ -11,6 +11,7 @@ import type { ServerConnection } from '../server/connection.ts'
 import * as frame from '../wire/frame.ts'
 import { completes, type Entry } from '../wire/ledger.ts'
 import { reportFields } from '../wire/messages.ts'
+import { settled } from './stake.ts'
 
 /** What the other direction has to know of COPY FROM STDIN. */
 export interface CopyIn {
@@ -30,7 +31,7 @@ export interface RelayOwner {
     server: ServerConnection,
   ): boolean
   /** The server says that it ends. Returns true to keep it from the client. */
-  keepsEnd(server: ServerConnection): boolean
+  keepsEnd(fields: Readonly<Record<string, string>>, server: ServerConnection): boolean
   /** A ReadyForQuery; `forward` is false for one that answers something of ours. */
   onReady(status: number, forward: boolean, server: ServerConnection): void
   /** Returns whether the client is to be told. */
@@ -39,6 +40,15 @@ export interface RelayOwner {
   send(bytes: Buffer): void
 }
 
+/**
+ * How a server took its leave: not at all, by FATAL 57P01 as an error, by another FATAL, or by a
+ * warning 57P01 or 57P02.
+ */
+export type LastWord = 'none' | 'shutdown' | 'fatal' | 'stopped' | 'crashed'
+
+/** admin_shutdown and crash_shutdown. */
+const SHUTDOWN = '57P01'
+const CRASH = '57P02'
 /** An error or report longer than this passes without being read. */
 const READ_BYTES_MAX = 64 * 1024
 const EMPTY = Buffer.alloc(0)
@@ -59,10 +69,27 @@ export class Relay {
   isSwallowing = false
   /** A byte of the answer to the batch in progress went out. */
   hasAnswered = false
+  /** How the server took its leave. */
+  lastWord: LastWord = 'none'
+  /** What is left at stake of the answer in progress, and how many CommandCompletes it had. */
+  answeredStake = 0
+  completes = 0
+  /** A notice that says farewell: the client only gets it when the server speaks again. */
+  #withheld: Buffer | null = null
 
   constructor(owner: RelayOwner, copyIn: CopyIn) {
     this.#owner = owner
     this.#copyIn = copyIn
+  }
+
+  /** The client has got the front of a message whose rest was not sent yet. */
+  get isClientMidMessage(): boolean {
+    return this.#passing > 0 && this.#isPassingForward
+  }
+
+  /** The server said that it ends. */
+  get isOver(): boolean {
+    return this.lastWord === 'shutdown' || this.lastWord === 'fatal'
   }
 
   get isMidMessage(): boolean {
@@ -75,6 +102,10 @@ export class Relay {
     this.#pieces.length = 0
     this.isSwallowing = false
     this.hasAnswered = false
+    this.lastWord = 'none'
+    this.answeredStake = 0
+    this.completes = 0
+    this.#withheld = null
   }
 
   /**
@@ -85,6 +116,7 @@ export class Relay {
     this.#held = EMPTY
     this.#runStart = 0
     this.#offset = 0
+    if (this.#withheld !== null) this.#release(this.#withheld)
     this.#continue(server)
     while (this.#chunk.length - this.#offset >= frame.HEADER_BYTES && this.#frame(server)) {}
     const end = this.#passing > 0 ? this.#chunk.length : this.#offset
@@ -107,6 +139,13 @@ export class Relay {
     this.#offset = bytes
     if (!this.#isPassingForward) this.#runStart = bytes
     this.#locals(server)
+  }
+
+  /** It was no farewell. */
+  #release(notice: Buffer): void {
+    this.#withheld = null
+    this.lastWord = 'none'
+    this.#pieces.push(notice)
   }
 
   #flush(): void {
@@ -182,7 +221,9 @@ export class Relay {
       this.#owner.onComplete(head, tag, server)
     }
     this.#move(bytes, head.forward)
+    if (type === frame.COMMAND_COMPLETE) this.completes += 1
     if (!completes(head.kind, type)) return
+    if (head.kind === 'execute') this.answeredStake = settled(this.answeredStake, head.stake ?? 0)
     server.ledger.take().subject?.settle(true)
     this.#locals(server)
   }
@@ -196,6 +237,8 @@ export class Relay {
     const forward = head.forward && !this.isSwallowing
     this.#move(bytes, head.forward)
     this.isSwallowing = false
+    this.answeredStake = 0
+    this.completes = 0
     server.ledger.take().subject?.settle(true)
     this.#owner.onReady(server.status, forward, server)
     this.#locals(server)
@@ -203,7 +246,8 @@ export class Relay {
 
   #error(bytes: number, server: ServerConnection): void {
     const fields = reportFields(this.#body(bytes))
-    if (isFatal(fields) && this.#owner.keepsEnd(server)) {
+    if (isFatal(fields) && this.#owner.keepsEnd(fields, server)) {
+      this.lastWord = fields['C'] === SHUTDOWN ? 'shutdown' : 'fatal'
       this.#move(bytes, false)
       return
     }
@@ -224,6 +268,15 @@ export class Relay {
 
   #notice(bytes: number, server: ServerConnection): void {
     const { head } = server.ledger
+    // Servers that are stopped at once, or that another's crash takes along, say so in a notice.
+    const isLast = this.#offset + bytes === this.#chunk.length
+    const farewell = isLast ? farewellOf(reportFields(this.#body(bytes))) : 'none'
+    if (farewell !== 'none') {
+      this.lastWord = farewell
+      this.#withheld = Buffer.from(this.#chunk.subarray(this.#offset))
+      this.#move(bytes, false)
+      return
+    }
     this.#move(bytes, head === undefined || (head.forward && head.isQuiet !== true))
   }
 
@@ -279,5 +332,13 @@ function breach(reason: string): ProxyError {
 
 /** The severity that is not translated came with PostgreSQL 9.6. */
 export function isFatal(fields: Readonly<Record<string, string>>): boolean {
-  return (fields['V'] ?? fields['S']) === 'FATAL'
+  const severity = fields['V'] ?? fields['S']
+  return severity === 'FATAL' || severity === 'PANIC'
+}
+
+/** A warning, followed by the end of the connection. Source: quickdie in postgres.c. */
+function farewellOf(fields: Readonly<Record<string, string>>): LastWord {
+  if ((fields['V'] ?? fields['S']) !== 'WARNING') return 'none'
+  if (fields['C'] === SHUTDOWN) return 'stopped'
+  return fields['C'] === CRASH ? 'crashed' : 'none'
 }

@@ -9,11 +9,13 @@ import type { Entry } from '../wire/ledger.ts'
 import type { Attempt } from './attempt.ts'
 import { applyEffect } from './effects.ts'
 import { isRemembered, isStalePlan, type Refusal } from './healing.ts'
-import { mayOutlive } from './loss.ts'
 import { isFatal, type RelayOwner } from './relay.ts'
 import type { Reported } from './reported.ts'
 import type { Session } from './session.ts'
 import { Work } from './work.ts'
+
+/** Timeouts of the client's own, and messages that PostgreSQL does not take. */
+const OWN_DOING: ReadonlySet<string> = new Set(['25P03', '25P04', '57P05', '08P01'])
 
 export class Replies implements RelayOwner {
   readonly #session: Session
@@ -54,17 +56,22 @@ export class Replies implements RelayOwner {
     return false
   }
 
-  /**
-   * The server ends. Whoever is between transactions does not learn it, and a replica's end is told
-   * as an error of the statement, when its connection is gone.
-   */
-  keepsEnd(server: ServerConnection): boolean {
-    const { pins, pool, transaction } = this.#session
-    const isIdle = server.ledger.length === 0 && transaction.state === 'idle'
-    const isFree = isIdle && !pins.isPinned && pool.config.poolMode !== 'session'
-    if (!isFree && !mayOutlive(this.#session, server)) return false
+  /** An error went out behind the last ReadyForQuery. */
+  get hasFailed(): boolean {
+    return this.#hasFailed
+  }
+
+  /** The server ends; what that means for its client is told when its connection is gone. */
+  keepsEnd(fields: Readonly<Record<string, string>>, server: ServerConnection): boolean {
+    if (OWN_DOING.has(fields['C'] ?? '')) return false
     server.isDoomed = true
     return true
+  }
+
+  /** The server is gone. */
+  reset(): void {
+    this.#hasFailed = false
+    this.#reports = null
   }
 
   onReady(status: number, forward: boolean, server: ServerConnection): void {

@@ -27,8 +27,8 @@ import { type Decision, decide, refusalOfText } from './decide.ts'
 import type { ClientState } from './facts.ts'
 import { Input } from './input.ts'
 import { Lease } from './lease.ts'
-import { completeBatch, noteRefusal, refuseBatch } from './local.ts'
-import { lossReplies, outlives } from './loss.ts'
+import { completeBatch, enterNames, noteRefusal, refuseBatch } from './local.ts'
+import { endOf, mayOutlive, type Outcome, outcomeOf } from './loss.ts'
 import { Meter } from './meter.ts'
 import { NO_ADVISORY_LOCKS, Pins } from './pin.ts'
 import { SessionPrepared } from './prepared.ts'
@@ -70,6 +70,7 @@ export class Session implements Receiver, Waiter {
   /** The server told the client itself that this is the end. */
   hasEndBeenTold = false
   readonly #lease: Lease
+  readonly #replies: Replies
   #waitReason: Waiter['waitReason'] = null
   #state: SessionState = 'idle'
   readonly #reported: Reported
@@ -81,6 +82,10 @@ export class Session implements Receiver, Waiter {
   #settlingSinceMs = 0
   /** The next server is not given the session's settings first. */
   #isResetting = false
+  /** What the lost server reported may not hold any more. */
+  #isReportDue = false
+  /** Its server was lost under the read at hand. */
+  avoidedMember: string | null = null
 
   constructor(seed: SessionSeed) {
     this.clientId = seed.id
@@ -93,9 +98,9 @@ export class Session implements Receiver, Waiter {
     this.connectedWallMs = seed.services.clock.wallMs()
     this.requestWallMs = this.connectedWallMs
     this.activeMs = seed.services.clock.nowMs()
-    const replies = new Replies(this, this.#attempt, this.#reported)
+    this.#replies = new Replies(this, this.#attempt, this.#reported)
     this.#lease = new Lease(
-      { pool: seed.pool, holder: this, replies },
+      { pool: seed.pool, holder: this, replies: this.#replies },
       forwardContext(this, (classified) => this.#onStatement(classified)),
     )
   }
@@ -226,7 +231,10 @@ export class Session implements Receiver, Waiter {
       this.#breach(toProxyError(error))
       return
     }
-    this.#advance()
+    // It says that it ends, and has nothing more to say.
+    if (this.#lease.relay.isOver && !this.#lease.isFree)
+      server.destroy(new ProxyError('server_ended', { reason: 'FATAL' }))
+    else this.#advance()
   }
 
   onServerDrain(): void {
@@ -234,24 +242,66 @@ export class Session implements Receiver, Waiter {
   }
 
   onServerClosed(error: ProxyError, server: ServerConnection): void {
-    const survives = outlives(this, this.#lease, server)
-    // One that was lost before anything was sent to it has been replaced already.
-    if (!this.#lease.lost(server)) return
-    if (survives) this.#goOnWithout(server)
-    else this.close(error)
+    if (this.#lease.server !== server) {
+      // One that was lost before anything was sent to it has been replaced already.
+      if (this.#lease.lost(server)) this.close(endOf(this, error, false))
+      return
+    }
+    const outcome = outcomeOf(
+      this.#lease.loss(this.#replies.hasFailed, this.transaction),
+      this.#codes,
+    )
+    const isCut = this.#lease.relay.isClientMidMessage
+    if (isCut || !mayOutlive(this, error)) {
+      this.#lease.lost(server)
+      this.hasEndBeenTold ||= isCut
+      this.close(endOf(this, error, outcome.isUnknown))
+    } else this.#goOnWithout(server, error, outcome)
   }
 
-  #goOnWithout(server: ServerConnection): void {
+  #goOnWithout(server: ServerConnection, error: ProxyError, outcome: Outcome): void {
+    const isFree = this.transaction.state === 'idle' && !this.#lease.isMidBatch
+    const repeated = isFree && this.#lease.mayRepeat(error) ? this.#attempt.takeBackLost() : null
+    const moving = this.#moving
+    if (repeated === null && moving === null) this.#dropRest(outcome)
+    this.#lease.lost(server)
     this.#move('idle')
-    this.#moving = null
-    this.#attempt.end()
-    this.prepared.unmark()
+    this.#replies.reset()
+    this.#isReportDue = true
     this.meter.queryStartedMs = 0
     this.carried.rollback()
-    if (this.transaction.state !== 'idle') this.transaction.lose()
-    if (server.owedAtEnd > 0) this.meter.failed('40001')
-    this.send(lossReplies(server.owedAtEnd, this.transaction.status, this.#codes))
+    this.causal.answered(server.identity.role, server.identity.member, this.services.clock.nowMs())
+    if (moving !== null) this.#moveToPrimary(moving)
+    else if (repeated !== null) this.#repeat(repeated, server)
+    else this.#tell(outcome)
     this.#advance()
+  }
+
+  /** A read is asked of another server, whole. */
+  #repeat(batch: Buffer, server: ServerConnection): void {
+    this.prepared.rewind()
+    this.#input.unshift(batch)
+    this.avoidedMember = server.identity.member
+    this.routeReason = 'repeated'
+    this.meter.routed('repeated')
+    this.#demand('replica')
+  }
+
+  #tell(outcome: Outcome): void {
+    this.#attempt.end()
+    this.prepared.unmark()
+    this.prepared.endTransaction()
+    if (outcome.isOpen) this.transaction.lose(outcome.isTold)
+    else this.transaction.ready(frame.STATUS_IDLE, this.services.clock.nowMs())
+    for (const sqlstate of outcome.sqlstates) this.meter.failed(sqlstate)
+    if (outcome.replies.length > 0) this.send(outcome.replies)
+  }
+
+  /** What still comes of messages that the lost server got in part is void. */
+  #dropRest({ isRestVoid }: Outcome): void {
+    const { passingBytes } = this.#lease.forwarder
+    if (passingBytes > 0) this.#input.dropMessage(passingBytes)
+    if (isRestVoid) this.#input.dropToSync()
   }
 
   /** A cancel request with this client's key came. */
@@ -355,12 +405,15 @@ export class Session implements Receiver, Waiter {
         this.#complete('BEGIN', frame.STATUS_OPEN)
         return true
       case 'refuse':
+        if (decision.ends === true)
+          this.transaction.ready(frame.STATUS_IDLE, this.services.clock.nowMs())
         if (decision.error.row.severity === 'FATAL') this.close(decision.error)
         else this.#answerRefused(decision.error)
         return this.#state !== 'closed'
       case 'route':
         this.meter.routed(decision.reason)
         this.routeReason = decision.reason
+        this.avoidedMember = null
         this.#demand(decision.role)
         return true
     }
@@ -371,6 +424,7 @@ export class Session implements Receiver, Waiter {
     if (isEnd) this.transaction.ready(status, this.services.clock.nowMs())
     this.meter.answeredLocally(isEnd)
     const batch = this.#input.bytes.subarray(0, this.#attempt.bytes)
+    enterNames(this, batch)
     this.#input.take(this.#attempt.bytes)
     this.send(completeBatch(batch, tag, status))
   }
@@ -400,8 +454,8 @@ export class Session implements Receiver, Waiter {
     const isSettled = this.#lease.settle(this.carried.current, (error) =>
       this.#settled(error, server),
     )
-    if (isSettled) this.#activate(server)
-    else this.#move('settling')
+    if (!isSettled) this.#move('settling')
+    else this.#activate(server)
   }
 
   #settled(error: ProxyError | null, server: ServerConnection): void {
@@ -438,6 +492,7 @@ export class Session implements Receiver, Waiter {
 
   #activate(server: ServerConnection): void {
     this.#move('active')
+    if (this.#isReportDue) this.#reportAnew(server)
     this.carried.startOn(server.settings)
     this.#lease.begin(this.#attempt.query)
     const isReplica = server.identity.role === 'replica'
@@ -445,6 +500,12 @@ export class Session implements Receiver, Waiter {
     if (isFree && this.#attempt.retain(this.#input.bytes, isReplica)) this.prepared.mark()
     this.#send(this.#isAlone() ? this.#attempt.bytes : this.#input.length)
     this.#advance()
+  }
+
+  #reportAnew(server: ServerConnection): void {
+    this.#isReportDue = false
+    const news = this.#reported.catchUp(server.parameters)
+    if (news !== null) this.send(news)
   }
 
   /**
@@ -505,7 +566,7 @@ export class Session implements Receiver, Waiter {
   #proveLocks(): boolean {
     this.#move('settling')
     this.#lease.run(NO_ADVISORY_LOCKS, (error) => {
-      this.pins.proved(error !== null)
+      this.pins.proved(error?.code === 'server_refused')
       this.#move('active')
       this.#advance()
     })
@@ -550,7 +611,8 @@ export class Session implements Receiver, Waiter {
 
   #moveToPrimary(begun: { readonly text: string; readonly classified: Classified }): boolean {
     this.#moving = null
-    this.#giveBack()
+    if (this.server !== null) this.#giveBack()
+    this.transaction.ready(frame.STATUS_IDLE, this.services.clock.nowMs())
     this.transaction.defer(begun.text, begun.classified, this.services.clock.nowMs())
     this.routeReason = 'transaction'
     this.meter.routed('transaction')
@@ -578,7 +640,8 @@ export class Session implements Receiver, Waiter {
   /** The batch at the head of the input is answered by an error and dropped. */
   #answerRefused(error: ProxyError): void {
     noteRefusal(this, error)
-    if (this.transaction.state === 'deferred') this.transaction.lose()
+    const { state } = this.transaction
+    if (state === 'deferred' || state === 'lost') this.transaction.lose(true)
     const isReady = this.#input.dropBatch(this.#attempt)
     this.send(refuseBatch(error, this.#codes, this.transaction.status, isReady))
   }

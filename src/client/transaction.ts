@@ -29,12 +29,15 @@ export const NEXT_TRANSACTION_STATES = {
 export type LocalAnswer =
   | { readonly kind: 'complete'; readonly tag: string; readonly status: number }
   | { readonly kind: 'refuse' }
+  /** The client has not been told yet, or asks for what is gone. `ends`: the transaction is over. */
+  | { readonly kind: 'lost'; readonly ends: boolean }
 
 export class Transaction {
   #state: TransactionState = 'idle'
   /** The BEGIN that was answered by us. */
   #deferred: Classified | null = null
   #deferredText = ''
+  #isLossTold = false
   /** BEGIN READ ONLY, or a session whose transactions are read only by default. */
   isReadOnly = false
   /** A statement that may have written was sent inside it. */
@@ -55,8 +58,9 @@ export class Transaction {
       case 'open':
         return frame.STATUS_OPEN
       case 'failed':
-      case 'lost':
         return frame.STATUS_FAILED
+      case 'lost':
+        return this.#isLossTold ? frame.STATUS_FAILED : frame.STATUS_OPEN
     }
   }
 
@@ -74,6 +78,11 @@ export class Transaction {
     return this.#deferred === null ? null : { text: this.#deferredText, classified: this.#deferred }
   }
 
+  /** Lost, and the client has not been told. */
+  get isLossUntold(): boolean {
+    return this.#state === 'lost' && !this.#isLossTold
+  }
+
   /** A bare BEGIN was answered by us. */
   defer(text: string, classified: Classified, nowMs: number): void {
     this.#move('deferred')
@@ -83,9 +92,10 @@ export class Transaction {
     this.startedMs = nowMs
   }
 
-  /** The server that was inside it is gone, or none could be had. */
-  lose(): void {
+  /** The server that was inside it is gone, or none could be had. `isTold`: the client knows. */
+  lose(isTold: boolean): void {
     if (this.#state !== 'lost') this.#move('lost')
+    this.#isLossTold = isTold
   }
 
   /** A ReadyForQuery of the server, or of ours. */
@@ -105,7 +115,7 @@ export class Transaction {
    */
   localAnswer(statement: Statement): LocalAnswer | null {
     if (this.#state === 'deferred') return deferredAnswer(statement)
-    if (this.#state === 'lost') return lostAnswer(statement)
+    if (this.#state === 'lost') return lostAnswer(statement, this.#isLossTold)
     return null
   }
 
@@ -115,6 +125,7 @@ export class Transaction {
     this.isReadOnly = false
     this.hasWritten = false
     this.startedMs = 0
+    this.#isLossTold = false
   }
 
   #move(to: TransactionState): void {
@@ -134,10 +145,14 @@ function deferredAnswer(statement: Statement): LocalAnswer | null {
   return null
 }
 
-/** As PostgreSQL answers in a failed transaction, except that no savepoint is left to go back to. */
-function lostAnswer(statement: Statement): LocalAnswer {
-  const ends = statement.verb === 'commit' || statement.verb === 'rollback'
-  if (ends && statement.chain !== true)
+/**
+ * As PostgreSQL answers in a failed transaction, except that no savepoint is left to go back to. Who
+ * has not been told yet and says COMMIT must not take the answer for a success.
+ */
+function lostAnswer({ chain, verb }: Statement, isTold: boolean): LocalAnswer {
+  const ends = chain !== true && (verb === 'commit' || verb === 'rollback')
+  if (ends && (isTold || verb === 'rollback'))
     return { kind: 'complete', tag: 'ROLLBACK', status: frame.STATUS_IDLE }
-  return { kind: 'refuse' }
+  const isGone = chain === true || verb === 'rollback_to' || verb === 'release'
+  return !isTold || isGone ? { kind: 'lost', ends } : { kind: 'refuse' }
 }

@@ -44,20 +44,41 @@ export class Entered implements Subject {
 export const FORWARD = entriesOf(true)
 export const SWALLOW = entriesOf(false)
 
-export function forwardEntry(kind: EntryKind, subject: Subject): Entry {
-  return { kind, forward: true, subject, reply: null }
+/** `stake`  what is lost with it, see stake.ts. */
+export function forwardEntry(kind: EntryKind, subject: Subject | null, stake = 0): Entry {
+  return { kind, forward: true, subject, reply: null, stake }
+}
+
+const STAKED = new Map<number, Readonly<Record<'query' | 'execute', Entry>>>()
+
+/** A Query or an Execute whose success changes nothing in the session: one object per stake. */
+export function plainEntry(kind: 'query' | 'execute', stake: number): Entry {
+  const known = STAKED.get(stake)
+  if (known !== undefined) return known[kind]
+  const entry = {
+    query: forwardEntry('query', null, stake),
+    execute: forwardEntry('execute', null, stake),
+  }
+  STAKED.set(stake, entry)
+  return entry[kind]
 }
 
 export function swallowEntry(kind: EntryKind, subject: Subject): Entry {
-  return { kind, forward: false, subject, reply: null }
+  return { kind, forward: false, subject, reply: null, stake: 0 }
 }
 
-export function localEntry(reply: () => Buffer, subject: Subject | null): Entry {
-  return { kind: 'local', forward: true, subject, reply }
+export function localEntry(reply: () => Buffer, subject: Subject | null, stake = 0): Entry {
+  return { kind: 'local', forward: true, subject, reply, stake }
 }
 
 function entriesOf(forward: boolean): Readonly<Record<EntryKind, Entry>> {
-  const entry = (kind: EntryKind): Entry => ({ kind, forward, subject: null, reply: null })
+  const entry = (kind: EntryKind): Entry => ({
+    kind,
+    forward,
+    subject: null,
+    reply: null,
+    stake: 0,
+  })
   return {
     query: entry('query'),
     function: entry('function'),

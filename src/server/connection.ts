@@ -9,7 +9,7 @@ import { ProxyError } from '../base/errors.ts'
 import { invariant } from '../base/invariant.ts'
 import type { Channel, Receiver } from '../net/channel.ts'
 import * as frame from '../wire/frame.ts'
-import { Ledger } from '../wire/ledger.ts'
+import { type Entry, Ledger } from '../wire/ledger.ts'
 import { fixed, parse, reportFields, SYNC_FRAME, TERMINATE_FRAME } from '../wire/messages.ts'
 import type { MemberPool } from './member-pool.ts'
 import { ServerStatements } from './prepared.ts'
@@ -113,8 +113,8 @@ export class ServerConnection implements Receiver {
   /** Must not be used again: fenced, too old, reconfigured. */
   isDoomed = false
   cancelsUnderWay = 0
-  /** ReadyForQuery messages that its client still waited for when it was lost. */
-  owedAtEnd = 0
+  /** The replies that were still owed when it was lost. */
+  owedAtEnd: readonly Entry[] = []
   /** Queries answered and when it was last taken, for SHOW SERVERS. */
   requestMs = 0
   #holder: Holder | null = null
@@ -214,7 +214,7 @@ export class ServerConnection implements Receiver {
     const run = this.#run
     this.#holder = null
     this.#run = null
-    this.owedAtEnd = this.ledger.readyOwed
+    this.owedAtEnd = [...this.ledger]
     this.#onLost(this, lost)
     run?.done(lost)
     this.ledger.abandon()

@@ -99,7 +99,8 @@ export function place(waiter: Waiter, sinceMs: number, rules: PlacementRules): P
   return { kind: 'member', member: primary.name, isPrimaryRead: false }
 }
 
-function placeRead(waiter: Waiter, sinceMs: number, rules: PlacementRules): Placement {
+function placeRead(waiter: Waiter, sinceMs: number, given: PlacementRules): Placement {
+  const rules = avoiding(waiter.avoidedMember ?? null, given)
   const { view, bounds, nowMs } = rules
   const preferred = preferredOf(waiter, rules)
   if (preferred !== null) return { kind: 'member', member: preferred.name, isPrimaryRead: false }
@@ -114,6 +115,15 @@ function placeRead(waiter: Waiter, sinceMs: number, rules: PlacementRules): Plac
     if (bound !== null) bounds.note(sinceMs, bound, nowMs)
   }
   return placeWithoutReplica(sinceMs, rules)
+}
+
+/** Without the replica that was just lost, if somebody else may serve. */
+function avoiding(avoided: string | null, rules: PlacementRules): PlacementRules {
+  if (avoided === null) return rules
+  const { noReplica, view } = rules
+  const eligible = view.eligible.filter(({ name }) => name !== avoided)
+  const isOnly = eligible.length === 0 && (view.primary === null || noReplica !== 'primary')
+  return isOnly ? rules : { ...rules, view: { ...view, eligible } }
 }
 
 /** No replica may serve the read now. */

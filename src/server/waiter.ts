@@ -41,6 +41,8 @@ export interface Waiter extends Holder {
   readonly dirtySinceMs: number | null
   /** The replica that served it last: kept while it is eligible, so that reads never go back. */
   readonly preferredMember: string | null
+  /** The member whose server was lost under the read at hand: any other is preferred. */
+  readonly avoidedMember?: string | null
   readonly settings: Settings
   /** Bytes that wait with it, for `hold_bytes_max`. */
   readonly waitingBytes: number

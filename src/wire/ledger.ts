@@ -38,6 +38,8 @@ export interface Entry {
   readonly reply: (() => Buffer) | null
   /** Notices that come before its answer are kept from the client: they are about our wording. */
   readonly isQuiet?: true
+  /** What its owner wants to know of it when it is never answered: bits of the owner's own. */
+  readonly stake?: number
 }
 
 /** The owner's side of an entry; called by the owner, never by the ledger. */
@@ -58,14 +60,6 @@ export class Ledger {
 
   get head(): Entry | undefined {
     return this.#entries[this.#head]
-  }
-
-  /** How many ReadyForQuery messages the client waits for. */
-  get readyOwed(): number {
-    let owed = 0
-    for (const { forward, kind } of this)
-      if (forward && (kind === 'query' || kind === 'function' || kind === 'sync')) owed += 1
-    return owed
   }
 
   get isSkipping(): boolean {

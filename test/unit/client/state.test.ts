@@ -91,17 +91,19 @@ describe('a transaction', () => {
 
   test('that was lost refuses everything up to its end, which answers ROLLBACK', () => {
     const transaction = deferred()
-    transaction.lose()
-    transaction.lose()
+    transaction.lose(true)
+    transaction.lose(true)
     expect(transaction.status).toBe(frame.STATUS_FAILED)
-    for (const sql of ['SELECT 1', 'ROLLBACK TO a', 'RELEASE a', 'BEGIN', 'COMMIT AND CHAIN'])
+    for (const sql of ['SELECT 1', 'BEGIN', 'SAVEPOINT a'])
       expect(transaction.localAnswer(statement(sql)), sql).toEqual({ kind: 'refuse' })
+    for (const sql of ['ROLLBACK TO a', 'RELEASE a', 'COMMIT AND CHAIN'])
+      expect(transaction.localAnswer(statement(sql)), sql).toEqual({ kind: 'lost', ends: false })
     for (const sql of ['COMMIT', 'ROLLBACK'])
       expect(transaction.localAnswer(statement(sql))).toMatchObject({ tag: 'ROLLBACK' })
   })
 
   test('can not be lost where none is', () => {
-    expect(() => new Transaction().lose()).toThrow(/idle does not become lost/)
+    expect(() => new Transaction().lose(true)).toThrow(/idle does not become lost/)
   })
 })
 

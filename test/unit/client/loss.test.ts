@@ -1,0 +1,363 @@
+/**
+ * What a client gets when its server is lost: every row of the table in docs/failover.md, in both
+ * protocols, for each way in which a server goes.
+ */
+import { describe, expect, test } from 'vitest'
+import { ProxyError } from '../../../src/base/errors.ts'
+import type { ServerConnection } from '../../../src/server/connection.ts'
+import { backend, errorFields, frames, frontend, message } from '../../support/bytes.ts'
+import { flush, plainIni, routedIni, topology } from '../../support/pools.ts'
+import { type Client, SessionWorld } from '../../support/session.ts'
+
+const WAYS = ['fatal', 'notice', 'eof', 'fence'] as const
+type Way = (typeof WAYS)[number]
+type Role = 'primary' | 'replica'
+
+async function lose(world: SessionWorld, server: ServerConnection, way: Way): Promise<void> {
+  const channel = world.world.channelOf(server)
+  if (way === 'fatal')
+    server.onBytes(backend.errorResponse('57P01', 'terminating connection', 'FATAL'))
+  else if (way === 'notice')
+    server.onBytes(backend.noticeResponse('57P01', 'immediate shutdown', 'WARNING'))
+  else if (way === 'fence') server.destroy(new ProxyError('primary_lost', { reason: 'fenced' }))
+  channel.finish()
+  await flush()
+}
+
+/** What a client got since the last look: errors as their SQLSTATE, ReadyForQuery as Z and status. */
+function told(client: Client): string {
+  const words = frames(client.take()).frames.map(({ type, body }) => {
+    if (type === 'E') return errorFields(body)['C']
+    if (type === 'Z') return `Z${body.toString('latin1')}`
+    if (type === 'C') return body.toString('latin1', 0, body.length - 1)
+    return type
+  })
+  return words.join(' ')
+}
+
+type Protocol = 'simple' | 'extended'
+
+function says(protocol: Protocol, sql: string): Buffer {
+  if (protocol === 'simple') return frontend.query(sql)
+  const prepared = [frontend.parse('', sql), frontend.bind(), frontend.describe('P')]
+  return Buffer.concat([...prepared, frontend.execute(), frontend.sync()])
+}
+
+/** A client that has sent these, each answered but the last. */
+async function flight(role: Role, protocol: Protocol, texts: readonly string[]) {
+  const world = new SessionWorld(routedIni('default_pool_size = 1'))
+  world.world.pools.setTopology(topology())
+  const client = world.client()
+  const hint = role === 'replica' ? '/* pgsteer: replica */ ' : '/* pgsteer: primary */ '
+  for (const [index, sql] of texts.entries()) {
+    const isLast = index === texts.length - 1
+    client.sends(isLast ? says(protocol, hint + sql) : frontend.query(hint + sql))
+    await world.settle()
+    if (!isLast && client.session.server !== null) {
+      const { server } = client
+      while (server.ledger.head !== undefined) {
+        const status = sql === 'ROLLBACK' ? 'I' : 'T'
+        server.onBytes(Buffer.concat([backend.commandComplete('X'), backend.readyForQuery(status)]))
+      }
+    }
+  }
+  client.take()
+  return { world, client, server: client.server }
+}
+
+interface Row {
+  readonly what: string
+  readonly role: Role
+  readonly texts: readonly string[]
+  /** After FATAL 57P01 as an error, and after anything else. */
+  readonly fatal: string
+  readonly other: string
+}
+
+const BEGUN = ['BEGIN READ WRITE', 'SELECT 1']
+const ROWS: readonly Row[] = [
+  {
+    what: 'a read on the primary',
+    role: 'primary',
+    texts: ['SELECT 1'],
+    fatal: '40001 ZI',
+    other: '08007 ZI',
+  },
+  {
+    what: 'an autocommit write',
+    role: 'primary',
+    texts: ['INSERT INTO t VALUES (1)'],
+    fatal: '40001 ZI',
+    other: '08007 ZI',
+  },
+  {
+    what: 'DO',
+    role: 'primary',
+    texts: ['DO $$ BEGIN END $$'],
+    fatal: '08007 ZI',
+    other: '08007 ZI',
+  },
+  { what: 'CALL', role: 'primary', texts: ['CALL p()'], fatal: '08007 ZI', other: '08007 ZI' },
+  {
+    what: 'COMMIT PREPARED',
+    role: 'primary',
+    texts: ["COMMIT PREPARED 'x'"],
+    fatal: '40001 ZI',
+    other: '08007 ZI',
+  },
+  {
+    what: 'ROLLBACK PREPARED',
+    role: 'primary',
+    texts: ["ROLLBACK PREPARED 'x'"],
+    fatal: '40001 ZI',
+    other: '08007 ZI',
+  },
+  {
+    what: 'a transaction',
+    role: 'primary',
+    texts: [...BEGUN, 'INSERT INTO t VALUES (1)'],
+    fatal: '40001 ZE',
+    other: '40001 ZE',
+  },
+  {
+    what: 'a transaction with SAVEPOINT',
+    role: 'primary',
+    texts: [...BEGUN, 'SAVEPOINT s'],
+    fatal: '40001 ZE',
+    other: '40001 ZE',
+  },
+  {
+    what: 'COMMIT',
+    role: 'primary',
+    texts: [...BEGUN, 'COMMIT'],
+    fatal: '40001 ZI',
+    other: '08007 ZI',
+  },
+  { what: 'END', role: 'primary', texts: [...BEGUN, 'END'], fatal: '40001 ZI', other: '08007 ZI' },
+  {
+    what: 'PREPARE TRANSACTION',
+    role: 'primary',
+    texts: [...BEGUN, "PREPARE TRANSACTION 'x'"],
+    fatal: '40001 ZI',
+    other: '08007 ZI',
+  },
+  {
+    what: 'CALL in a transaction',
+    role: 'primary',
+    texts: [...BEGUN, 'CALL p()'],
+    fatal: '08007 ZE',
+    other: '08007 ZE',
+  },
+  {
+    what: 'COPY FROM',
+    role: 'primary',
+    texts: ['COPY t FROM STDIN'],
+    fatal: '40001 ZI',
+    other: '08007 ZI',
+  },
+  {
+    what: 'COPY TO',
+    role: 'primary',
+    texts: ['COPY t TO STDOUT'],
+    fatal: '40001 ZI',
+    other: '08007 ZI',
+  },
+  {
+    what: 'a read only transaction of a replica',
+    role: 'replica',
+    texts: ['BEGIN READ ONLY', 'SELECT 1', 'SELECT 2'],
+    fatal: '40001 ZE',
+    other: '40001 ZE',
+  },
+  {
+    what: 'the COMMIT of a replica',
+    role: 'replica',
+    texts: ['BEGIN READ ONLY', 'SELECT 1', 'COMMIT'],
+    fatal: '40001 ZI',
+    other: '40001 ZI',
+  },
+]
+
+const CASES = WAYS.flatMap((way) =>
+  (['simple', 'extended'] as const).flatMap((protocol) =>
+    ROWS.map((row) => Object.assign({ way, protocol }, row)),
+  ),
+)
+
+test.each(CASES)('$what, $protocol, lost by $way', async (row) => {
+  const { world, client, server } = await flight(row.role, row.protocol, row.texts)
+  await lose(world, server, row.way)
+  expect(told(client)).toBe(row.way === 'fatal' ? row.fatal : row.other)
+  expect(client.closed).toBeNull()
+})
+
+describe.each(WAYS)('a server lost by %s', (way) => {
+  test.each(['simple', 'extended'] as const)(
+    'ROLLBACK is answered as such, %s',
+    async (protocol) => {
+      const { world, client, server } = await flight('primary', protocol, [...BEGUN, 'ROLLBACK'])
+      await lose(world, server, way)
+      expect(told(client)).toBe(protocol === 'simple' ? 'ROLLBACK ZI' : '1 2 n ROLLBACK ZI')
+    },
+  )
+
+  test('an idle transaction is lost, its COMMIT is no success, and the next one begins', async () => {
+    const { world, client, server } = await flight('primary', 'simple', [...BEGUN, 'SELECT 2'])
+    server.onBytes(Buffer.concat([backend.commandComplete('SELECT 1'), backend.readyForQuery('T')]))
+    client.take()
+    await lose(world, server, way)
+    expect(told(client)).toBe('')
+    client.sends(frontend.query('COMMIT'))
+    expect(told(client)).toBe('40001 ZI')
+    client.sends(frontend.query('INSERT INTO t VALUES (1)'))
+    await world.settle()
+    client.server.onBytes(
+      Buffer.concat([backend.commandComplete('INSERT 0 1'), backend.readyForQuery()]),
+    )
+    expect(told(client)).toBe('INSERT 0 1 ZI')
+  })
+
+  test('a lost transaction is refused until its end', async () => {
+    const { world, client, server } = await flight('primary', 'simple', [...BEGUN, 'SELECT 2'])
+    await lose(world, server, way)
+    expect(told(client)).toBe('40001 ZE')
+    const texts = ['SELECT 1', 'SAVEPOINT s', 'ROLLBACK TO s', 'RELEASE s', 'SELECT 1', 'COMMIT']
+    client.sends(...texts.map((sql) => frontend.query(sql)))
+    expect(told(client)).toBe('25P02 ZE 25P02 ZE 40001 ZE 40001 ZE 25P02 ZE ROLLBACK ZI')
+  })
+
+  test('a lost transaction ends in the extended protocol, and its names are known', async () => {
+    const { world, client, server } = await flight('primary', 'simple', [...BEGUN, 'SELECT 2'])
+    await lose(world, server, way)
+    client.take()
+    client.sends(frontend.parse('r', 'ROLLBACK'), frontend.describe('S', 'r'), frontend.sync())
+    expect(told(client)).toBe('1 t n ZE')
+    client.sends(frontend.sync())
+    expect(told(client)).toBe('ZE')
+    client.sends(frontend.bind({ statement: 'r' }), frontend.describe('P'), frontend.execute())
+    client.sends(frontend.sync())
+    expect(client.session.prepared.get('r')).toBeDefined()
+    expect(told(client)).toBe('2 n ROLLBACK ZI')
+  })
+
+  test('a pinned session is told what it lost', async () => {
+    const { world, client, server } = await flight('primary', 'simple', ['LISTEN x'])
+    server.onBytes(Buffer.concat([backend.commandComplete('LISTEN'), backend.readyForQuery()]))
+    client.take()
+    await lose(world, server, way)
+    expect(told(client)).toBe('57P01')
+    expect(client.closed).toBe('session_lost')
+  })
+
+  test('a pinned session with a COMMIT under way is told that its outcome is unknown', async () => {
+    const { world, client, server } = await flight('primary', 'simple', ['LISTEN x'])
+    server.onBytes(Buffer.concat([backend.commandComplete('LISTEN'), backend.readyForQuery()]))
+    client.take()
+    client.sends(frontend.query('BEGIN; INSERT INTO t VALUES (1); COMMIT'))
+    await lose(world, server, way)
+    expect(told(client)).toBe(way === 'fatal' ? '57P01' : '08007')
+  })
+
+  test('session mode: the end of a kept server is told at once', async () => {
+    const world = new SessionWorld(plainIni('').replace('transaction', 'session'))
+    const client = world.client()
+    client.sends(frontend.query('SELECT 1'))
+    await world.settle()
+    const { server } = client
+    server.onBytes(Buffer.concat([backend.commandComplete('SELECT 1'), backend.readyForQuery()]))
+    client.take()
+    await lose(world, server, way)
+    expect(told(client)).toBe('57P01')
+    expect(client.closed).toBe('session_lost')
+  })
+
+  test('a hundred pipelined writes get a hundred answers', async () => {
+    const { world, client, server } = await flight('primary', 'simple', [
+      'INSERT INTO t VALUES (1)',
+    ])
+    for (let n = 0; n < 99; n += 1) client.sends(says('extended', 'INSERT INTO t VALUES (1)'))
+    await lose(world, server, way)
+    const code = way === 'fatal' ? '40001' : '08007'
+    expect(told(client)).toBe(Array.from({ length: 100 }, () => `${code} ZI`).join(' '))
+  })
+
+  test('a pipelined transaction is unknown from its first statement on', async () => {
+    const { world, client, server } = await flight('primary', 'extended', ['BEGIN READ WRITE'])
+    for (const sql of ['INSERT INTO t VALUES (1)', 'COMMIT', 'SELECT 1'])
+      client.sends(says('extended', sql))
+    await lose(world, server, way)
+    const unknown = '08007 ZE 08007 ZE 08007 ZI 08007 ZI'
+    expect(told(client)).toBe(
+      way === 'fatal' ? '40001 ZE 25P02 ZE 1 2 n ROLLBACK ZI 40001 ZI' : unknown,
+    )
+  })
+
+  test('the rest of a batch that was sent in part is dropped up to its Sync', async () => {
+    const { world, client, server } = await flight('primary', 'simple', [...BEGUN, 'SELECT 2'])
+    server.onBytes(Buffer.concat([backend.commandComplete('SELECT 1'), backend.readyForQuery('T')]))
+    client.take()
+    const bind = frontend.bind({ values: ['x'.repeat(1000)] })
+    client.sends(frontend.parse('', 'INSERT INTO t VALUES ($1)'), bind.subarray(0, 300))
+    await lose(world, server, way)
+    expect(told(client)).toBe('40001')
+    client.sends(bind.subarray(300), frontend.execute(), frontend.sync())
+    client.sends(frontend.query('ROLLBACK'))
+    expect(told(client)).toBe('ZE ROLLBACK ZI')
+  })
+
+  test('the copy messages that still come are dropped', async () => {
+    const { world, client, server } = await flight('primary', 'simple', ['COPY t FROM STDIN'])
+    server.onBytes(message('G', 0, Buffer.alloc(2)))
+    client.sends(frontend.copyData('1\n'))
+    client.take()
+    await lose(world, server, way)
+    client.sends(
+      frontend.copyData('2\n'),
+      frontend.copyDone(),
+      frontend.query('INSERT INTO t VALUES (1)'),
+    )
+    await world.settle()
+    expect(world.written(client.server)).toBe('Q')
+    expect(told(client)).toBe(way === 'fatal' ? '40001 ZI' : '08007 ZI')
+  })
+})
+
+test.each(['fatal', 'notice', 'fence'] as const)(
+  'a read of a replica that is lost by %s is answered by another server',
+  async (way) => {
+    const { world, client, server } = await flight('replica', 'simple', ['SELECT 1'])
+    await lose(world, server, way)
+    await world.settle()
+    expect(told(client)).toBe('')
+    expect(client.server.identity.member).not.toBe(server.identity.member)
+    expect(world.written(client.server)).toBe('Q')
+    client.server.onBytes(
+      Buffer.concat([backend.commandComplete('SELECT 1'), backend.readyForQuery()]),
+    )
+    expect(told(client)).toBe('SELECT 1 ZI')
+  },
+)
+
+test('a read is not repeated when it may be what crashed its server', async () => {
+  for (const word of [null, backend.noticeResponse('57P02', 'crash', 'WARNING')]) {
+    const { world, client, server } = await flight('replica', 'simple', ['SELECT 1'])
+    if (word !== null) server.onBytes(word)
+    await lose(world, server, 'eof')
+    expect(told(client)).toBe('40001 ZI')
+  }
+})
+
+test('a read of which a byte went out is not repeated', async () => {
+  const { world, client, server } = await flight('replica', 'simple', ['SELECT 1'])
+  server.onBytes(backend.rowDescription([{ name: 'a' }]))
+  await lose(world, server, 'fatal')
+  expect(told(client)).toBe('T 40001 ZI')
+})
+
+test('a warning that is no farewell reaches the client', async () => {
+  const { client, server } = await flight('primary', 'simple', ['SELECT 1'])
+  server.onBytes(backend.noticeResponse('57P01', 'RAISE', 'WARNING'))
+  expect(told(client)).toBe('')
+  server.onBytes(Buffer.concat([backend.commandComplete('SELECT 1'), backend.readyForQuery()]))
+  expect(told(client)).toBe('N SELECT 1 ZI')
+})
