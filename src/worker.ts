@@ -11,9 +11,11 @@ import { type AuthRules, authRules } from './auth/rules.ts'
 import { systemClock } from './base/clock.ts'
 import { ProxyError, reasonOf } from './base/errors.ts'
 import type { Log } from './base/log.ts'
+import type { CancelKey } from './client/cancel.ts'
 import { Clients } from './client/clients.ts'
 import type { LoginContext, SessionArrival } from './client/login.ts'
-import { type Config } from './config/config.ts'
+import { Peers } from './client/peers.ts'
+import type { Config, PeerConfig } from './config/config.ts'
 import { childLink, type Link, type WorkerAct } from './link.ts'
 import { type Listener, listen } from './net/listener.ts'
 import { ClientTls, clientTlsSettings, ServerTls, serverTlsSettings, tlsText } from './net/tls.ts'
@@ -44,6 +46,7 @@ class Worker {
   readonly #lookup: Lookup
   readonly #pools: Pools
   readonly #clients: Clients
+  readonly #peers: Peers
   readonly #statements = new Map<string, Statements>()
   readonly #startedWallMs = clock.wallMs()
   #listener: Listener | null = null
@@ -75,6 +78,12 @@ class Worker {
       isDisabled: (database) => this.#pools.isDisabled(database),
     })
     this.#lookup = new Lookup({ userlist: config.userlist, query: this.#query }, clock)
+    this.#peers = new Peers({
+      clock,
+      log: this.#log,
+      config: () => this.#config,
+      send: (peer, key) => this.#passOn(peer, key),
+    })
     this.#clients = new Clients({
       worker: number,
       clock,
@@ -86,6 +95,7 @@ class Worker {
       onConsole: (arrival) => this.#onConsole(arrival),
       onForeignCancel: (worker, processId, secret) =>
         link.tell(worker, 'cancel', { processId, secret }),
+      onPeerCancel: (key) => this.#peers.forward(key),
       onDatabaseUsed: (database) => this.#onDatabaseUsed(database),
     })
   }
@@ -187,6 +197,24 @@ class Worker {
         processId: server.processId,
         secret: server.cancelSecret,
         tls: server.channel.tls === null ? null : this.#serverTls,
+        deadlineMs: this.#config.pgbouncer.cancelWaitTimeoutMs,
+      },
+      { clock, keepAliveMs: 0 },
+    )
+    if (end === 'deadline') throw new ProxyError('server_connect_timeout')
+  }
+
+  /** TLS as towards servers, which is how PgBouncer treats its peers. */
+  async #passOn({ host, port }: PeerConfig, { processId, secret }: CancelKey): Promise<void> {
+    const { mode } = this.#serverTls
+    const isPlain = /^[/@]/.test(host) || mode === 'disable' || mode === 'allow'
+    const end = await sendCancel(
+      {
+        address: { host, port },
+        processId,
+        secret,
+        tls: isPlain ? null : this.#serverTls,
+        isTlsOptional: mode === 'prefer',
         deadlineMs: this.#config.pgbouncer.cancelWaitTimeoutMs,
       },
       { clock, keepAliveMs: 0 },

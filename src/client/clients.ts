@@ -21,7 +21,7 @@ import {
   parameterStatus,
   READY_IDLE,
 } from '../wire/messages.ts'
-import { type CancelKey, CancelKeys, workerOf } from './cancel.ts'
+import { type CancelKey, CancelKeys, instanceOf, workerOf } from './cancel.ts'
 import { ClientCounters } from './counters.ts'
 import type { ClientFacts, ClientsFacts } from './facts.ts'
 import { acceptClient, type LoginContext, type SessionArrival } from './login.ts'
@@ -42,6 +42,8 @@ export interface ClientsDeps {
   onConsole(arrival: SessionArrival): void
   /** A cancel request for a key of another worker. */
   onForeignCancel(worker: number, processId: number, secret: Buffer): void
+  /** A cancel request for a key of another instance; resolves when it is over, and never rejects. */
+  onPeerCancel(key: CancelKey): Promise<string>
   /** A database of servers is in use: its functions have to be known. */
   onDatabaseUsed(serverDatabase: string): void
 }
@@ -84,7 +86,7 @@ export class Clients {
 
   constructor(deps: ClientsDeps) {
     this.#deps = deps
-    this.#keys = new CancelKeys(deps.worker)
+    this.#keys = new CancelKeys(deps.worker, deps.config().pgsteer.workers)
     this.#services = {
       clock: deps.clock,
       log: deps.log,
@@ -122,7 +124,7 @@ export class Clients {
 
   /** A cancel request, ours or handed over by another worker. */
   cancel(processId: number, secret: Buffer): void {
-    this.#keys.find(processId, secret)?.cancel()
+    this.#keys.find({ processId, secret })?.cancel()
   }
 
   kill(clientId: number): boolean {
@@ -141,7 +143,7 @@ export class Clients {
     this.#serial += 1
     const id = this.#serial
     const session = open(id)
-    const key = this.#keys.give(session, protocolMinor)
+    const key = this.#keys.give(session, protocolMinor, this.#instance)
     this.#consoles.set(id, session)
     this.#cancelKeys.set(id, key)
     return { session, key }
@@ -204,7 +206,8 @@ export class Clients {
   async #logIn(channel: Channel): Promise<void> {
     const arrival = await acceptClient(channel, this.#deps.login())
     if (arrival.kind === 'cancel') {
-      await this.#onCancelRequest(channel, arrival.processId, arrival.secret)
+      // It is no log-in any more, and must not take the place of one while a peer is slow.
+      void this.#onCancelRequest(channel, arrival)
       return
     }
     if (arrival.isConsole) {
@@ -219,12 +222,33 @@ export class Clients {
     }
   }
 
-  async #onCancelRequest(channel: Channel, processId: number, secret: Buffer): Promise<void> {
-    const worker = workerOf(processId)
-    if (worker === this.#deps.worker) this.cancel(processId, secret)
-    else this.#deps.onForeignCancel(worker, processId, secret)
+  async #onCancelRequest(channel: Channel, key: CancelKey): Promise<void> {
+    channel.attach({ onBytes() {}, onDrain() {}, onClosed() {} })
+    const outcome = await this.#cancelAnywhere(key)
+    this.#deps.log.debug({ instance: instanceOf(key), outcome }, 'cancel request')
     await wait(this.#deps.clock, CANCEL_LINGER_MS)
     channel.destroy()
+  }
+
+  /** Our own keys first: the number of this instance may have been another one. */
+  async #cancelAnywhere(key: CancelKey): Promise<string> {
+    const holder = this.#keys.find(key)
+    if (holder !== undefined) {
+      holder.cancel()
+      return 'own'
+    }
+    const instance = instanceOf(key)
+    if (instance !== 0 && instance !== this.#instance) return this.#deps.onPeerCancel(key)
+    const { workers } = this.#deps.config().pgsteer
+    const worker = workerOf(key, workers)
+    if (worker === this.#deps.worker || worker >= workers) return 'unknown'
+    this.#deps.onForeignCancel(worker, key.processId, key.secret)
+    return 'worker'
+  }
+
+  /** The number of this instance among its peers, 0 = none. */
+  get #instance(): number {
+    return this.#deps.config().pgbouncer.peerId
   }
 
   async #admit(arrival: SessionArrival): Promise<void> {
@@ -273,7 +297,7 @@ export class Clients {
     })
     this.#sessions.set(session.clientId, session)
     pool.join()
-    const key = this.#keys.give(session, arrival.protocolMinor)
+    const key = this.#keys.give(session, arrival.protocolMinor, this.#instance)
     this.#cancelKeys.set(session.clientId, key)
     count(this.#byDatabase, database, 1)
     count(this.#byUser, user, 1)

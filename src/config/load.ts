@@ -38,7 +38,7 @@ export function loadConfig(file: string, env: NodeJS.ProcessEnv): Loaded {
   const hasDatabases = ini.sections.some((section) => section.name === 'databases')
   const odd = checkConfig({ config, settings, hasDatabases, problems })
   problems.throwIfAny()
-  return { config, warnings: [...unbuilt(ini, settings), ...odd] }
+  return { config, warnings: [...unbuilt(settings), ...odd] }
 }
 
 function isKeySection(name: string): name is KeySection {
@@ -142,11 +142,10 @@ function readNamed(key: string, path: string | null, reading: Reading): string |
 }
 
 /** One sentence that names every key that is set and does nothing yet. */
-function unbuilt(ini: Ini, settings: Settings): readonly string[] {
+function unbuilt(settings: Settings): readonly string[] {
   const names = KEY_SECTIONS.flatMap((section) =>
     [...settings[section].keys()].filter((name) => keysOf(section)[name]?.built === false),
   )
-  if (ini.entries.some((entry) => entry.section === 'peers')) names.push('[peers]')
   if (names.length === 0) return []
   return [`accepted, but without effect in this version: ${names.toSorted().join(', ')}`]
 }

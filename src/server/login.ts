@@ -65,6 +65,8 @@ export interface CancelTarget {
   readonly secret: Buffer
   /** Null when the connection to be cancelled has no TLS. */
   readonly tls: ServerTls | null
+  /** True: goes on without TLS where it is not offered. */
+  readonly isTlsOptional?: boolean
   readonly deadlineMs: number
 }
 
@@ -137,7 +139,8 @@ export async function sendCancel(
     channel.destroy()
   })
   try {
-    if (tls !== null) await secure(channel, address, { tls, isOptional: false })
+    if (tls !== null)
+      await secure(channel, address, { tls, isOptional: target.isTlsOptional === true })
     channel.write(cancelPacket(target.processId, target.secret))
     await untilEnd(channel)
     return isLate ? 'deadline' : 'ended'

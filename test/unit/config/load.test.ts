@@ -205,7 +205,7 @@ describe('load', () => {
       `${MINIMAL}p = host=x\n[pgbouncer]\nauth_user = a\nsyslog = 1\nresolv_conf = /x\n[pgsteer]\nmultiplex_reads = auto\n[peers]\n1 = host=/tmp\n`,
     )
     expect(warnings).toEqual([
-      'accepted, but without effect in this version: [peers], multiplex_reads, resolv_conf, syslog',
+      'accepted, but without effect in this version: multiplex_reads, resolv_conf, syslog',
     ])
   })
 })
