@@ -4,7 +4,7 @@ import { once } from 'node:events'
 import { connect } from 'node:net'
 import { expect, test } from 'vitest'
 import { useCluster } from '../support/postgres.ts'
-import { Steer, useSteer } from '../support/steer.ts'
+import { type Steer, useSteer } from '../support/steer.ts'
 import { waitFor } from '../support/wait.ts'
 
 const shared = useCluster({ replicas: 1 })
