@@ -15,9 +15,9 @@ import { join, relative } from 'node:path'
 import { isRoot, provision } from './provision.mjs'
 import { BIN, environment, main, ROOT, run, say, setUp } from './setup.mjs'
 
-const PROJECTS = ['unit', 'protocol', 'integration', 'failover']
+const PROJECTS = ['unit', 'simulation', 'protocol', 'integration', 'failover']
 /** Of these nothing has to be provided. */
-const QUICK = new Set(['unit', 'protocol', 'image'])
+const QUICK = new Set(['unit', 'simulation', 'protocol', 'image'])
 const REPORTS = join(ROOT, '.cache/reports')
 
 /** Root alone is not enough: a container may not let it make namespaces. */

@@ -270,7 +270,10 @@ export class Session implements Receiver, Waiter {
     this.#isReportDue = true
     this.meter.queryStartedMs = 0
     this.carried.rollback()
-    this.causal.answered(server.identity.role, server.identity.member, this.services.clock.nowMs())
+    const { role, member } = server.identity
+    // Whoever answers what anybody may answer is not the replica whose reads the session has seen.
+    if (role !== 'replica' || this.wantsRole !== 'any')
+      this.causal.answered(role, member, this.services.clock.nowMs())
     if (moving !== null) this.#moveToPrimary(moving)
     else if (repeated !== null) this.#repeat(repeated, server)
     else this.#tell(outcome)
@@ -555,7 +558,10 @@ export class Session implements Receiver, Waiter {
     this.prepared.unmark()
     this.meter.queryStartedMs = 0
     this.carried.settle()
-    this.causal.answered(server.identity.role, server.identity.member, this.services.clock.nowMs())
+    const { role, member } = server.identity
+    // Whoever answers what anybody may answer is not the replica whose reads the session has seen.
+    if (role !== 'replica' || this.wantsRole !== 'any')
+      this.causal.answered(role, member, this.services.clock.nowMs())
     if (this.pins.isProofDue) return this.#proveLocks()
     if (this.pins.isPinned) return false
     this.#giveBack()
