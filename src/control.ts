@@ -4,7 +4,7 @@
  */
 import { readFileSync } from 'node:fs'
 import { averageOfAll, StatsWindow, statsLine } from './admin/averages.ts'
-import { type Actions, runCommand } from './admin/commands.ts'
+import { type Actions, type DrainOutcome, runCommand } from './admin/commands.ts'
 import {
   type AdminState,
   type ClusterFacts,
@@ -46,6 +46,8 @@ const SUSPICION_MS = 1000
 /** EXPLAIN ROUTE waits so long for the functions of a database that was not used before. */
 const CATALOGUE_MS = 2000
 const LOOK_MS = 20
+/** A worker that is asked to wait for its writes answers so much later at most. */
+const DRAIN_SLACK_MS = 500
 /** A function that becomes VOLATILE is treated as proved for at most so long. */
 const FUNCTIONS_REFRESH_MS = 30_000
 
@@ -141,6 +143,7 @@ class Control implements Actions {
     return new Watcher({
       cluster,
       limits: pgsteer,
+      planned: pgsteer,
       memberAddress: pgsteer.memberAddress,
       probeTls: probeTls(this.#config),
       ...(previous === null ? {} : { previous }),
@@ -239,7 +242,11 @@ class Control implements Actions {
   #onConfig(config: Config): void {
     this.#config = config
     if (config.cluster !== null)
-      this.#watcher?.reload(config.cluster, { limits: config.pgsteer, probeTls: probeTls(config) })
+      this.#watcher?.reload(config.cluster, {
+        limits: config.pgsteer,
+        planned: config.pgsteer,
+        probeTls: probeTls(config),
+      })
   }
 
   #tellWorkers(name: 'topology', body: { topology: Topology }): void
@@ -372,6 +379,32 @@ class Control implements Actions {
 
   async waitClose(database: string | null): Promise<void> {
     await this.#everyWorker({ verb: 'wait_close', database })
+  }
+
+  async drain(member: string | null): Promise<DrainOutcome> {
+    const startedMs = clock.nowMs()
+    const untilMs = startedMs + this.#config.pgsteer.switchoverDrainMsMax
+    let answer = this.#watcher?.drain(member) ?? 'elsewhere'
+    while (answer === 'starting' && clock.nowMs() < untilMs) {
+      await wait(clock, LOOK_MS)
+      answer = this.#watcher?.drain(member) ?? 'elsewhere'
+    }
+    if (answer !== 'holds') return { holds: false, writes: 0, waitedMs: 0 }
+    const writes = await this.#writesEnded(untilMs)
+    const waitedMs = Math.round(clock.nowMs() - startedMs)
+    this.#log.info({ member, writes, waitedMs }, 'drained for a planned stop of the primary')
+    return { holds: true, writes, waitedMs }
+  }
+
+  /** What still runs on the primary at `untilMs`; a worker that does not say counts as one write. */
+  async #writesEnded(untilMs: number): Promise<number> {
+    const withinMs = Math.max(0, untilMs - clock.nowMs())
+    const answers = this.#workers().map((worker) =>
+      this.#link
+        .ask(worker, 'writes_running', { withinMs }, withinMs + DRAIN_SLACK_MS)
+        .catch(() => 1),
+    )
+    return (await Promise.all(answers)).reduce((sum, one) => sum + one, 0)
   }
 
   async shutdown(mode: ShutdownMode): Promise<void> {

@@ -41,12 +41,25 @@ export interface Actions {
   killClient(id: number): Promise<boolean>
   /** Resolves when all servers that RECONNECT or RELOAD doomed are closed. */
   waitClose(database: string | null): Promise<void>
+  /**
+   * Patroni is about to stop this member (null: the primary): new writes wait, and this resolves
+   * when none runs any more or after switchover_drain_ms_max.
+   */
+  drain(member: string | null): Promise<DrainOutcome>
   /** `immediate` never resolves: the connection ends with the process. */
   shutdown(mode: ShutdownMode): Promise<void>
   /** Rejects with what is wrong with the key or the value. */
   set(key: string, value: string): Promise<void>
   /** One per statement; rejects where it cannot be told. */
   explainRoute(sql: string, database: string | null): Promise<readonly RouteExplanation[]>
+}
+
+export interface DrainOutcome {
+  /** False: it is not the primary, nothing waits. */
+  readonly holds: boolean
+  /** What still runs on it. */
+  readonly writes: number
+  readonly waitedMs: number
 }
 
 export interface Notice {

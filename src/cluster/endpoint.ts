@@ -77,14 +77,17 @@ export class Endpoint {
   }
 
   /**
-   * Whole seconds that the lease has left, at least: etcd rounds down. 0 when it is over.
+   * Whole seconds that the lease has left, at least: etcd rounds down. 0 when it is over. Null from a
+   * member that was etcd's leader a moment ago: a lessor that is demoted counts for ever.
    * Errors  Error when it does not answer in time.
    */
-  async leaseSeconds(lease: string): Promise<number> {
+  async leaseSeconds(lease: string): Promise<number | null> {
     const response = await this.#within(
       this.#connected().leaseClient.leaseTimeToLive({ ID: lease }),
     )
-    return Math.max(0, Number(response.TTL))
+    const left = Number(response.TTL)
+    const granted = Number(response.grantedTTL)
+    return left > granted && granted > 0 ? null : Math.max(0, left)
   }
 
   /** Opens a watch from `revision` on. Errors  Error when it cannot be asked for in time. */

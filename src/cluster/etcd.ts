@@ -35,6 +35,8 @@ const BLIND_MS = 2000
 const WATCH_LAG_MS = 500
 /** When everybody refuses or is refused for so long, etcd was restored: believe what it says now. */
 const RESTORED_MS = 10_000
+/** An answer about the lease is asked for with every read: by then they have stopped. */
+const LEASE_STALE_MS = 5000
 
 export class EtcdSource implements Source {
   readonly kind = 'etcd'
@@ -52,7 +54,9 @@ export class EtcdSource implements Source {
   /** The first read that knew more than the watch, until the watch has said something. */
   #watchBehindSinceMs: number | null = null
   #contactMs: number
-  #leaseExpiresMs: number | null = null
+  /** The leader's lease, and until when it lasts at least; every answer is a lower bound. */
+  #lease: { readonly id: string; readonly expiresMs: number; readonly heardMs: number } | null =
+    null
   #turn = 0
   #periodMs = READ_MS
   #timer: Timer | null = null
@@ -133,7 +137,7 @@ export class EtcdSource implements Source {
       endpoint.succeeded()
       this.#contactMs = Math.max(this.#contactMs, sentMs)
       this.#adopt(snapshot)
-      this.#events.contact(sentMs, this.#leaseExpiresMs)
+      this.#events.contact(sentMs, this.#leaseExpiresMs())
       await this.#readLease(endpoint)
     } catch (error) {
       if (!this.#isStopped) this.#failed(endpoint, reasonOf(error))
@@ -152,13 +156,31 @@ export class EtcdSource implements Source {
     this.#dropWatch()
   }
 
-  /** The leader's lease is renewed without a trace in its key: only this question shows its age. */
+  /**
+   * The leader's lease is renewed without a trace in its key: only this question shows its age. It
+   * was alive for so long when the question was sent, so the latest of all answers counts.
+   */
   async #readLease(endpoint: EndpointPort): Promise<void> {
-    const lease = this.#known === null ? null : leaderLease(this.#known)
+    const id = this.#leaderLease()
+    if (id === null) return
     const sentMs = this.#clock.nowMs()
-    this.#leaseExpiresMs =
-      lease === null ? null : sentMs + 1000 * (await endpoint.leaseSeconds(lease))
-    if (!this.#isStopped) this.#events.contact(sentMs, this.#leaseExpiresMs)
+    const seconds = await endpoint.leaseSeconds(id)
+    if (this.#isStopped || seconds === null || id !== this.#leaderLease()) return
+    const before = this.#lease?.id === id ? this.#lease.expiresMs : 0
+    const expiresMs = Math.max(before, sentMs + 1000 * seconds)
+    this.#lease = { id, expiresMs, heardMs: sentMs }
+    this.#events.contact(sentMs, this.#leaseExpiresMs())
+  }
+
+  #leaderLease(): string | null {
+    return this.#known === null ? null : leaderLease(this.#known)
+  }
+
+  /** Null when it is another reign's, or when reads are answered and questions about it are not. */
+  #leaseExpiresMs(): number | null {
+    const lease = this.#lease
+    if (lease === null || lease.id !== this.#leaderLease()) return null
+    return this.#clock.nowMs() - lease.heardMs > LEASE_STALE_MS ? null : lease.expiresMs
   }
 
   #failed(endpoint: EndpointPort, reason: string): void {

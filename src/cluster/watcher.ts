@@ -7,7 +7,7 @@
 import type { Clock, Timer } from '../base/clock.ts'
 import type { Log } from '../base/log.ts'
 import type { ClusterConfig } from '../config/config.ts'
-import type { Address } from './address.ts'
+import { type Address, formatAddress } from './address.ts'
 import type { DirectAccess, DirectTls } from './direct.ts'
 import type { LagLimits } from './eligibility.ts'
 import { type Evidence, isBlind, isRefuted } from './evidence.ts'
@@ -21,6 +21,14 @@ import { type Entry, Roster } from './roster.ts'
 import type { ClusterView, Source, SourceEvents } from './source.ts'
 import { newSource, sourceKey } from './sources.ts'
 import { StaticSource } from './static.ts'
+import {
+  advancePlan,
+  NO_PLAN,
+  type Plan,
+  type PlanEvidence,
+  resumedPlan,
+  switchoverOf,
+} from './switchover.ts'
 import { type MemberAddress, MemberTable } from './table.ts'
 import type { Topology } from './topology.ts'
 import { Witness } from './witness.ts'
@@ -33,6 +41,7 @@ export interface WatcherDeps {
   readonly probeTls?: Omit<DirectTls, 'mode'>
   readonly clock: Clock
   readonly log: Log
+  readonly planned?: PlannedLimits
   /** What a control process before this one published last: its term goes on. */
   readonly previous?: Topology
   /** Tests put their own in its place. */
@@ -41,8 +50,22 @@ export interface WatcherDeps {
   publish(topology: Topology): void
 }
 
+/** How planned switchovers are held; keys of [pgsteer]. */
+export interface PlannedLimits {
+  readonly switchoverGraceMs: number
+  readonly switchoverDrainMsMax: number
+  /** Null: 2 x ttl + 10 s. */
+  readonly failoverHoldMsMax: number | null
+}
+
+const PLANNED: PlannedLimits = {
+  switchoverGraceMs: 300,
+  switchoverDrainMsMax: 5000,
+  failoverHoldMsMax: null,
+}
+
 /** What RELOAD can change besides [cluster]. */
-export type WatcherChanges = Partial<Pick<WatcherDeps, 'limits' | 'probeTls'>>
+export type WatcherChanges = Partial<Pick<WatcherDeps, 'limits' | 'probeTls' | 'planned'>>
 
 /** How often members are asked while nobody is believed to be the primary. */
 const SEARCH_MS = 30
@@ -51,6 +74,19 @@ const SEARCH_FAST_MS = 180_000
 const SEARCH_SLOW_MS = 250
 /** While the primary's own word is all there is, it is asked at least this often. */
 const ALONE_MS = 250
+/** While the primary is about to hand over. */
+const PLANNED_MS = 100
+/** Below this a drain is given up before Patroni can have stopped the primary. */
+const DRAIN_MS_MIN = 1000
+/**
+ * What a healthy lease may lose on top of loop_wait before we see it renewed: the second that etcd
+ * rounds off, a read and its deadline, and the 2 s after which the source counts as silent.
+ */
+const LEASE_SLACK_MS = 4600
+/** The end of the lease is published on its own only when it moved by so much. */
+const LEASE_STEP_MS = 2000
+/** On top of 2 x ttl: how long holds last where the configuration does not say. */
+const HOLD_EXTRA_MS = 10_000
 /** A replica's answer is stale after as many questions, and the deadline of one. */
 const STALE_PROBES = 3
 /** Asked once a second with a deadline of one: a few answers may be late. */
@@ -78,6 +114,9 @@ export class Watcher {
   #leaseExpiresMs: number | null = null
   #leaderSinceMs = 0
   #machine = UNSEEN
+  #plan: Plan = NO_PLAN
+  #planned: PlannedLimits
+  #drainCalledMs: number | null = null
   readonly #startedMs: number
   #stateSinceMs: number
   #holdSinceMs: number | null
@@ -93,6 +132,7 @@ export class Watcher {
     this.#clock = deps.clock
     this.#log = deps.log
     this.#cluster = deps.cluster
+    this.#planned = deps.planned ?? PLANNED
     const now = deps.clock.nowMs()
     this.#startedMs = now
     this.#stateSinceMs = now
@@ -133,6 +173,30 @@ export class Watcher {
     this.#setPace()
   }
 
+  /**
+   * Patroni is about to stop this member: new writes wait from now on, before this returns.
+   *
+   * `member`  its name or `host:port`; null: whoever is the primary.
+   * Returns 'holds'; 'elsewhere' when it is not the primary or there is none; 'starting' while the
+   * primary has yet to be found: to be asked again.
+   */
+  drain(member: string | null): 'holds' | 'elsewhere' | 'starting' {
+    const primary = primaryOf(this.#machine)
+    const isStarting = this.#machine.state === 'unseen' || this.#isTakingOver(this.#evidence())
+    if (primary === null) return isStarting ? 'starting' : 'elsewhere'
+    const entry = this.#roster.entry(primary.name)
+    const names = [primary.name, ...(entry?.member.addresses ?? []).map(formatAddress)]
+    if (member !== null && !names.includes(member)) return 'elsewhere'
+    this.#drainCalledMs = this.#clock.nowMs()
+    this.#decide(true)
+    return 'holds'
+  }
+
+  /** Whether new writes wait for a planned switchover. */
+  get isHolding(): boolean {
+    return this.#plan.state === 'holding'
+  }
+
   /** RECONNECT: forgets terms, fences and timelines. */
   forget(): void {
     this.#forget('RECONNECT')
@@ -145,6 +209,7 @@ export class Watcher {
     this.#cluster = cluster
     this.#roster.setAccess(probeAccess(cluster, changes.probeTls ?? this.#deps.probeTls))
     if (changes.limits !== undefined) this.#table.setLimits(changes.limits)
+    this.#planned = changes.planned ?? this.#planned
     this.#setPace()
     if (sourceKey(before) === sourceKey(cluster)) return this.#decide(true)
     void this.#source.stop()
@@ -213,8 +278,13 @@ export class Watcher {
   #onView(view: ClusterView): void {
     const before = this.#view
     const now = this.#clock.nowMs()
-    if (before?.leader?.name !== view.leader?.name || before?.leader?.epoch !== view.leader?.epoch)
+    if (
+      before?.leader?.name !== view.leader?.name ||
+      before?.leader?.epoch !== view.leader?.epoch
+    ) {
       this.#leaderSinceMs = now
+      this.#leaseExpiresMs = null
+    }
     this.#view = view
     this.#noticeOtherCluster(before, view)
     this.#roster.update(view.members, (name) => this.#isKept(name))
@@ -262,6 +332,7 @@ export class Watcher {
     const { verified } = this.#machine.beliefs
     this.#log.warn({ why, verified }, 'terms, fences and timelines are forgotten')
     this.#machine = forget(this.#machine)
+    this.#plan = { ...NO_PLAN, heardMs: this.#drainCalledMs }
     this.#counts.forgets += 1
     this.#table.clear()
     if (this.#source instanceof StaticSource) this.#source.forget()
@@ -306,10 +377,69 @@ export class Watcher {
         { from: move.from, to: move.to, because: move.because, term: machine.term },
         `failover: ${move.when}`,
       )
+    this.#planAhead(evidence)
     this.#learn()
     this.#askWitness(evidence)
     this.#setPace()
     this.#publish(evidence, isNews)
+  }
+
+  /** The planned handover: what is held, and whether that is still worth it. */
+  #planAhead(evidence: Evidence): void {
+    const { plan, taken } = advancePlan(this.#plan, this.#planEvidence(evidence))
+    this.#plan = plan
+    const { incumbent, candidate } = plan
+    for (const move of taken)
+      this.#log.info(
+        {
+          from: move.from,
+          to: move.to,
+          because: move.because,
+          primary: incumbent?.name,
+          candidate,
+        },
+        `switchover: ${move.when}`,
+      )
+  }
+
+  #planEvidence({ nowMs, testimony }: Evidence): PlanEvidence {
+    const primary = primaryOf(this.#machine)
+    const entry = primary === null ? undefined : this.#roster.entry(primary.name)
+    const heard = primary === null ? undefined : testimony.get(primary.name)
+    const serves = heard?.failure === null && heard.sample?.inRecovery === false
+    const { switchoverGraceMs, switchoverDrainMsMax, failoverHoldMsMax } = this.#planned
+    const ttlMs = this.#view?.dynamic.ttlMs ?? this.#cluster.ttlMs
+    return {
+      nowMs,
+      wallMs: this.#clock.wallMs(),
+      incumbent:
+        primary === null
+          ? null
+          : { name: primary.name, timeline: primary.timeline, started: entry?.started ?? null },
+      confirmedMs: serves ? (heard.sample?.sentMs ?? null) : null,
+      isMoot: this.#machine.state === 'standby',
+      request: this.#view?.failover ?? null,
+      calledMs: this.#drainCalledMs,
+      limits: {
+        graceMs: switchoverGraceMs,
+        drainMsMax: Math.max(switchoverDrainMsMax, DRAIN_MS_MIN),
+        // Half of what the first of those that wait has: the rest is for the real failover.
+        requestMsMax: (failoverHoldMsMax ?? 2 * ttlMs + HOLD_EXTRA_MS) / 2,
+      },
+    }
+  }
+
+  /**
+   * Until when the lease of the leader's key lasts at least, where that limits anything: not while
+   * the source is silent or Patroni is paused (other rules judge then), and not when a healthy lease
+   * comes so close to its end that the guard would stop writes for nothing.
+   */
+  #writableUntilMs(): number | null {
+    const { leaseGuardMs } = this.#cluster
+    const dynamic = this.#view?.dynamic
+    if (this.#machine.state !== 'serving' || dynamic === undefined || dynamic.paused) return null
+    const leftMs = dynamic.ttlMs - dynamic.loopWaitMs
+    return leftMs < leaseGuardMs + LEASE_SLACK_MS ? null : this.#leaseExpiresMs
   }
 
   /**
@@ -364,6 +494,7 @@ export class Watcher {
     const isAlone = this.#machine.state === 'failstatic' || this.#machine.state === 'unlocked'
     let periodMs = probeIntervalMs
     if (isAlone) periodMs = Math.min(periodMs, ALONE_MS)
+    if (switchoverOf(this.#plan) !== null) periodMs = Math.min(periodMs, PLANNED_MS)
     const isSearching = !isNamed && this.#machine.state !== 'standby'
     if (isSearching) periodMs = Math.min(periodMs, searchMs)
     if (this.#isBusy) periodMs = Math.min(periodMs, probeBusyIntervalMs)
@@ -376,6 +507,7 @@ export class Watcher {
 
   #takeOver(previous: Topology): void {
     this.#machine = resumed(previous)
+    this.#plan = resumedPlan(previous, this.#clock.nowMs())
     this.#serial = previous.serial
     this.#takeoverUntilMs = this.#clock.nowMs() + TAKEOVER_MS
   }
@@ -412,17 +544,18 @@ export class Watcher {
       timeline: verified?.timeline ?? null,
       standbyCluster: this.#view?.dynamic.standbyCluster ?? false,
       paused: this.#view?.dynamic.paused ?? false,
-      switchover: null,
-      writableUntilMs: null,
+      switchover: switchoverOf(this.#plan),
       history: this.#view?.history ?? [],
     }
     const words = members.map(({ name, role, ineligibleReason }) => [name, role, ineligibleReason])
-    const signature = JSON.stringify([value, words], bigintText)
+    const writableUntilMs = this.#writableUntilMs()
+    const step = writableUntilMs === null ? null : Math.floor(writableUntilMs / LEASE_STEP_MS)
+    const signature = JSON.stringify([value, step, words], bigintText)
     if (!isNews && signature === this.#published) return
     this.#published = signature
     this.#serial += 1
     this.#counts.publications += 1
-    this.#deps.publish(Object.freeze({ ...value, serial: this.#serial, members }))
+    this.#deps.publish(Object.freeze({ ...value, writableUntilMs, serial: this.#serial, members }))
   }
 }
 

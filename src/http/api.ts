@@ -26,6 +26,12 @@ export function clusterJson(snapshot: Snapshot): object {
     isPaused: topology.paused,
     isStandbyCluster: topology.standbyCluster,
     source: { kind: cluster.source, state: cluster.sourceState, error: cluster.sourceError },
+    switchover: topology.switchover,
+    writableForMs:
+      topology.writableUntilMs === null
+        ? null
+        : Math.round(topology.writableUntilMs - snapshot.nowMs),
+    history: topology.history.map(({ timeline, lsn }) => ({ timeline, lsn: formatLsn(lsn) })),
     failovers: cluster.failovers,
     primarySinceWallMs: cluster.primarySinceWallMs,
     withoutPrimaryMs: cluster.withoutPrimaryMs,

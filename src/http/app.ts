@@ -1,6 +1,6 @@
 /**
  * The sidecar: health checks, metrics, status page and API over HTTP. It reads snapshots and runs
- * three commands of the console; it knows nothing of SQL or of the protocol.
+ * three commands of the console and Patroni's drain; it knows nothing of SQL or of the protocol.
  *
  * What changes something needs the bearer token of http_token_file. What only reads does not: the
  * port belongs on a private address (http_addr).
@@ -142,7 +142,7 @@ function addReading(app: FastifyInstance, { actions }: HttpOptions): void {
 function addCommands(app: FastifyInstance, options: HttpOptions): void {
   const command = (path: string, verb: string, takesDatabase: boolean): void => {
     app.post(path, { onRequest: requireToken(options) }, async (request, reply) => {
-      const database = takesDatabase ? databaseOf(request.body) : null
+      const database = takesDatabase ? fieldOf(request.body, 'database') : null
       const argument = database === null ? '' : ` "${database.replaceAll('"', '""')}"`
       return await run(`${verb}${argument}`, options, reply)
     })
@@ -150,6 +150,9 @@ function addCommands(app: FastifyInstance, options: HttpOptions): void {
   command('/api/reload', 'RELOAD', false)
   command('/api/pause', 'PAUSE', true)
   command('/api/resume', 'RESUME', true)
+  app.post('/api/drain', { onRequest: requireToken(options) }, (request) =>
+    options.actions.drain(fieldOf(request.body, 'member')),
+  )
 }
 
 async function run(
@@ -173,16 +176,16 @@ async function run(
 }
 
 /**
- * The body is nothing, or `{"database": "name"}` and nothing else: a misspelt field must not pause
- * every database.
+ * The body is nothing, or `{"<field>": "name"}` and nothing else: a misspelt field must not mean
+ * everything.
  */
-function databaseOf(body: unknown): string | null {
+function fieldOf(body: unknown, field: 'database' | 'member'): string | null {
   if (body === undefined || body === null) return null
   const fields = typeof body === 'object' ? Object.keys(body) : ['?']
   if (fields.length === 0) return null
-  const database: unknown = typeof body === 'object' ? Reflect.get(body, 'database') : undefined
-  if (fields.length === 1 && typeof database === 'string' && database !== '') return database
-  throw new BadBody('the body must be empty or {"database": "name"}')
+  const name: unknown = typeof body === 'object' ? Reflect.get(body, field) : undefined
+  if (fields.length === 1 && typeof name === 'string' && name !== '') return name
+  throw new BadBody(`the body must be empty or {"${field}": "name"}`)
 }
 
 class BadBody extends Error {

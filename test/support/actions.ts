@@ -50,6 +50,10 @@ export function fakeActions(
       await note('kill_client', id)
       return id === 7
     },
+    drain: async (member) => {
+      await note('drain', member)
+      return { holds: true, writes: 0, waitedMs: 1 }
+    },
     waitClose: (database) => note('wait_close', database),
     shutdown: (mode) => note('shutdown', mode),
     set: async (key, value) => {

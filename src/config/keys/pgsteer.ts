@@ -84,13 +84,12 @@ export const PGSTEER_KEYS = {
   }),
   switchover_grace_ms: ms(
     '300',
-    'Hold new writes this long after a switchover was asked for, without the hook of Patroni.',
-    LATER,
+    'Hold new writes this long after a switchover was asked for; 0: only when the hook of Patroni calls.',
   ),
   switchover_drain_ms_max: ms(
     '5000',
     'How long POST /api/drain waits for write transactions to end.',
-    LATER,
+    { max: 20_000 },
   ),
   waiters_max: int(
     '10000',

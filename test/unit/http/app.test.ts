@@ -156,6 +156,29 @@ describe('what changes something', () => {
     expect(actions.calls).toEqual([call])
   })
 
+  it.each([
+    [undefined, 'drain'],
+    [{}, 'drain'],
+    [{ member: 'pg1' }, 'drain pg1'],
+  ])('POST /api/drain %j says what came of it', async (payload, call) => {
+    const { app, actions } = appWith()
+    const body = payload === undefined ? {} : { payload }
+    const url = '/api/drain'
+    const answer = await app.inject({ method: 'POST', url, headers: withToken, ...body })
+    expect(answer.statusCode).toBe(200)
+    expect(answer.json()).toEqual({ holds: true, writes: 0, waitedMs: 1 })
+    expect(actions.calls).toEqual([call])
+  })
+
+  it('does not drain whoever is the primary because of a body that says something else', async () => {
+    const { app, actions } = appWith()
+    for (const payload of [{ membre: 'pg1' }, { member: 'pg1', x: 1 }, { database: 'app' }]) {
+      const sent = { method: 'POST', url: '/api/drain', headers: withToken, payload } as const
+      expect((await app.inject(sent)).statusCode).toBe(400)
+    }
+    expect(actions.calls).toEqual([])
+  })
+
   it('POST /api/resume ends what POST /api/pause began', async () => {
     const { app, actions } = appWith()
     await app.inject({ method: 'POST', url: '/api/pause', headers: withToken })
@@ -172,7 +195,7 @@ describe('what changes something', () => {
     ['another scheme', { authorization: `Basic ${TOKEN}` }],
   ])('is refused with %s, before the body is looked at', async (_, headers) => {
     const { app, actions } = appWith()
-    for (const url of ['/api/reload', '/api/pause', '/api/resume']) {
+    for (const url of ['/api/reload', '/api/pause', '/api/resume', '/api/drain']) {
       const answer = await app.inject({ method: 'POST', url, headers, payload: { nonsense: 1 } })
       expect(answer.statusCode).toBe(401)
       expect(answer.headers['www-authenticate']).toBe('Bearer')
