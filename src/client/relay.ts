@@ -32,6 +32,8 @@ export interface RelayOwner {
   ): boolean
   /** The server says that it ends. Returns true to keep it from the client. */
   keepsEnd(fields: Readonly<Record<string, string>>, server: ServerConnection): boolean
+  /** The batch may be sent to another server, as long as nothing of its answer went out. */
+  mayRepeat(): boolean
   /** A ReadyForQuery; `forward` is false for one that answers something of ours. */
   onReady(status: number, forward: boolean, server: ServerConnection): void
   /** Returns whether the client is to be told. */
@@ -141,6 +143,12 @@ export class Relay {
     this.#locals(server)
   }
 
+  /** Takes back what of the answer has not gone out. */
+  #takeAnswer(): Buffer[] {
+    this.#endRun(this.#offset)
+    return this.#pieces.splice(0)
+  }
+
   /** It was no farewell. */
   #release(notice: Buffer): void {
     this.#withheld = null
@@ -248,6 +256,7 @@ export class Relay {
     const fields = reportFields(this.#body(bytes))
     if (isFatal(fields) && this.#owner.keepsEnd(fields, server)) {
       this.lastWord = fields['C'] === SHUTDOWN ? 'shutdown' : 'fatal'
+      if (!this.hasAnswered && this.#owner.mayRepeat()) this.#takeAnswer()
       this.#move(bytes, false)
       return
     }
@@ -273,7 +282,9 @@ export class Relay {
     const farewell = isLast ? farewellOf(reportFields(this.#body(bytes))) : 'none'
     if (farewell !== 'none') {
       this.lastWord = farewell
-      this.#withheld = Buffer.from(this.#chunk.subarray(this.#offset))
+      const notice = Buffer.from(this.#chunk.subarray(this.#offset))
+      const isKept = !this.hasAnswered && this.#owner.mayRepeat()
+      this.#withheld = isKept ? Buffer.concat([...this.#takeAnswer(), notice]) : notice
       this.#move(bytes, false)
       return
     }

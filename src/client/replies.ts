@@ -68,6 +68,10 @@ export class Replies implements RelayOwner {
     return true
   }
 
+  mayRepeat(): boolean {
+    return this.#attempt.isRetained && this.#session.transaction.state === 'idle'
+  }
+
   /** The server is gone. */
   reset(): void {
     this.#hasFailed = false

@@ -338,6 +338,21 @@ test.each(['fatal', 'notice', 'fence'] as const)(
   },
 )
 
+test('what a dying server had not sent before its farewell does not reach the client', async () => {
+  const begun = backend.rowDescription([{ name: 'a' }])
+  for (const farewell of [
+    backend.errorResponse('57P01', 'terminating connection', 'FATAL'),
+    backend.noticeResponse('57P01', 'immediate shutdown', 'WARNING'),
+  ]) {
+    const { world, client, server } = await flight('replica', 'simple', ['SELECT 1'])
+    server.onBytes(Buffer.concat([begun, farewell]))
+    await lose(world, server, 'eof')
+    await world.settle()
+    expect(told(client)).toBe('')
+    expect(world.written(client.server)).toBe('Q')
+  }
+})
+
 test('a read is not repeated when it may be what crashed its server', async () => {
   for (const word of [null, backend.noticeResponse('57P02', 'crash', 'WARNING')]) {
     const { world, client, server } = await flight('replica', 'simple', ['SELECT 1'])

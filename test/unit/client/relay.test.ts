@@ -53,6 +53,9 @@ class Client implements RelayOwner {
     this.errors.push(fields['C'] ?? '')
     return this.keepsErrors
   }
+  mayRepeat(): boolean {
+    return false
+  }
   keepsEnd(): boolean {
     return this.keepsEnds
   }
