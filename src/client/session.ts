@@ -20,6 +20,7 @@ import type { Settings } from '../server/settings.ts'
 import { type Bound, isHeldReason, type Waiter } from '../server/waiter.ts'
 import * as frame from '../wire/frame.ts'
 import { errorResponse, noticeResponse, readyForQuery } from '../wire/messages.ts'
+import { afterLoss } from './aftermath.ts'
 import { Attempt } from './attempt.ts'
 import { BatchReader, limitsOf, strayCopyBytes } from './batch.ts'
 import { CausalPosition, readOf } from './causal.ts'
@@ -28,7 +29,6 @@ import type { ClientState } from './facts.ts'
 import { Input } from './input.ts'
 import { Lease } from './lease.ts'
 import { completeBatch, enterNames, noteRefusal, refuseBatch } from './local.ts'
-import { endOf, mayOutlive, type Outcome, outcomeOf } from './loss.ts'
 import { Meter } from './meter.ts'
 import { NO_ADVISORY_LOCKS, Pins } from './pin.ts'
 import { SessionPrepared } from './prepared.ts'
@@ -115,6 +115,9 @@ export class Session implements Receiver, Waiter {
   }
   get preferredMember(): string | null {
     return this.causal.preferredMember
+  }
+  get patienceMs(): number {
+    return this.causal.patienceMs
   }
   get settings(): Settings {
     return this.carried.current
@@ -242,69 +245,21 @@ export class Session implements Receiver, Waiter {
   }
 
   onServerClosed(error: ProxyError, server: ServerConnection): void {
-    if (this.#lease.server !== server) {
-      // One that was lost before anything was sent to it has been replaced already.
-      if (this.#lease.lost(server)) this.close(endOf(this, error, false))
+    const moving = this.#moving
+    const parts = { attempt: this.#attempt, input: this.#input, lease: this.#lease }
+    const owned = { ...parts, replies: this.#replies, isMoving: moving !== null }
+    const after = afterLoss(this, owned, error, server)
+    if (after.kind === 'nothing') return
+    if (after.kind === 'end') {
+      this.close(after.error)
       return
     }
-    const outcome = outcomeOf(
-      this.#lease.loss(this.#replies.hasFailed, this.transaction),
-      this.#codes,
-    )
-    const isCut = this.#lease.relay.isClientMidMessage
-    if (isCut || !mayOutlive(this, error)) {
-      this.#lease.lost(server)
-      this.hasEndBeenTold ||= isCut
-      this.close(endOf(this, error, outcome.isUnknown))
-    } else this.#goOnWithout(server, error, outcome)
-  }
-
-  #goOnWithout(server: ServerConnection, error: ProxyError, outcome: Outcome): void {
-    const isFree = this.transaction.state === 'idle' && !this.#lease.isMidBatch
-    const repeated = isFree && this.#lease.mayRepeat(error) ? this.#attempt.takeBackLost() : null
-    const moving = this.#moving
-    if (repeated === null && moving === null) this.#dropRest(outcome)
-    this.#lease.lost(server)
     this.#move('idle')
-    this.#replies.reset()
     this.#isReportDue = true
-    this.meter.queryStartedMs = 0
-    this.carried.rollback()
-    const { role, member } = server.identity
-    // Whoever answers what anybody may answer is not the replica whose reads the session has seen.
-    if (role !== 'replica' || this.wantsRole !== 'any')
-      this.causal.answered(role, member, this.services.clock.nowMs())
     if (moving !== null) this.#moveToPrimary(moving)
-    else if (repeated !== null) this.#repeat(repeated, server)
-    else this.#tell(outcome)
+    else if (after.kind === 'repeat') this.#demand('replica')
+    else if (after.replies.length > 0) this.send(after.replies)
     this.#advance()
-  }
-
-  /** A read is asked of another server, whole. */
-  #repeat(batch: Buffer, server: ServerConnection): void {
-    this.prepared.rewind()
-    this.#input.unshift(batch)
-    this.avoidedMember = server.identity.member
-    this.routeReason = 'repeated'
-    this.meter.routed('repeated')
-    this.#demand('replica')
-  }
-
-  #tell(outcome: Outcome): void {
-    this.#attempt.end()
-    this.prepared.unmark()
-    this.prepared.endTransaction()
-    if (outcome.isOpen) this.transaction.lose(outcome.isTold)
-    else this.transaction.ready(frame.STATUS_IDLE, this.services.clock.nowMs())
-    for (const sqlstate of outcome.sqlstates) this.meter.failed(sqlstate)
-    if (outcome.replies.length > 0) this.send(outcome.replies)
-  }
-
-  /** What still comes of messages that the lost server got in part is void. */
-  #dropRest({ isRestVoid }: Outcome): void {
-    const { passingBytes } = this.#lease.forwarder
-    if (passingBytes > 0) this.#input.dropMessage(passingBytes)
-    if (isRestVoid) this.#input.dropToSync()
   }
 
   /** A cancel request with this client's key came. */
