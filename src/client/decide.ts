@@ -7,9 +7,11 @@ import type { Classified, Statement } from '../routing/classify.ts'
 import { routeBatch } from '../routing/route.ts'
 import { isCarriedByPooler } from '../server/settings.ts'
 import { type BatchReader, NOT_UNDERSTOOD } from './batch.ts'
+import type { Lease } from './lease.ts'
 import type { Session } from './session.ts'
 import type { LocalAnswer } from './transaction.ts'
 import { isAsciiSafe, isOn, valuesOf } from './values.ts'
+import { isUnclean } from './work.ts'
 
 export type Decision =
   | { readonly kind: 'complete'; readonly tag: string; readonly status: number }
@@ -186,4 +188,30 @@ function mayBeginThere({ transaction }: Session, batch: BatchReader, reason: str
 function transactionKind(session: Session, batch: BatchReader): 'no' | 'read_only' | 'read_write' {
   if (session.transaction.state !== 'deferred' || batch.classified.length === 0) return 'no'
   return session.transaction.isReadOnly ? 'read_only' : 'read_write'
+}
+
+/**
+ * A statement is being sent.
+ *
+ * Errors  what may not be sent behind something that is under way ends the session: its answer
+ *         would have to come in the middle of others.
+ */
+export function noteStatement(session: Session, classified: Classified): void {
+  const refusal = refusalOfText(session, classified)
+  if (refusal !== null) throw refusal
+  if (!classified.read) session.transaction.hasWritten = true
+  if (session.server !== null && isUnclean(classified, session.pool.config.isRouted))
+    session.server.isUnclean = true
+}
+
+/**
+ * `read_transactions = replica_until_write`: what a transaction does on a replica, until a batch
+ * comes that is not only a read.
+ */
+export function mayLeaveReplica({ routeReason, transaction }: Session, lease: Lease): boolean {
+  const { begun, isReadOnly, state } = transaction
+  // What did not begin with a BEGIN of ours cannot be begun again; a replica's route is obeyed.
+  const mayMove = begun !== null && !isReadOnly && routeReason !== 'route_replica'
+  const isFirst = lease.role === 'replica' && state === 'open'
+  return isFirst && mayMove && !lease.isOwed && !lease.isMidBatch
 }

@@ -24,7 +24,7 @@ import { afterLoss } from './aftermath.ts'
 import { Attempt } from './attempt.ts'
 import { BatchReader, limitsOf, strayCopyBytes } from './batch.ts'
 import { CausalPosition, readOf } from './causal.ts'
-import { type Decision, decide, refusalOfText } from './decide.ts'
+import { type Decision, decide, mayLeaveReplica, noteStatement } from './decide.ts'
 import type { ClientState } from './facts.ts'
 import { Input } from './input.ts'
 import { Lease } from './lease.ts'
@@ -39,7 +39,7 @@ import { SessionSettings } from './settings.ts'
 import { NEXT_SESSION_STATES, type SessionState } from './states.ts'
 import { agesOf, timeoutOf } from './timeouts.ts'
 import { Transaction } from './transaction.ts'
-import { isTakingBack, isUnclean, staysOnReplica } from './work.ts'
+import { isTakingBack, staysOnReplica } from './work.ts'
 
 /** Cancel requests of one session that may be on their way at once. */
 const CANCELS_MAX = 4
@@ -101,7 +101,7 @@ export class Session implements Receiver, Waiter {
     this.#replies = new Replies(this, this.#attempt, this.#reported)
     this.#lease = new Lease(
       { pool: seed.pool, holder: this, replies: this.#replies },
-      forwardContext(this, (classified) => this.#onStatement(classified)),
+      forwardContext(this, (classified) => noteStatement(this, classified)),
     )
   }
 
@@ -480,7 +480,12 @@ export class Session implements Receiver, Waiter {
     const isOpen = this.transaction.status !== frame.STATUS_IDLE || forwarder.isUnsynced
     const isBusy = isOwed && !forwarder.isCopyIn
     if (!isOpen && isBusy && this.#attempt.isWhole && this.#isAlone()) return false
-    if (this.#leavesReplica()) return this.#startMoving()
+    if (
+      mayLeaveReplica(this, this.#lease) &&
+      this.#read() &&
+      !reader.classified.every(staysOnReplica)
+    )
+      return this.#startMoving()
     if (this.#lease.isShared && !forwarder.isCopyIn) return this.#sendOne(isBusy)
     return this.#send(this.#input.length)
   }
@@ -546,21 +551,6 @@ export class Session implements Receiver, Waiter {
     return true
   }
 
-  /**
-   * `read_transactions = replica_until_write`: what a transaction does on a replica, until a batch
-   * comes that is not only a read.
-   */
-  #leavesReplica(): boolean {
-    const lease = this.#lease
-    const { begun, isReadOnly, state } = this.transaction
-    // What did not begin with a BEGIN of ours cannot be begun again; a replica's route is obeyed.
-    const mayMove = begun !== null && !isReadOnly && this.routeReason !== 'route_replica'
-    const isFirst = lease.role === 'replica' && state === 'open'
-    if (!isFirst || !mayMove || lease.isOwed || lease.isMidBatch) return false
-    if (!this.#read()) return false
-    return !reader.classified.every((classified) => staysOnReplica(classified))
-  }
-
   /** The replica's transaction, which only read, is ended; the batch waits for the primary. */
   #startMoving(): boolean {
     const { begun } = this.transaction
@@ -584,18 +574,6 @@ export class Session implements Receiver, Waiter {
   #giveBack(): void {
     this.#move('idle')
     this.#lease.giveBack(this.carried.onServer)
-  }
-
-  /**
-   * Errors  what may not be sent behind something that is under way ends the session: its answer
-   *         would have to come in the middle of others.
-   */
-  #onStatement(classified: Classified): void {
-    const refusal = refusalOfText(this, classified)
-    if (refusal !== null) throw refusal
-    if (!classified.read) this.transaction.hasWritten = true
-    if (this.server !== null && isUnclean(classified, this.pool.config.isRouted))
-      this.server.isUnclean = true
   }
 
   /** The batch at the head of the input is answered by an error and dropped. */
