@@ -50,6 +50,34 @@ export interface PlanLimits {
   readonly requestMsMax: number
 }
 
+/** How planned switchovers are held: keys of [pgsteer]. */
+export interface PlannedLimits {
+  readonly switchoverGraceMs: number
+  readonly switchoverDrainMsMax: number
+  /** Null: 2 x ttl + 10 s. */
+  readonly failoverHoldMsMax: number | null
+}
+
+export const PLANNED: PlannedLimits = {
+  switchoverGraceMs: 300,
+  switchoverDrainMsMax: 5000,
+  failoverHoldMsMax: null,
+}
+
+/** On top of 2 x ttl: how long holds last where the configuration does not say. */
+const HOLD_EXTRA_MS = 10_000
+/** Below this a drain is given up before Patroni can have stopped the primary. */
+const DRAIN_MS_MIN = 1000
+
+/** Half of what the first that waits has is left for the real failover. */
+export function planLimits(planned: PlannedLimits, ttlMs: number): PlanLimits {
+  return {
+    graceMs: planned.switchoverGraceMs,
+    drainMsMax: Math.max(planned.switchoverDrainMsMax, DRAIN_MS_MIN),
+    requestMsMax: (planned.failoverHoldMsMax ?? 2 * ttlMs + HOLD_EXTRA_MS) / 2,
+  }
+}
+
 export interface Plan {
   readonly state: SwitchoverState
   /** When this state began. */

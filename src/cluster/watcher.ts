@@ -8,6 +8,7 @@ import type { Clock, Timer } from '../base/clock.ts'
 import type { Log } from '../base/log.ts'
 import type { ClusterConfig } from '../config/config.ts'
 import { type Address, formatAddress } from './address.ts'
+import { tellAlarms } from './alarms.ts'
 import type { DirectAccess, DirectTls } from './direct.ts'
 import type { LagLimits } from './eligibility.ts'
 import { type Evidence, isBlind, isRefuted } from './evidence.ts'
@@ -24,8 +25,11 @@ import { StaticSource } from './static.ts'
 import {
   advancePlan,
   NO_PLAN,
+  PLANNED,
   type Plan,
   type PlanEvidence,
+  type PlannedLimits,
+  planLimits,
   resumedPlan,
   switchoverOf,
 } from './switchover.ts'
@@ -50,20 +54,6 @@ export interface WatcherDeps {
   publish(topology: Topology): void
 }
 
-/** How planned switchovers are held; keys of [pgsteer]. */
-export interface PlannedLimits {
-  readonly switchoverGraceMs: number
-  readonly switchoverDrainMsMax: number
-  /** Null: 2 x ttl + 10 s. */
-  readonly failoverHoldMsMax: number | null
-}
-
-const PLANNED: PlannedLimits = {
-  switchoverGraceMs: 300,
-  switchoverDrainMsMax: 5000,
-  failoverHoldMsMax: null,
-}
-
 /** What RELOAD can change besides [cluster]. */
 export type WatcherChanges = Partial<Pick<WatcherDeps, 'limits' | 'probeTls' | 'planned'>>
 
@@ -76,8 +66,6 @@ const SEARCH_SLOW_MS = 250
 const ALONE_MS = 250
 /** While the primary is about to hand over. */
 const PLANNED_MS = 100
-/** Below this a drain is given up before Patroni can have stopped the primary. */
-const DRAIN_MS_MIN = 1000
 /**
  * What a healthy lease may lose on top of loop_wait before we see it renewed: the second that etcd
  * rounds off, a read and its deadline, and the 2 s after which the source counts as silent.
@@ -85,8 +73,6 @@ const DRAIN_MS_MIN = 1000
 const LEASE_SLACK_MS = 4600
 /** The end of the lease is published on its own only when it moved by so much. */
 const LEASE_STEP_MS = 2000
-/** On top of 2 x ttl: how long holds last where the configuration does not say. */
-const HOLD_EXTRA_MS = 10_000
 /** A replica's answer is stale after as many questions, and the deadline of one. */
 const STALE_PROBES = 3
 /** Asked once a second with a deadline of one: a few answers may be late. */
@@ -115,6 +101,7 @@ export class Watcher {
   #leaderSinceMs = 0
   #machine = UNSEEN
   #plan: Plan = NO_PLAN
+  #alarms: ReadonlyMap<string, string> = new Map()
   #planned: PlannedLimits
   #drainCalledMs: number | null = null
   readonly #startedMs: number
@@ -407,8 +394,6 @@ export class Watcher {
     const entry = primary === null ? undefined : this.#roster.entry(primary.name)
     const heard = primary === null ? undefined : testimony.get(primary.name)
     const serves = heard?.failure === null && heard.sample?.inRecovery === false
-    const { switchoverGraceMs, switchoverDrainMsMax, failoverHoldMsMax } = this.#planned
-    const ttlMs = this.#view?.dynamic.ttlMs ?? this.#cluster.ttlMs
     return {
       nowMs,
       wallMs: this.#clock.wallMs(),
@@ -420,12 +405,7 @@ export class Watcher {
       isMoot: this.#machine.state === 'standby',
       request: this.#view?.failover ?? null,
       calledMs: this.#drainCalledMs,
-      limits: {
-        graceMs: switchoverGraceMs,
-        drainMsMax: Math.max(switchoverDrainMsMax, DRAIN_MS_MIN),
-        // Half of what the first of those that wait has: the rest is for the real failover.
-        requestMsMax: (failoverHoldMsMax ?? 2 * ttlMs + HOLD_EXTRA_MS) / 2,
-      },
+      limits: planLimits(this.#planned, this.#view?.dynamic.ttlMs ?? this.#cluster.ttlMs),
     }
   }
 
@@ -555,7 +535,9 @@ export class Watcher {
     this.#published = signature
     this.#serial += 1
     this.#counts.publications += 1
-    this.#deps.publish(Object.freeze({ ...value, writableUntilMs, serial: this.#serial, members }))
+    const topology = Object.freeze({ ...value, writableUntilMs, serial: this.#serial, members })
+    this.#alarms = tellAlarms(this.#alarms, topology, this.#log)
+    this.#deps.publish(topology)
   }
 }
 
