@@ -16,6 +16,7 @@ const TOLD_ONCE: ReadonlySet<string> = new Set([
 export class Reported {
   readonly #welcome: ReadonlyMap<string, string>
   #changed: Map<string, string> | null = null
+  isDue = false
 
   constructor(welcome: ReadonlyMap<string, string>) {
     this.#welcome = welcome
@@ -23,6 +24,13 @@ export class Reported {
 
   value(name: string): string {
     return this.#changed?.get(name) ?? this.#welcome.get(name) ?? ''
+  }
+
+  /** After the loss of a server: what it had reported may not hold any more. Null: all is known. */
+  due(parameters: ReadonlyMap<string, string>): Buffer | null {
+    if (!this.isDue) return null
+    this.isDue = false
+    return this.catchUp(parameters)
   }
 
   /** The server tells the client itself. Returns false for what it must not tell. */

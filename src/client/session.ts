@@ -20,7 +20,7 @@ import type { Settings } from '../server/settings.ts'
 import { type Bound, isHeldReason, type Waiter } from '../server/waiter.ts'
 import * as frame from '../wire/frame.ts'
 import { errorResponse, noticeResponse, readyForQuery } from '../wire/messages.ts'
-import { afterLoss } from './aftermath.ts'
+import { afterLoss, type Parts } from './aftermath.ts'
 import { Attempt } from './attempt.ts'
 import { BatchReader, limitsOf, strayCopyBytes } from './batch.ts'
 import { CausalPosition, readOf } from './causal.ts'
@@ -37,7 +37,7 @@ import { Reported } from './reported.ts'
 import { forwardContext, type SessionSeed, type SessionServices } from './services.ts'
 import { SessionSettings } from './settings.ts'
 import { NEXT_SESSION_STATES, type SessionState } from './states.ts'
-import { agesOf, timeoutOf } from './timeouts.ts'
+import { agesOf, isStuck, timeoutOf } from './timeouts.ts'
 import { Transaction } from './transaction.ts'
 import { isTakingBack, staysOnReplica } from './work.ts'
 
@@ -82,8 +82,6 @@ export class Session implements Receiver, Waiter {
   #settlingSinceMs = 0
   /** The next server is not given the session's settings first. */
   #isResetting = false
-  /** What the lost server reported may not hold any more. */
-  #isReportDue = false
   /** Its server was lost under the read at hand. */
   avoidedMember: string | null = null
 
@@ -163,9 +161,8 @@ export class Session implements Receiver, Waiter {
 
   /** Ends the session when a timeout passed. Called a few times a second. */
   checkTime(nowMs: number): void {
-    const { serverConnectTimeoutMs } = this.services.config().pgbouncer
     // What we ask of a server has the deadline of a log-in; then another one is taken.
-    if (this.#state === 'settling' && nowMs - this.#settlingSinceMs > serverConnectTimeoutMs)
+    if (this.#state === 'settling' && isStuck(this, nowMs - this.#settlingSinceMs))
       this.server?.destroy(new ProxyError('server_connect_timeout'))
     const code = timeoutOf(agesOf(this, nowMs), this.pool.config)
     if (code !== null) this.close(new ProxyError(code))
@@ -246,16 +243,12 @@ export class Session implements Receiver, Waiter {
 
   onServerClosed(error: ProxyError, server: ServerConnection): void {
     const moving = this.#moving
-    const parts = { attempt: this.#attempt, input: this.#input, lease: this.#lease }
-    const owned = { ...parts, replies: this.#replies, isMoving: moving !== null }
-    const after = afterLoss(this, owned, error, server)
+    const isMoving = moving !== null
+    const after = afterLoss(this, { ...this.#parts, isMoving }, error, server)
     if (after.kind === 'nothing') return
-    if (after.kind === 'end') {
-      this.close(after.error)
-      return
-    }
+    if (after.kind === 'end') return this.close(after.error)
     this.#move('idle')
-    this.#isReportDue = true
+    this.#reported.isDue = true
     if (moving !== null) this.#moveToPrimary(moving)
     else if (after.kind === 'repeat') this.#demand('replica')
     else if (after.replies.length > 0) this.send(after.replies)
@@ -412,8 +405,8 @@ export class Session implements Receiver, Waiter {
     const isSettled = this.#lease.settle(this.carried.current, (error) =>
       this.#settled(error, server),
     )
-    if (!isSettled) this.#move('settling')
-    else this.#activate(server)
+    if (isSettled) this.#activate(server)
+    else this.#move('settling')
   }
 
   #settled(error: ProxyError | null, server: ServerConnection): void {
@@ -450,7 +443,8 @@ export class Session implements Receiver, Waiter {
 
   #activate(server: ServerConnection): void {
     this.#move('active')
-    if (this.#isReportDue) this.#reportAnew(server)
+    const news = this.#reported.due(server.parameters)
+    if (news !== null) this.send(news)
     this.carried.startOn(server.settings)
     this.#lease.begin(this.#attempt.query)
     const isReplica = server.identity.role === 'replica'
@@ -458,12 +452,6 @@ export class Session implements Receiver, Waiter {
     if (isFree && this.#attempt.retain(this.#input.bytes, isReplica)) this.prepared.mark()
     this.#send(this.#isAlone() ? this.#attempt.bytes : this.#input.length)
     this.#advance()
-  }
-
-  #reportAnew(server: ServerConnection): void {
-    this.#isReportDue = false
-    const news = this.#reported.catchUp(server.parameters)
-    if (news !== null) this.send(news)
   }
 
   /**
@@ -601,6 +589,15 @@ export class Session implements Receiver, Waiter {
     this.#lease.end(this.carried.onServer, this.pins.isPinned)
     this.prepared.clear()
     this.services.onSessionClosed(this, reason)
+  }
+
+  get #parts(): Omit<Parts, 'isMoving'> {
+    return {
+      attempt: this.#attempt,
+      input: this.#input,
+      lease: this.#lease,
+      replies: this.#replies,
+    }
   }
 
   get #codes(): 'pgbouncer' | 'postgres' {

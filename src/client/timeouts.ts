@@ -42,6 +42,11 @@ export function timeoutOf(ages: Ages, config: PoolConfig): ErrorCode | null {
   return hasPassed(ages.idleMs, config.clientIdleTimeoutMs) ? 'client_idle_timeout' : null
 }
 
+/** A server that is given the session's settings does not take them in time. */
+export function isStuck({ services }: Session, settlingMs: number): boolean {
+  return settlingMs > services.config().pgbouncer.serverConnectTimeoutMs
+}
+
 /** A limit of 0 is none. */
 function hasPassed(durationMs: number, limitMs: number): boolean {
   return limitMs > 0 && durationMs > limitMs
