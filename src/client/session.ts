@@ -209,10 +209,7 @@ export class Session implements Receiver, Waiter {
 
   refused(error: ProxyError): void {
     this.waitReason = null
-    if (error.row.severity === 'FATAL') {
-      this.close(error)
-      return
-    }
+    if (error.row.severity === 'FATAL') return this.close(error)
     this.#move('idle')
     this.#answerRefused(error)
     this.#advance()
@@ -228,8 +225,7 @@ export class Session implements Receiver, Waiter {
     try {
       this.#lease.relay.onBytes(chunk, server)
     } catch (error) {
-      this.#breach(toProxyError(error))
-      return
+      return this.#breach(toProxyError(error))
     }
     // It says that it ends, and has nothing more to say.
     if (this.#lease.relay.isOver && !this.#lease.isFree)
@@ -386,10 +382,7 @@ export class Session implements Receiver, Waiter {
     this.requestWallMs = this.services.clock.wallMs()
     if (role === 'replica') this.causal.beforeRead(readOf(this, nowMs))
     const kept = this.#lease.resume(role)
-    if (kept !== null) {
-      this.#settle(kept)
-      return
-    }
+    if (kept !== null) return this.#settle(kept)
     this.waitingSinceMs = nowMs
     this.#move('waiting')
     this.pool.acquire(this)
@@ -399,8 +392,7 @@ export class Session implements Receiver, Waiter {
   #settle(server: ServerConnection): void {
     if (this.#isResetting) {
       this.#isResetting = false
-      this.#activate(server)
-      return
+      return this.#activate(server)
     }
     const isSettled = this.#lease.settle(this.carried.current, (error) =>
       this.#settled(error, server),
@@ -411,10 +403,7 @@ export class Session implements Receiver, Waiter {
 
   #settled(error: ProxyError | null, server: ServerConnection): void {
     try {
-      if (error !== null) {
-        this.#unsettled(error)
-        return
-      }
+      if (error !== null) return this.#unsettled(error)
       const news = this.#reported.catchUp(server.parameters)
       if (news !== null) this.send(news)
       this.#activate(server)
@@ -427,15 +416,11 @@ export class Session implements Receiver, Waiter {
   #unsettled(error: ProxyError): void {
     this.#lease.discard(new ProxyError('server_parameter'))
     this.#move('idle')
-    if (error.code !== 'server_refused') {
-      this.#demand(this.wantsRole)
-      return
-    }
+    if (error.code !== 'server_refused') return this.#demand(this.wantsRole)
     // What only takes settings back may run under any, and is the way out of those that cannot be made.
     if (this.transaction.state === 'idle' && this.#attempt.isOnly(isTakingBack, this.classify)) {
       this.#isResetting = true
-      this.#demand(this.wantsRole)
-      return
+      return this.#demand(this.wantsRole)
     }
     this.#answerRefused(error)
     this.#advance()
