@@ -15,34 +15,57 @@ export interface Read {
   readonly consistency: Consistency
   readonly nowMs: number
   readonly boundFor: (dirtySinceMs: number) => Bound | null
-  readonly isEligible: (member: string) => boolean
+  /** Whether the member still is, or will be, as far as it was. */
+  readonly mayGoOn: (member: string) => boolean
 }
+
+/**
+ * Every answer of the primary asks for a later bound, so reads that follow each other faster than
+ * probes do would stay there for ever. So long after the last write one of them waits for the
+ * replicas, so long at most; in vain, the next one does so after twice the time.
+ */
+const RETURN_AFTER_MS = 200
+const RETURN_WAIT_MS = 60
+const RETURN_AFTER_MS_MAX = 10_000
 
 export class CausalPosition {
   bound: Bound | null = null
   dirtySinceMs: number | null = null
+  /** How long the next read waits for a replica before the primary serves it. */
+  patienceMs = 0
   /** The replica that served the session last. */
   preferredMember: string | null = null
+  /** What is answered next was asked as a read. */
+  #isRead = false
+  #returnMs = 0
+  #returnAfterMs = RETURN_AFTER_MS
 
   /**
    * A batch was answered. What the primary answered may be newer than what a replica knows, a read
    * as well as a write.
    */
   answered(role: 'primary' | 'replica' | 'plain', member: string, nowMs: number): void {
+    const isRead = this.#isRead
+    this.#isRead = false
     if (role === 'plain') return
+    if (role === 'replica' || !isRead) this.#returnAfterMs = RETURN_AFTER_MS
     if (role === 'replica') {
-      this.preferredMember = member
+      // What is no read shows nothing of what the replica knows.
+      if (isRead || this.preferredMember === null) this.preferredMember = member
       return
     }
+    if (!isRead) this.#returnMs = nowMs + RETURN_AFTER_MS
     this.preferredMember = null
     this.#dirty(nowMs)
   }
 
   /**
-   * Prepares the next read: fixes the bound when one is known, and leaves a replica that may not
-   * serve any more.
+   * Prepares the next read: fixes the bound when one is known, and leaves a replica that may have
+   * gone back in time. One that is only late is kept: the read may wait for it.
    */
   beforeRead(read: Read): void {
+    this.#isRead = true
+    this.#takePatience(read.nowMs)
     if (read.consistency === 'eventual') {
       this.bound = null
       this.dirtySinceMs = null
@@ -50,7 +73,7 @@ export class CausalPosition {
       return
     }
     if (read.consistency === 'global') this.#dirty(read.nowMs)
-    if (this.preferredMember !== null && !read.isEligible(this.preferredMember)) {
+    if (this.preferredMember !== null && !read.mayGoOn(this.preferredMember)) {
       this.preferredMember = null
       this.#dirty(read.nowMs)
     }
@@ -61,11 +84,22 @@ export class CausalPosition {
     this.dirtySinceMs = null
   }
 
+  #takePatience(nowMs: number): void {
+    this.patienceMs = 0
+    if (this.preferredMember !== null || nowMs < this.#returnMs) return
+    this.patienceMs = RETURN_WAIT_MS
+    this.#returnMs = nowMs + this.#returnAfterMs
+    this.#returnAfterMs = Math.min(2 * this.#returnAfterMs, RETURN_AFTER_MS_MAX)
+  }
+
   #dirty(nowMs: number): void {
     this.dirtySinceMs = nowMs
     this.bound = null
   }
 }
+
+/** Reasons for which a replica gets no reads though nothing says that it was started again. */
+const LATE: ReadonlySet<string> = new Set(['stale', 'lag_bytes', 'lag_ms', 'lag_unknown'])
 
 export function readOf({ pool, services }: Session, nowMs: number): Read {
   const { pools } = services
@@ -73,6 +107,9 @@ export function readOf({ pool, services }: Session, nowMs: number): Read {
     consistency: pool.config.consistency,
     nowMs,
     boundFor: (dirtySinceMs) => pools.boundFor(dirtySinceMs),
-    isEligible: (member) => memberOf(pools.topology, member)?.eligible === true,
+    mayGoOn: (name) => {
+      const member = memberOf(pools.topology, name)
+      return member?.eligible === true || LATE.has(member?.ineligibleReason ?? '')
+    },
   }
 }

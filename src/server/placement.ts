@@ -114,7 +114,7 @@ function placeRead(waiter: Waiter, sinceMs: number, given: PlacementRules): Plac
     if (members.length > 0) return { kind: 'replicas', members }
     if (bound !== null) bounds.note(sinceMs, bound, nowMs)
   }
-  return placeWithoutReplica(sinceMs, rules)
+  return placeWithoutReplica(sinceMs, rules, waiter.patienceMs ?? 0)
 }
 
 /** Without the replica that was just lost, if somebody else may serve. */
@@ -127,12 +127,17 @@ function avoiding(avoided: string | null, rules: PlacementRules): PlacementRules
 }
 
 /** No replica may serve the read now. */
-function placeWithoutReplica(sinceMs: number, rules: PlacementRules): Placement {
+function placeWithoutReplica(
+  sinceMs: number,
+  rules: PlacementRules,
+  patienceMs: number,
+): Placement {
   const { view, noReplica } = rules
   const isLate = rules.nowMs - sinceMs >= rules.replicaWaitMs
   const isBehind = view.eligible.length > 0
   const mayCatchUp = isBehind && (rules.consistency === 'global' || noReplica === 'error')
   if (!isLate && (noReplica === 'wait' || mayCatchUp)) return HELD_REPLICA
+  if (isBehind && view.primary !== null && rules.nowMs - sinceMs < patienceMs) return HELD_REPLICA
   if (noReplica === 'error') return refuse(noReplicaError(rules))
   if (view.topology.standbyCluster) return isLate ? refuse(noReplicaError(rules)) : HELD_REPLICA
   if (view.primary === null || rules.nowMs >= view.writesUntilMs) return HELD_PRIMARY

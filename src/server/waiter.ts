@@ -41,6 +41,8 @@ export interface Waiter extends Holder {
   readonly dirtySinceMs: number | null
   /** The replica that served it last: kept while it is eligible, so that reads never go back. */
   readonly preferredMember: string | null
+  /** How long a read waits for replicas that are behind before the primary serves it; absent: 0. */
+  readonly patienceMs?: number
   /** The member whose server was lost under the read at hand: any other is preferred. */
   readonly avoidedMember?: string | null
   readonly settings: Settings

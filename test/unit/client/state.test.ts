@@ -260,7 +260,7 @@ describe('the position of a session in the log', () => {
     consistency: 'session' as const,
     nowMs: 50,
     boundFor: () => bound,
-    isEligible: () => true,
+    mayGoOn: () => true,
     ...some,
   })
 
@@ -291,7 +291,7 @@ describe('the position of a session in the log', () => {
     position.answered('replica', 'pg2', 20)
     position.beforeRead(read())
     expect([position.preferredMember, position.dirtySinceMs]).toEqual(['pg2', null])
-    position.beforeRead(read({ isEligible: () => false, boundFor: () => null }))
+    position.beforeRead(read({ mayGoOn: () => false, boundFor: () => null }))
     expect([position.preferredMember, position.dirtySinceMs]).toEqual([null, 50])
   })
 
@@ -305,6 +305,29 @@ describe('the position of a session in the log', () => {
       null,
       null,
     ])
+  })
+
+  test('one of many reads on the primary waits for replicas, ever more rarely while in vain', () => {
+    const position = new CausalPosition()
+    position.answered('primary', 'pg1', 1000)
+    const waits: number[] = []
+    for (let nowMs = 1000; nowMs < 4000; nowMs += 10) {
+      position.beforeRead(read({ nowMs, boundFor: () => null }))
+      if (position.patienceMs > 0) waits.push(nowMs)
+      position.answered('primary', 'pg1', nowMs)
+    }
+    expect(waits).toEqual([1200, 1400, 1800, 2600])
+    position.answered('primary', 'pg1', 4000)
+    position.beforeRead(read({ nowMs: 4190, boundFor: () => null }))
+    expect(position.patienceMs).toBe(0)
+  })
+
+  test('a setting answered by another replica leaves reads where they were', () => {
+    const position = new CausalPosition()
+    position.beforeRead(read())
+    position.answered('replica', 'pg2', 20)
+    position.answered('replica', 'pg3', 30)
+    expect(position.preferredMember).toBe('pg2')
   })
 
   test('servers that are not routed leave no trace', () => {

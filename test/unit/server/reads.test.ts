@@ -161,6 +161,32 @@ describe('a session stays with its replica', () => {
     expect(waiter.server?.identity.member).toBe('pg2')
   })
 
+  test('a patient read waits for a replica that is behind, and no longer than it said', async () => {
+    const world = new World()
+    const bound = { timeline: 1, lsn: 500n }
+    world.pools.setTopology(lagging(100, 500n, [400n]))
+    const [early, late] = [1, 2].map(() =>
+      world.waiter({ wantsRole: 'replica', bound, patienceMs: 60 }),
+    )
+    for (const waiter of [early, late]) if (waiter !== undefined) world.pool().acquire(waiter)
+    await world.settle()
+    expect([early?.waitReason, late?.waitReason]).toEqual(['replica', 'replica'])
+    if (late !== undefined) world.pool().withdraw(late)
+    world.pools.setTopology(lagging(120, 500n, [500n]))
+    await world.settle()
+    expect(early?.server?.identity.member).toBe('pg2')
+    world.pools.setTopology(lagging(140, 900n, [500n]))
+    const vain = world.waiter({
+      wantsRole: 'replica',
+      bound: { timeline: 1, lsn: 900n },
+      patienceMs: 60,
+    })
+    world.pool().acquire(vain)
+    await world.pass(400)
+    await world.settle()
+    expect(vain.server?.identity.member).toBe('pg1')
+  })
+
   test('when it has not replayed what the session wrote, another serves', async () => {
     const world = new World()
     world.pools.setTopology(lagging(2000, 500n, [400n, 500n]))
