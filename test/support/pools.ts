@@ -125,6 +125,7 @@ export class FakeWaiter implements Waiter {
   bound: Bound | null = null
   dirtySinceMs: number | null = null
   preferredMember: string | null = null
+  patienceMs = 0
   settings: Settings = NO_SETTINGS
   waitingBytes = 100
   waitingSinceMs = 0
