@@ -23,6 +23,7 @@ const PACKAGES = {
   haproxy: 'usr/sbin/haproxy',
   prometheus: 'usr/bin/promtool',
   'python3-psycopg': 'usr/lib/python3/dist-packages/psycopg/__init__.py',
+  'python3-sqlalchemy': 'usr/lib/python3/dist-packages/sqlalchemy/__init__.py',
   openssl: 'usr/bin/openssl',
 }
 /** What only suites with root use. */
@@ -36,7 +37,7 @@ const ROOT_PACKAGES = {
  * Debian 13 as a directory, for its Patroni 4: only root can enter it. Outside of
  * the checkout, because a minute per clone is a minute too much.
  */
-const TRIXIE = '/var/cache/pgsteer/trixie'
+export const TRIXIE = '/var/cache/pgsteer/trixie'
 const TRIXIE_PACKAGES = [
   'patroni',
   'postgresql-17',

@@ -6,13 +6,14 @@
  *   npm test -- integration                one project
  *   npm test -- unit test/unit/wire        some files of one project
  *   npm run test:long                      what takes minutes and is no part of npm test
+ *   npm run test:chaos                     a real cluster in network namespaces, with real faults
  *
  * Files named *.root.test.ts need root and network namespaces; without them they are counted as not run.
  */
 import { spawnSync } from 'node:child_process'
 import { mkdirSync, readdirSync, readFileSync, rmSync } from 'node:fs'
 import { join, relative } from 'node:path'
-import { isRoot, provision } from './provision.mjs'
+import { isRoot, provision, TRIXIE } from './provision.mjs'
 import { BIN, environment, main, ROOT, run, say, setUp } from './setup.mjs'
 
 const PROJECTS = ['unit', 'simulation', 'protocol', 'integration', 'failover']
@@ -34,6 +35,23 @@ function rootFiles(projects) {
   return wanted.filter((name) => name.endsWith('.root.test.ts')).map((name) => join('test', name))
 }
 
+/**
+ * The chaos suite makes networks. In namespaces of its own its bridges, processes, shared memory and
+ * files of servers end with it, however it ends; what starts it stays first process and reaps.
+ */
+const ISOLATION = [
+  '--net',
+  '--mount',
+  '--pid',
+  '--ipc',
+  '--fork',
+  '--kill-child',
+  '--mount-proc',
+  'bash',
+  '-c',
+  'for at in /run/netns /dev/shm "$0/tmp"; do mkdir -p "$at"; mount -t tmpfs -o mode=1777 none "$at"; done; ip link set lo up; "$@" & wait $!',
+]
+
 /** Runs one vitest project; returns what its own report counted. */
 async function runProject(project, files, env) {
   const report = join(REPORTS, `${project}.json`)
@@ -49,7 +67,11 @@ async function runProject(project, files, env) {
     ...isolation,
     ...files,
   ]
-  const code = await run(join(BIN, 'vitest'), parameters, { env })
+  const isApart = project === 'chaos' && canIsolate()
+  const vitest = join(BIN, 'vitest')
+  const code = isApart
+    ? await run('unshare', [...ISOLATION, TRIXIE, vitest, ...parameters], { env })
+    : await run(vitest, parameters, { env })
   return count(project, report, code)
 }
 

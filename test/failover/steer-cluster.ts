@@ -44,9 +44,9 @@ export async function ask(
   sql: string,
   options: ClientConfig = {},
 ): Promise<Record<string, unknown>[]> {
-  const { port } = cluster.member(name)
+  const { host, port } = cluster.member(name)
   const client = new Client({
-    host: '127.0.0.1',
+    host,
     port,
     user: USER,
     password: USER,
@@ -80,7 +80,7 @@ export function startSteer(
   source: 'etcd' | 'patroni' | 'static',
   options: SteerOptions = {},
 ): Promise<Steer> {
-  const members = cluster.members.map(({ port }) => ({ host: '127.0.0.1', port }))
+  const { members } = cluster
   const keys = { ...keysOf(cluster, source), probe_interval_ms: 250, ...options.cluster }
   return Steer.start({ members }, { ...options, cluster: keys })
 }
@@ -100,7 +100,7 @@ export interface Sight {
 
 /** The cluster as pgsteer sees it now. */
 export async function sight(steer: Steer): Promise<Sight> {
-  const url = `http://127.0.0.1:${steer.httpPort}/api/cluster`
+  const url = `http://${steer.host}:${steer.httpPort}/api/cluster`
   const response = await fetch(url, { signal: AbortSignal.timeout(5000) })
   return (await response.json()) as Sight
 }

@@ -171,7 +171,7 @@ export class Load {
 /** A client of pgsteer. Its owner ends it. */
 export async function connect(steer: Steer): Promise<Client> {
   const client = new Client({
-    host: '127.0.0.1',
+    host: steer.host,
     port: steer.port,
     user: USER,
     password: USER,

@@ -20,6 +20,13 @@ import { Client } from 'pg'
 import { program } from './debian.ts'
 import { waitFor } from './wait.ts'
 
+/** Where a node runs: an address of its own and what enters the network namespace that has it. */
+export interface Place {
+  readonly host: string
+  /** Put before every command: `nsenter --net=...`. */
+  readonly enter: readonly string[]
+}
+
 /** Where the programs are: this machine, or a Debian root that is entered with chroot. */
 export interface Installation {
   readonly label: string
@@ -42,6 +49,8 @@ export interface PatroniOptions {
   /** More of the local configuration of `postgresql`, for one member. */
   readonly postgresql?: (name: string) => Readonly<Record<string, unknown>>
   readonly tags?: (name: string) => Readonly<Record<string, unknown>>
+  /** Where node 1, 2, ... is: one etcd and one Patroni member each. Loopback without it. */
+  readonly place?: (node: number) => Place
 }
 
 export interface EtcdMember {
@@ -52,6 +61,7 @@ export interface EtcdMember {
 
 export interface PatroniMember {
   readonly name: string
+  readonly host: string
   readonly port: number
   readonly restUrl: string
   /** Its data folder, as seen from outside. */
@@ -126,15 +136,17 @@ export class PatroniCluster {
     const scheme = options.etcdFlags?.('')['cert-file'] === undefined ? 'http' : 'https'
     const ports = await freePorts(2 * ((options.etcds ?? 3) + (options.members ?? 3)))
     const take = (): number => ports.pop() ?? 0
+    const hostOf = (index: number): string => options.place?.(index + 1).host ?? LOOPBACK
     const etcds = Array.from({ length: options.etcds ?? 3 }, (_, index) => ({
       name: `etcd${index + 1}`,
-      url: `${scheme}://127.0.0.1:${take()}`,
-      peerUrl: `http://127.0.0.1:${take()}`,
+      url: `${scheme}://${hostOf(index)}:${take()}`,
+      peerUrl: `http://${hostOf(index)}:${take()}`,
     }))
     const members = Array.from({ length: options.members ?? 3 }, (_, index) => ({
       name: `pg${index + 1}`,
+      host: hostOf(index),
       port: take(),
-      restUrl: `http://127.0.0.1:${take()}`,
+      restUrl: `http://${hostOf(index)}:${take()}`,
       dataFolder: join(folder, `pg${index + 1}`),
     }))
     const cluster = new PatroniCluster(options, { folder, etcds, members })
@@ -253,8 +265,8 @@ export class PatroniCluster {
 
   /** One statement on one member, as the superuser. */
   async query(name: string, sql: string): Promise<Record<string, unknown>[]> {
-    const { port } = this.member(name)
-    const client = new Client({ host: '127.0.0.1', port, ...SUPERUSER, database: 'postgres' })
+    const { host, port } = this.member(name)
+    const client = new Client({ host, port, ...SUPERUSER, database: 'postgres' })
     client.on('error', () => undefined)
     await client.connect()
     try {
@@ -325,7 +337,9 @@ export class PatroniCluster {
     if (this.#running.has(name)) throw new Error(`${name} runs already`)
     const log = openSync(join(this.folder, `${name}.log`), 'a')
     const { file, before, env, as } = this.#command(what)
-    const child = spawn(file, [...before, ...args], {
+    const enter = this.#options.place?.(Number(/\d+$/.exec(name)?.[0])).enter ?? []
+    const [first = file, ...rest] = [...enter, file, ...before, ...args]
+    const child = spawn(first, rest, {
       stdio: ['ignore', log, log],
       cwd: '/',
       env: { PATH: process.env['PATH'], LANG: 'C.UTF-8', ...env },
@@ -366,7 +380,7 @@ export class PatroniCluster {
 
   #writeConfiguration(member: PatroniMember): void {
     const rest = member.restUrl.slice('http://'.length)
-    const address = `127.0.0.1:${member.port}`
+    const address = `${member.host}:${member.port}`
     const { ttlS = 20, loopWaitS = 5, dynamic = {} } = this.#options
     const configuration = {
       scope: SCOPE,
@@ -396,8 +410,8 @@ export class PatroniCluster {
         },
         pg_hba: [
           'local all all trust',
-          'host replication replicator 127.0.0.1/32 scram-sha-256',
-          'host all all 127.0.0.1/32 scram-sha-256',
+          `host replication replicator ${networkOf(member.host)} scram-sha-256`,
+          `host all all ${networkOf(member.host)} scram-sha-256`,
         ],
         parameters: {
           unix_socket_directories: this.#inner,
@@ -415,6 +429,13 @@ export class PatroniCluster {
     writeFileSync(file, JSON.stringify(configuration, null, 2))
     own(file, this.#installation.root ?? '/')
   }
+}
+
+const LOOPBACK = '127.0.0.1'
+
+/** Whom a member lets in: its neighbours. */
+function networkOf(host: string): string {
+  return host === LOOPBACK ? `${host}/32` : host.replace(/\.\d+$/, '.0/24')
 }
 
 /** uid and gid of `postgres` in that root, or of nobody: PostgreSQL refuses to run as root. */

@@ -20,6 +20,7 @@ import { tmpdir } from 'node:os'
 import { join, resolve } from 'node:path'
 import { Client, type ClientConfig } from 'pg'
 import { afterAll, afterEach, beforeAll } from 'vitest'
+import type { Place } from './patroni.ts'
 import type { SharedCluster } from './postgres.ts'
 import { waitFor } from './wait.ts'
 import { type LoginOptions, WireClient } from './wire-client.ts'
@@ -42,6 +43,8 @@ export interface SteerOptions {
   readonly untilReady?: boolean
   /** True: a worker may end during the test. */
   readonly mayRestart?: boolean
+  /** Where it runs and listens; this machine's loopback without it. */
+  readonly place?: Place
 }
 
 const CLI = resolve(import.meta.dirname, '../../src/cli.ts')
@@ -58,6 +61,7 @@ export type Servers = {
 } | null
 
 export class Steer {
+  readonly host: string
   readonly port: number
   readonly httpPort: number
   readonly directory: string
@@ -78,6 +82,7 @@ export class Steer {
   }) {
     this.#child = parts.child
     ;[this.port, this.httpPort] = parts.ports
+    this.host = hostOf(parts.options)
     this.directory = parts.directory
     this.#options = parts.options
     this.#servers = parts.servers
@@ -95,7 +100,9 @@ export class Steer {
     writeFileSync(join(directory, 'pgsteer.ini'), iniText(servers, ports, options))
     writeFileSync(join(directory, 'userlist.txt'), userlist(options))
     const log = openSync(join(directory, 'pgsteer.log'), 'a')
-    const child = spawn(process.execPath, [CLI, join(directory, 'pgsteer.ini')], {
+    const command = [process.execPath, CLI, join(directory, 'pgsteer.ini')]
+    const [file = '', ...parameters] = [...(options.place?.enter ?? []), ...command]
+    const child = spawn(file, parameters, {
       env: environment(),
       stdio: ['ignore', log, log],
     })
@@ -134,13 +141,13 @@ export class Steer {
   }
 
   url(database = 'demo', user = 'demo'): string {
-    return `postgres://${user}:${user}@127.0.0.1:${this.port}/${database}`
+    return `postgres://${user}:${user}@${this.host}:${this.port}/${database}`
   }
 
   /** For programs that use libpq. */
   libpq(database = 'demo', user = 'demo'): Record<string, string> {
     return {
-      PGHOST: '127.0.0.1',
+      PGHOST: this.host,
       PGPORT: String(this.port),
       PGUSER: user,
       PGPASSWORD: user,
@@ -152,7 +159,7 @@ export class Steer {
   async connect(options: ClientConfig = {}): Promise<Client> {
     const user = options.user ?? 'demo'
     const client = new Client({
-      host: '127.0.0.1',
+      host: this.host,
       port: this.port,
       user,
       password: user,
@@ -172,7 +179,7 @@ export class Steer {
     login: Partial<LoginOptions> & { readonly withinMs?: number } = {},
   ): Promise<WireClient> {
     const { withinMs = 30_000, ...rest } = login
-    const at = { port: this.port, withinMs, user: 'demo', database: 'demo' }
+    const at = { host: this.host, port: this.port, withinMs, user: 'demo', database: 'demo' }
     const client = await WireClient.login({ ...at, ...rest })
     this.#wires.add(client)
     client.socket.on('close', () => this.#wires.delete(client))
@@ -261,7 +268,7 @@ export class Steer {
   }
 
   async #untilReady(): Promise<void> {
-    const url = `http://127.0.0.1:${this.httpPort}/${this.#options.untilReady === false ? 'livez' : 'readyz'}`
+    const url = `http://${this.host}:${this.httpPort}/${this.#options.untilReady === false ? 'livez' : 'readyz'}`
     await waitFor(
       'pgsteer is ready',
       async () => {
@@ -269,7 +276,7 @@ export class Steer {
         const response = await fetch(url, { signal: AbortSignal.timeout(2000) })
         await response.body?.cancel()
         if (!response.ok) return false
-        const client = await WireClient.connect({ port: this.port })
+        const client = await WireClient.connect({ host: this.host, port: this.port })
         client.destroy()
         return true
       },
@@ -328,7 +335,7 @@ function iniText(
     `[databases]\n${options.databases ?? '* ='}`,
     ...(options.users === undefined ? [] : [`[users]\n${options.users}`]),
     section('pgbouncer', {
-      listen_addr: '127.0.0.1',
+      listen_addr: hostOf(options),
       listen_port: port,
       unix_socket_dir: '',
       auth_type: 'scram-sha-256',
@@ -340,7 +347,7 @@ function iniText(
       ...options.pgbouncer,
     }),
     section('pgsteer', {
-      http_addr: '127.0.0.1',
+      http_addr: hostOf(options),
       http_port: httpPort,
       shutdown_timeout_ms: 8000,
       ...options.pgsteer,
@@ -348,6 +355,10 @@ function iniText(
     ...(cluster === null ? [] : [section('cluster', cluster)]),
   ]
   return `${parts.join('\n\n')}\n`
+}
+
+function hostOf(options: SteerOptions): string {
+  return options.place?.host ?? '127.0.0.1'
 }
 
 function section(name: string, keys: Keys): string {
