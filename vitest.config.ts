@@ -44,6 +44,7 @@ export default defineConfig({
           testTimeout: 240_000,
           hookTimeout: 180_000,
           pool: 'forks',
+          fileParallelism: false,
         },
       },
       {
