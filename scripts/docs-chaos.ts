@@ -10,19 +10,17 @@ type Account = Readonly<Record<string, string | number>>
 
 const ROOT = resolve(import.meta.dirname, '..')
 const PAGE = join(ROOT, 'docs/failover.md')
-const COUNTS = [
-  ...['acknowledged', 'lost', 'doubled', 'unknown', 'failed', 'untrue', 'dropped', 'refused'],
-  ...['stale', 'readErrors', 'writeStallMs', 'readStallMs', 'outageMs'],
-]
+const COUNTS =
+  'acknowledged lost doubled unknown failed untrue dropped refused stale readErrors writeStallMs readStallMs outageMs'.split(
+    ' ',
+  )
 
 const rows = ['synchronous', 'asynchronous'].flatMap((mode) => {
   const file = join(ROOT, '.cache/reports', `chaos-${mode}.json`)
   const accounts = JSON.parse(readFileSync(file, 'utf8')) as Account[]
-  return accounts.map((account) => [
-    account['scenario'],
-    mode,
-    ...COUNTS.map((one) => account[one]),
-  ])
+  return accounts.map((account) =>
+    ['scenario', 'mode', ...COUNTS].map((one) => (one === 'mode' ? mode : account[one])),
+  )
 })
 const header = ['scenario', 'replication', ...COUNTS]
 const table = [header, header.map(() => '---'), ...rows].map((row) => `| ${row.join(' | ')} |`)

@@ -346,16 +346,19 @@ it('SHOW STATE follows PAUSE', () => {
   ])
 })
 
+function waitsOf(clients: number, oldestMs: number) {
+  return {
+    waiting: clients,
+    held: clients,
+    heldBytes: 0,
+    oldestWaitMs: oldestMs,
+    reasons: [{ reason: 'switchover', clients, bytes: 10 * clients, oldestMs } as const],
+  }
+}
+
 describe('SHOW WAITS', () => {
   it('has one row per pool and reason, over all workers', () => {
-    const waits = (clients: number, oldestMs: number) => ({
-      waiting: clients,
-      held: clients,
-      heldBytes: 0,
-      oldestWaitMs: oldestMs,
-      reasons: [{ reason: 'switchover', clients, bytes: 10 * clients, oldestMs } as const],
-    })
-    const workers = [waits(2, 1500), waits(3, 250)].map((facts, worker) =>
+    const workers = [waitsOf(2, 1500), waitsOf(3, 250)].map((facts, worker) =>
       workerFacts({ worker, pools: [poolFacts({ database: 'app', user: 'alice', waits: facts })] }),
     )
     expect(rowsOf('waits', snapshotOf({ workers }))).toEqual([
