@@ -212,6 +212,10 @@ describe('a replica that is killed', () => {
       return ports.every((port) => replicas.includes(port ?? ''))
     })
     await shared.cluster.kill('pg2')
+    // Its sessions outlive it for a moment: what they are sent then is in flight.
+    for (const client of clients)
+      for (const { C } of (await client.query('SELECT inet_server_port()')).errors)
+        expect(C).toBe('40001')
     for (let turn = 0; turn < 20; turn += 1)
       for (const client of clients) {
         const answer = await client.query('SELECT inet_server_port()')
