@@ -97,6 +97,19 @@ export class Load {
     )
   }
 
+  /** Waits until every reader was last served by another member than the primary. */
+  async onReplicas(primary: number, withinMs = 20_000): Promise<void> {
+    const { readers = 2 } = this.#options
+    await waitFor(
+      'reads of every reader on replicas',
+      () => {
+        const last = new Map(this.reads.map((read) => [read.client, read.port]))
+        return last.size === readers && ![...last.values()].includes(primary)
+      },
+      { withinMs, everyMs: 20 },
+    )
+  }
+
   async #write(name: string, kind: Write['kind']): Promise<void> {
     let client: Client | null = null
     for (let index = 0; !this.#isStopping; index += 1) {

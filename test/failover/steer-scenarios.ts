@@ -53,6 +53,7 @@ export function steerScenarios(installation: () => Installation): void {
     load.start()
     stack.defer(() => load.stop())
     await load.resumed(0)
+    await load.onReplicas(primary)
     return { cluster, steer, load, primary }
   }
 
