@@ -176,6 +176,8 @@ export class Lease {
   giveBack(settings: Settings): void {
     const server = this.#held()
     this.#server = null
+    // What it said of its end is not said of the next one.
+    if (this.relay.lastWord !== 'none') this.relay.reset()
     server.settings = server.isShared ? pooledPart(settings) : settings
     server.channel.resume()
     const spare = this.#pool.config.poolMode === 'session' ? this.#parking.put(server) : server

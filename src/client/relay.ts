@@ -143,6 +143,11 @@ export class Relay {
     this.#locals(server)
   }
 
+  /** An answer that is whole is the answer, whatever its server says behind it. */
+  #mayTakeAnswer({ ledger }: ServerConnection): boolean {
+    return ledger.length > 0 && !this.hasAnswered && this.#owner.mayRepeat()
+  }
+
   /** Takes back what of the answer has not gone out. */
   #takeAnswer(): Buffer[] {
     this.#endRun(this.#offset)
@@ -256,7 +261,7 @@ export class Relay {
     const fields = reportFields(this.#body(bytes))
     if (isFatal(fields) && this.#owner.keepsEnd(fields, server)) {
       this.lastWord = fields['C'] === SHUTDOWN ? 'shutdown' : 'fatal'
-      if (!this.hasAnswered && this.#owner.mayRepeat()) this.#takeAnswer()
+      if (this.#mayTakeAnswer(server)) this.#takeAnswer()
       this.#move(bytes, false)
       return
     }
@@ -283,7 +288,7 @@ export class Relay {
     if (farewell !== 'none') {
       this.lastWord = farewell
       const notice = Buffer.from(this.#chunk.subarray(this.#offset))
-      const isKept = !this.hasAnswered && this.#owner.mayRepeat()
+      const isKept = this.#mayTakeAnswer(server)
       this.#withheld = isKept ? Buffer.concat([...this.#takeAnswer(), notice]) : notice
       this.#move(bytes, false)
       return

@@ -376,3 +376,20 @@ test('a warning that is no farewell reaches the client', async () => {
   server.onBytes(Buffer.concat([backend.commandComplete('SELECT 1'), backend.readyForQuery()]))
   expect(told(client)).toBe('N SELECT 1 ZI')
 })
+
+test('an answer that is whole goes out, whatever its replica says behind it, and the next server is another matter', async () => {
+  const { world, client, server } = await flight('replica', 'extended', ['SELECT 1'])
+  const answer = [backend.parseComplete(), backend.bindComplete(), backend.noData()]
+  const end = [backend.commandComplete('SELECT 0'), backend.readyForQuery('I')]
+  const farewell = backend.errorResponse('57P01', 'terminating connection', 'FATAL')
+  server.onBytes(Buffer.concat([...answer, ...end, farewell]))
+  expect(told(client)).toBe('1 2 n SELECT 0 ZI')
+  world.world.channelOf(server).finish()
+  await flush()
+  client.sends(frontend.query('/* pgsteer: replica */ SELECT 2'))
+  await world.settle()
+  const next = client.server
+  next.onBytes(backend.commandComplete('SELECT 1'))
+  next.onBytes(backend.readyForQuery('I'))
+  expect(told(client)).toBe('SELECT 1 ZI')
+})
