@@ -32,6 +32,7 @@ interface Account {
   readonly untrue: number
   readonly dropped: number
   readonly refused: number
+  /** Own writes that a read did not see though they are there; a lost one is counted as lost alone. */
   readonly stale: number
   readonly readErrors: number
   readonly writeStallMs: number
@@ -133,7 +134,7 @@ export function chaosSuite(mode: 'synchronous' | 'asynchronous', third: number):
       untrue: load.of('failed').filter(({ id }) => times.has(id)).length,
       dropped: load.dropped,
       refused: load.refused,
-      stale: load.stale.length,
+      stale: load.stale.filter((id) => times.has(id)).length,
       readErrors: load.readErrors.length,
       writeStallMs: Math.round(load.writeStallMs),
       readStallMs: Math.round(load.readStallMs),
