@@ -20,9 +20,10 @@ import type { RouteExplanation } from './admin/views/cluster.ts'
 import { systemClock, type Timer, wait } from './base/clock.ts'
 import { reasonOf } from './base/errors.ts'
 import type { Log } from './base/log.ts'
+import type { DirectTls } from './cluster/direct.ts'
 import { FunctionReader } from './cluster/functions.ts'
 import { EMPTY_TOPOLOGY, type Topology } from './cluster/topology.ts'
-import { Watcher } from './cluster/watcher.ts'
+import { probeAccess, Watcher } from './cluster/watcher.ts'
 import { type Config, databaseOf } from './config/config.ts'
 import { createApp } from './http/app.ts'
 import { childLink, type Link, type Tellings, type WorkerAct } from './link.ts'
@@ -40,7 +41,6 @@ import { VERSION } from './version.ts'
 const clock = systemClock
 /** A worker that does not answer in this time is left out of what is shown. */
 const FACTS_MS = 2000
-const FUNCTIONS_MS = 10_000
 /** How long members are asked faster after a server was lost. */
 const SUSPICION_MS = 1000
 /** EXPLAIN ROUTE waits so long for the functions of a database that was not used before. */
@@ -61,6 +61,8 @@ interface Before {
 
 class Control implements Actions {
   #config: Config
+  /** As it was read at the start or the last RELOAD. */
+  #probeTls: Omit<DirectTls, 'mode'>
   readonly #log: Log
   readonly #link: Link
   #topology: Topology
@@ -84,6 +86,7 @@ class Control implements Actions {
   constructor(link: Link, config: Config, { previous, state }: Before) {
     this.#link = link
     this.#config = config
+    this.#probeTls = probeTls(config)
     this.#log = processLog(config, 'control')
     this.#state = state ?? {
       isPaused: false,
@@ -145,7 +148,7 @@ class Control implements Actions {
       limits: pgsteer,
       planned: pgsteer,
       memberAddress: pgsteer.memberAddress,
-      probeTls: probeTls(this.#config),
+      probeTls: this.#probeTls,
       ...(previous === null ? {} : { previous }),
       clock,
       log: this.#log,
@@ -158,13 +161,7 @@ class Control implements Actions {
     const watcher = this.#watcher
     if (cluster === null || watcher === null) return null
     return new FunctionReader({
-      access: {
-        user: cluster.probeUser,
-        password: cluster.probePassword ?? '',
-        database: cluster.probeDatabase,
-        timeoutMs: FUNCTIONS_MS,
-        tls: { mode: cluster.probeTlsSslmode },
-      },
+      access: () => probeAccess(this.#config.cluster ?? cluster, this.#probeTls),
       clock,
       log: this.#log,
       query: CATALOGUE_QUERY,
@@ -240,12 +237,18 @@ class Control implements Actions {
   }
 
   #onConfig(config: Config): void {
+    try {
+      this.#probeTls = probeTls(config)
+    } catch (error) {
+      this.#log.error(`RELOAD: the control process keeps its configuration: ${reasonOf(error)}`)
+      return
+    }
     this.#config = config
     if (config.cluster !== null)
       this.#watcher?.reload(config.cluster, {
         limits: config.pgsteer,
         planned: config.pgsteer,
-        probeTls: probeTls(config),
+        probeTls: this.#probeTls,
       })
   }
 
@@ -477,8 +480,13 @@ function catalogueRow(row: Readonly<Record<string, unknown>>) {
   }
 }
 
-/** What probes show and trust under `probe_tls_sslmode`: the files of server_tls. */
-function probeTls({ pgbouncer }: Config): { ca?: Buffer; cert?: Buffer; key?: Buffer } {
+/**
+ * What probes show and trust under `probe_tls_sslmode`: the files of server_tls.
+ *
+ * Errors  Error of the file that cannot be read.
+ */
+function probeTls({ pgbouncer, cluster }: Config): Omit<DirectTls, 'mode'> {
+  if (cluster === null || cluster.probeTlsSslmode === 'disable') return {}
   const { serverTlsCaFile: ca, serverTlsCertFile: cert, serverTlsKeyFile: key } = pgbouncer
   return {
     ...(ca === null || ca === '' ? {} : { ca: readFileSync(ca) }),

@@ -32,11 +32,13 @@ export function processLog(config: Config, name: string): Log {
  */
 export function loadUsable(file: string, env: NodeJS.ProcessEnv): Loaded {
   const loaded = loadConfig(file, env)
-  const { pgbouncer } = loaded.config
+  const { pgbouncer, cluster } = loaded.config
   try {
     authRules(loaded.config)
     void new ClientTls(clientTlsSettings(pgbouncer))
     void new ServerTls(serverTlsSettings(pgbouncer))
+    if (cluster !== null)
+      void new ServerTls({ ...serverTlsSettings(pgbouncer), sslmode: cluster.probeTlsSslmode })
   } catch (error) {
     throw new Error(`${file}: ${reasonOf(error)}`, { cause: error })
   }

@@ -12,6 +12,7 @@ import {
   type Direct,
   type DirectAccess,
   openDirect,
+  type SslMode,
   shouldFlipTls,
   startsWithTls,
 } from './direct.ts'
@@ -21,8 +22,8 @@ export type FunctionRow = Readonly<Record<string, unknown>>
 
 export interface FunctionReaderDeps {
   readonly query: string
-  /** Whose database is replaced by the one to be read. */
-  readonly access: DirectAccess
+  /** Whose database is replaced by the one to be read; asked anew for each query. */
+  access(): DirectAccess
   /** Direct addresses of members, the best one first; asked anew for each query. */
   addresses(): readonly Address[]
   /** Called when the rows of a database differ from the last ones, the first time included. */
@@ -53,14 +54,14 @@ export class FunctionReader {
   readonly #places = new Map<string, Place>()
   #timer: Timer | null = null
   #connection: Direct | null = null
-  #usesTls: boolean
+  /** Which of the two ways of a mode was taken last. */
+  #way: { readonly mode: SslMode; readonly usesTls: boolean } | null = null
   #isReading = false
   reads = 0
   failures = 0
 
   constructor(deps: FunctionReaderDeps) {
     this.#deps = deps
-    this.#usesTls = startsWithTls(deps.access.tls.mode)
   }
 
   start(): void {
@@ -132,20 +133,27 @@ export class FunctionReader {
   }
 
   async #read(database: string, address: Address): Promise<FunctionRow[]> {
+    const access = { ...this.#deps.access(), database }
+    const { mode } = access.tls
+    const usesTls = this.#way?.mode === mode ? this.#way.usesTls : startsWithTls(mode)
     try {
-      return await this.#readOnce(database, address)
+      return await this.#readOnce(address, access, usesTls)
     } catch (error) {
       const failure = { code: failureCode(error), reason: reasonOf(error) }
-      if (!shouldFlipTls(this.#deps.access.tls.mode, this.#usesTls, failure)) throw error
-      this.#usesTls = !this.#usesTls
-      return this.#readOnce(database, address)
+      if (!shouldFlipTls(mode, usesTls, failure)) throw error
+      this.#way = { mode, usesTls: !usesTls }
+      return this.#readOnce(address, access, !usesTls)
     }
   }
 
-  async #readOnce(database: string, address: Address): Promise<FunctionRow[]> {
-    const { access, clock, query } = this.#deps
-    const options = { usesTls: this.#usesTls, name: 'pgsteer functions', isText: false }
-    const connection = openDirect(address, { ...access, database }, options)
+  async #readOnce(
+    address: Address,
+    access: DirectAccess,
+    usesTls: boolean,
+  ): Promise<FunctionRow[]> {
+    const { clock, query } = this.#deps
+    const options = { usesTls, name: 'pgsteer functions', isText: false }
+    const connection = openDirect(address, access, options)
     const { client } = connection
     this.#connection = connection
     const { promise: late, reject } = Promise.withResolvers<never>()

@@ -24,6 +24,7 @@ export function checkConfig(input: Omit<Check, 'warnings'>): readonly string[] {
   checkTls(check)
   checkCluster(check)
   checkSizes(check)
+  checkPeers(check)
   return check.warnings
 }
 
@@ -114,9 +115,17 @@ function checkTls(check: Check): void {
   }
   checkPair(check, 'client_tls', bouncer.clientTlsCertFile, bouncer.clientTlsKeyFile)
   checkPair(check, 'server_tls', bouncer.serverTlsCertFile, bouncer.serverTlsKeyFile)
+  checkAuthority(check, 'server_tls_sslmode', bouncer.serverTlsSslmode)
   if (cluster === null) return
+  checkAuthority(check, 'probe_tls_sslmode', cluster.probeTlsSslmode)
   checkPair(check, 'etcd_tls', cluster.etcdTlsCertFile, cluster.etcdTlsKeyFile)
   checkPair(check, 'patroni_tls', cluster.patroniTlsCertFile, cluster.patroniTlsKeyFile)
+}
+
+/** What verifies servers needs something to verify them against. */
+function checkAuthority(check: Check, key: string, mode: string): void {
+  if (!mode.startsWith('verify-') || check.config.pgbouncer.serverTlsCaFile !== null) return
+  fail(check, key, `${key} = ${mode} needs server_tls_ca_file`)
 }
 
 function checkPair(check: Check, name: string, cert: string | null, key: string | null): void {
@@ -165,6 +174,16 @@ function checkCluster(check: Check): void {
       'probe_busy_interval_ms must not be more than probe_interval_ms',
     )
   }
+}
+
+function checkPeers(check: Check): void {
+  const { peers, pgbouncer, cluster, pgsteer } = check.config
+  if (peers.size > 0 && pgbouncer.peerId === 0) {
+    const why = 'cancel requests are neither passed on nor passed on to this instance'
+    check.warnings.push(`[peers] has entries and peer_id is not set: ${why}`)
+  }
+  if (pgsteer.advertiseAddr !== null && cluster?.source !== 'etcd')
+    check.warnings.push('advertise_addr has no effect without source = etcd')
 }
 
 function checkSizes(check: Check): void {

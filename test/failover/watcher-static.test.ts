@@ -153,7 +153,7 @@ describe('one primary and two replicas', () => {
     const published: FunctionRow[][] = []
     const reader = new FunctionReader({
       query: "select proname::text as name from pg_proc where proname like 'of_mine%' order by 1",
-      access: probeAccess(staticConfig(cluster)),
+      access: () => probeAccess(staticConfig(cluster)),
       addresses: () => recorder.watcher.addresses(),
       publish: (_, rows) => published.push([...rows]),
       refreshMs: 60_000,

@@ -282,6 +282,11 @@ describe('problems', () => {
     [`${MINIMAL}[pgbouncer]\nauth_file = /\n`, 'it is a folder'],
     [`${MINIMAL}[pgbouncer]\nclient_tls_sslmode = require\n`, 'needs client_tls_cert_file and'],
     [`${MINIMAL}[pgbouncer]\nserver_tls_cert_file = package.json\n`, 'needs server_tls_key_file'],
+    [`${MINIMAL}[pgbouncer]\nserver_tls_sslmode = verify-ca\n`, 'needs server_tls_ca_file'],
+    [
+      '[cluster]\nscope = a\netcd_hosts = http://a\nprobe_tls_sslmode = verify-full\n',
+      'probe_tls_sslmode = verify-full needs server_tls_ca_file',
+    ],
     [`${MINIMAL}[pgbouncer]\nquery_timeout = -1\n`, 'must be a number of seconds'],
     [`${MINIMAL}[pgbouncer]\nclient_tls_protocols = sslv3\n`, 'must be secure, all, or a list'],
     [`${MINIMAL}[pgbouncer]\nlog_stats = maybe\n`, 'must be 0 or 1'],
