@@ -6,6 +6,7 @@
 import type { ProbeFailure } from './probe.ts'
 import type { ClusterView, ViewMember } from './source.ts'
 import type { Sample } from './topology.ts'
+import type { Word } from './witness.ts'
 
 /** What one member said last, and how asking it went since. */
 export interface Testimony {
@@ -35,6 +36,8 @@ export interface BeliefLimits {
   readonly blindMs: number
   /** An answer 200 of Patroni's REST /primary is believed this long. */
   readonly witnessMs: number
+  /** The same where it is believed although the leader key is gone: in failsafe mode. */
+  readonly failsafeMs: number
 }
 
 export interface Evidence {
@@ -48,8 +51,8 @@ export interface Evidence {
   /** When the leader of the view (name and epoch) was first heard of. */
   readonly leaderSinceMs: number
   readonly testimony: ReadonlyMap<string, Testimony>
-  /** The last time REST /primary of the named member answered 200. */
-  readonly witness: { readonly name: string; readonly atMs: number } | null
+  /** The last answer 200 of REST /primary. */
+  readonly witness: Word | null
 }
 
 /** What the machine remembers between turns. */
@@ -136,6 +139,16 @@ export function rivalOf(verified: Verified, evidence: Evidence): string | null {
 export function isWitnessed(name: string, evidence: Evidence): boolean {
   const { witness, nowMs, limits } = evidence
   return witness !== null && witness.name === name && nowMs - witness.atMs <= limits.witnessMs
+}
+
+/**
+ * Failsafe mode is on, and Patroni on that member says that all members answered for it within the
+ * last ttl: they do not race for the leader key, whoever holds it.
+ */
+export function isVouchedFor(name: string, evidence: Evidence): boolean {
+  const { witness, nowMs, limits, view } = evidence
+  if (view?.dynamic.failsafeMode !== true || witness?.name !== name) return false
+  return witness.isFailsafe && nowMs - witness.atMs <= limits.failsafeMs
 }
 
 /**

@@ -12,6 +12,7 @@ import {
   isBlind,
   isConfirmed,
   isPastTtl,
+  isVouchedFor,
   isWitnessed,
   leaderOf,
   rivalOf,
@@ -30,6 +31,8 @@ export const FAILOVER_STATES = {
   interrupted: 'The same member leads in the same reign, but its SQL does not confirm it.',
   failstatic: 'The source is silent; the verified primary serves while its SQL confirms it.',
   unlocked: 'Patroni is paused and the leader key is gone; the verified primary serves on.',
+  vouched:
+    'The leader key ran out in failsafe mode; all members answer for the verified primary, which serves on.',
   fenced: 'The reign of the verified primary is over: it takes no new work, and nobody leads yet.',
   standby: 'The cluster is a standby cluster: nothing in it takes writes.',
 } as const satisfies Record<string, string>
@@ -37,7 +40,7 @@ export const FAILOVER_STATES = {
 export type FailoverState = keyof typeof FAILOVER_STATES
 
 /** The states in which a primary is named. */
-const NAMED: ReadonlySet<FailoverState> = new Set(['serving', 'failstatic', 'unlocked'])
+const NAMED: ReadonlySet<FailoverState> = new Set(['serving', 'failstatic', 'unlocked', 'vouched'])
 
 /** The questions a row can ask, each a pure function of beliefs and evidence. */
 const CONDITIONS = {
@@ -62,6 +65,8 @@ const CONDITIONS = {
   'the source is silent, SQL confirms': (beliefs, evidence) =>
     isBlind(evidence) && servesAlone(beliefs, evidence),
   'SQL stops to confirm, alone': (beliefs, evidence) => !servesAlone(beliefs, evidence),
+  'nobody leads, failsafe vouches': (beliefs, evidence) => servesVouched(beliefs, evidence),
+  'failsafe vouches no more': (beliefs, evidence) => !servesVouched(beliefs, evidence),
   'SQL stops to confirm, unlocked': (beliefs, evidence) => !servesUnlocked(beliefs, evidence),
 } as const satisfies Record<string, (beliefs: Beliefs, evidence: Evidence) => boolean>
 
@@ -70,9 +75,10 @@ type Condition = keyof typeof CONDITIONS
 /**
  * `fence`: the term grows and the verified primary takes no new work. `believe`: what the evidence
  * verifies becomes the primary; the term grows unless it is the same primary, not fenced, on the
- * same timeline. `adopt`: the same primary in a new reign, its connections untouched.
+ * same timeline. `adopt`: the same primary in a new reign, its connections untouched. `restore`: the
+ * same primary in the same reign; the term grows if it was fenced.
  */
-type Effect = 'none' | 'fence' | 'believe' | 'adopt'
+type Effect = 'none' | 'fence' | 'believe' | 'adopt' | 'restore'
 
 interface Row {
   readonly from: FailoverState
@@ -101,6 +107,20 @@ export const FAILOVER_ROWS: readonly Row[] = [
   row('unseen', 'a view came', 'vacant', 'none', 'bootstrap, or an election under way'),
 
   row('vacant', 'it is a standby cluster', 'standby', 'none', 'the flag was set while nobody led'),
+  row(
+    'vacant',
+    'paused without a key, SQL confirms',
+    'unlocked',
+    'none',
+    'verified by the control process before this one, in pause',
+  ),
+  row(
+    'vacant',
+    'nobody leads, failsafe vouches',
+    'vouched',
+    'restore',
+    'verified before, by this control process or the one before it',
+  ),
   row(
     'vacant',
     'a member leads',
@@ -139,6 +159,13 @@ export const FAILOVER_ROWS: readonly Row[] = [
     'interrupted',
     'none',
     'in pause nobody else is promoted, so no fence',
+  ),
+  row(
+    'serving',
+    'nobody leads, failsafe vouches',
+    'vouched',
+    'none',
+    'its Patroni is cut off from the store; nobody races while all members answer it',
   ),
   row(
     'serving',
@@ -237,6 +264,13 @@ export const FAILOVER_ROWS: readonly Row[] = [
   ),
   row(
     'unlocked',
+    'nobody leads, failsafe vouches',
+    'vouched',
+    'none',
+    'the pause is over, but its Patroni is cut off from the store',
+  ),
+  row(
+    'unlocked',
     'nobody leads, not paused',
     'fenced',
     'fence',
@@ -250,7 +284,38 @@ export const FAILOVER_ROWS: readonly Row[] = [
     'it stopped, a second primary claims, or the source is silent past ttl',
   ),
 
+  row('vouched', 'it is a standby cluster', 'standby', 'fence', 'demoted while it was cut off'),
+  row(
+    'vouched',
+    'it leads again, SQL confirms',
+    'serving',
+    'adopt',
+    'its Patroni reaches the store again and made the key anew',
+  ),
+  row('vouched', 'a member leads', 'fenced', 'fence', 'another member took the key'),
+  row(
+    'vouched',
+    'paused without a key, SQL confirms',
+    'unlocked',
+    'none',
+    'paused meanwhile: nobody is promoted',
+  ),
+  row(
+    'vouched',
+    'failsafe vouches no more',
+    'fenced',
+    'fence',
+    'a member does not answer it, its Patroni hangs, SQL denies, or the mode was turned off',
+  ),
+
   row('fenced', 'it is a standby cluster', 'standby', 'none', 'demoted together with the cluster'),
+  row(
+    'fenced',
+    'nobody leads, failsafe vouches',
+    'vouched',
+    'restore',
+    'nobody led in between, and all members answer for it',
+  ),
   row(
     'fenced',
     'a member leads',
@@ -317,6 +382,14 @@ export function forget(machine: Failover): Failover {
   return { ...UNSEEN, term: machine.term + 1 }
 }
 
+/** Whether the word of the verified primary's own Patroni can make a difference now. */
+export function wantsWitness({ state, beliefs }: Failover, evidence: Evidence): boolean {
+  if (beliefs.verified === null) return false
+  if (state === 'failstatic' || state === 'vouched') return true
+  if (state === 'interrupted' && isBlind(evidence)) return true
+  return canBeVouchedFor(beliefs, evidence) && (state === 'fenced' || state === 'vacant')
+}
+
 /** The verified primary that may be written to now, or null: hold. */
 export function primaryOf(machine: Failover): Verified | null {
   return NAMED.has(machine.state) ? machine.beliefs.verified : null
@@ -329,6 +402,7 @@ export function missingOf(machine: Failover, evidence: Evidence): string {
     case 'serving':
     case 'failstatic':
     case 'unlocked':
+    case 'vouched':
       return ''
     case 'standby':
       return 'this is a standby cluster, nothing in it takes writes'
@@ -372,6 +446,10 @@ function apply(machine: Failover, taken: Row, evidence: Evidence): Failover {
       return { state, term: term + 1, beliefs: { ...beliefs, isFenced: true } }
     case 'adopt':
       return { state, term, beliefs: adopted(beliefs, evidence) }
+    case 'restore': {
+      const after = { ...beliefs, isFenced: false }
+      return { state, term: beliefs.isFenced ? term + 1 : term, beliefs: after }
+    }
     case 'believe': {
       const verified = verify(beliefs, evidence)
       invariant(typeof verified !== 'string', 'only what is verified is believed')
@@ -407,6 +485,11 @@ function noteRival(beliefs: Beliefs, evidence: Evidence): Beliefs {
   return beliefs.rivalSince ? beliefs : { ...beliefs, rivalSince: true }
 }
 
+function canBeVouchedFor({ rivalSince }: Beliefs, evidence: Evidence): boolean {
+  const isFailsafe = evidence.view?.dynamic.failsafeMode === true
+  return isFailsafe && !rivalSince && leaderOf(evidence) === null && !isPaused(evidence)
+}
+
 function isPaused(evidence: Evidence): boolean {
   return evidence.view?.dynamic.paused === true
 }
@@ -418,8 +501,23 @@ function servesAlone({ verified }: Beliefs, evidence: Evidence): boolean {
 }
 
 /** In pause without a key: fresh SQL and no rival, as long as the source can tell of a change. */
-function servesUnlocked({ verified, rivalSince }: Beliefs, evidence: Evidence): boolean {
-  return verified !== null && !rivalSince && isSole(verified, evidence) && !isPastTtl(evidence)
+function servesUnlocked(beliefs: Beliefs, evidence: Evidence): boolean {
+  const { verified, rivalSince, isFenced } = beliefs
+  if (verified === null || rivalSince || isFenced) return false
+  return isSole(verified, evidence) && !isPastTtl(evidence)
+}
+
+/**
+ * Nobody holds the key, in failsafe mode: fresh SQL, no rival since, and the word of Patroni that
+ * all members answer it. That holds while the source is silent, too.
+ */
+function servesVouched(beliefs: Beliefs, evidence: Evidence): boolean {
+  const { verified } = beliefs
+  if (verified === null || !canBeVouchedFor(beliefs, evidence)) return false
+  const { confirmMs, confirmAloneMs } = evidence.limits
+  const ageMsMax = isBlind(evidence) ? confirmAloneMs : confirmMs
+  const isHeard = isConfirmed(verified, evidence, ageMsMax) && rivalOf(verified, evidence) === null
+  return isHeard && isVouchedFor(verified.name, evidence)
 }
 
 function isSole(verified: Verified, evidence: Evidence): boolean {

@@ -13,7 +13,7 @@ export type EndpointPort = Pick<Endpoint, keyof Endpoint>
 export interface Outside {
   readonly openDirect: typeof openDirect
   endpoint(url: string, access: EtcdAccess, prefix: string, clock: Clock): EndpointPort
-  rest(files: RestFiles, clock: Clock, deadlineMs: number): Pick<Rest, 'status' | 'json'>
+  rest(files: RestFiles, clock: Clock, deadlineMs: number): Pick<Rest, 'json'>
 }
 
 export const OUTSIDE: Outside = {

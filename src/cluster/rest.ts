@@ -37,30 +37,21 @@ export class Rest {
     }
   }
 
-  /** The status of a HEAD, or null when there was no answer in time. */
-  async status(url: string): Promise<number | null> {
-    try {
-      return (await this.#ask('HEAD', url)).status
-    } catch {
-      return null
-    }
-  }
-
   /**
    * The body of a 2xx answer as JSON.
    *
    * Errors  Error when there is no answer in time, another status, or no JSON.
    */
   async json(url: string): Promise<unknown> {
-    const { status, body } = await this.#ask('GET', url)
+    const { status, body } = await this.#ask(url)
     if (status < 200 || status > 299) throw new Error(`answered ${status}`)
     return JSON.parse(body)
   }
 
-  #ask(method: string, url: string): Promise<Answer> {
+  #ask(url: string): Promise<Answer> {
     return new Promise((resolve, reject) => {
       const isTls = url.startsWith('https:')
-      const options = { method, agent: false, ...(isTls ? this.#tls : {}) }
+      const options = { agent: false, ...(isTls ? this.#tls : {}) }
       const request = (isTls ? https : http).request(url, options, (response) => {
         const parts: Buffer[] = []
         let bytes = 0

@@ -11,11 +11,12 @@ import { type Address, formatAddress } from './address.ts'
 import { tellAlarms } from './alarms.ts'
 import type { DirectAccess, DirectTls } from './direct.ts'
 import type { LagLimits } from './eligibility.ts'
-import { type Evidence, isBlind, isRefuted } from './evidence.ts'
+import { type Evidence, isBlind, isRefuted, isVouchedFor } from './evidence.ts'
 import type { MemberFacts, WatcherFacts } from './facts.ts'
-import { advance, forget, missingOf, primaryOf, resumed, UNSEEN } from './failover.ts'
+import { advance, forget, missingOf, primaryOf, resumed, UNSEEN, wantsWitness } from './failover.ts'
 import { isSuccessor } from './keys.ts'
 import { mostAdvanced } from './lag.ts'
+import { isLate, type Lease, writableUntil } from './lease.ts'
 import { OUTSIDE, type Outside } from './outside.ts'
 import type { ProbeFailure } from './probe.ts'
 import { type Entry, Roster } from './roster.ts'
@@ -66,23 +67,26 @@ const SEARCH_SLOW_MS = 250
 const ALONE_MS = 250
 /** While the primary is about to hand over. */
 const PLANNED_MS = 100
-/**
- * What a healthy lease may lose on top of loop_wait before we see it renewed: the second that etcd
- * rounds off, a read and its deadline, and the 2 s after which the source counts as silent.
- */
-const LEASE_SLACK_MS = 4600
 /** The end of the lease is published on its own only when it moved by so much. */
 const LEASE_STEP_MS = 2000
 /** A replica's answer is stale after as many questions, and the deadline of one. */
 const STALE_PROBES = 3
 /** Asked once a second with a deadline of one: a few answers may be late. */
 const WITNESS_MS = 5000
+/**
+ * Replicas that answered the failsafe check do not race for ttl, and it is made again every
+ * loop_wait + retry_timeout at least: so long before the end. Patroni's least retry_timeout.
+ */
+const FAILSAFE_MS = 3000
 const WITNESS_DEADLINE_MS = 1000
 const TICK_MS = 100
 /** By then every member that answers has answered. */
 const STARTING_MS = 3000
 /** A successor of a control process finds the same primary in this time, or says that it does not. */
 const TAKEOVER_MS = 3000
+
+/** Serving without a key. */
+const ALONE: ReadonlySet<string> = new Set(['failstatic', 'unlocked', 'vouched'])
 
 export class Watcher {
   readonly #deps: WatcherDeps
@@ -339,6 +343,7 @@ export class Watcher {
         confirmAloneMs: ALONE_MS + this.#cluster.probeTimeoutMs,
         blindMs: this.#source.blindMs,
         witnessMs: WITNESS_MS,
+        failsafeMs: FAILSAFE_MS,
       },
       view: this.#view,
       contactMs: this.#source.kind === 'static' ? nowMs : this.#contactMs,
@@ -409,17 +414,19 @@ export class Watcher {
     }
   }
 
-  /**
-   * Until when the lease of the leader's key lasts at least, where that limits anything: not while
-   * the source is silent or Patroni is paused (other rules judge then), and not when a healthy lease
-   * comes so close to its end that the guard would stop writes for nothing.
-   */
-  #writableUntilMs(): number | null {
-    const { leaseGuardMs } = this.#cluster
+  /** The lease of the leader's key, while that is what writes rest on; else null. */
+  #lease(): Lease | null {
     const dynamic = this.#view?.dynamic
     if (this.#machine.state !== 'serving' || dynamic === undefined || dynamic.paused) return null
-    const leftMs = dynamic.ttlMs - dynamic.loopWaitMs
-    return leftMs < leaseGuardMs + LEASE_SLACK_MS ? null : this.#leaseExpiresMs
+    return { dynamic, guardMs: this.#cluster.leaseGuardMs, expiresMs: this.#leaseExpiresMs }
+  }
+
+  /** In failsafe mode a primary for which all members answer needs no lease. */
+  #writableUntilMs(evidence: Evidence): number | null {
+    const lease = this.#lease()
+    const { verified } = this.#machine.beliefs
+    if (lease === null || verified === null || isVouchedFor(verified.name, evidence)) return null
+    return writableUntil(lease)
   }
 
   /**
@@ -458,11 +465,13 @@ export class Watcher {
     }
   }
 
+  /** In failsafe mode it is asked before the lease ends: afterwards would be too late. */
   #askWitness(evidence: Evidence): void {
-    const { state, beliefs } = this.#machine
-    const isSilent = state === 'failstatic' || (state === 'interrupted' && isBlind(evidence))
-    const { verified } = beliefs
-    if (!isSilent || verified === null) return this.#witness.rest()
+    const { verified } = this.#machine.beliefs
+    const lease = this.#view?.dynamic.failsafeMode === true ? this.#lease() : null
+    const isEnding = lease !== null && isLate(lease, evidence.nowMs)
+    const isWanted = isEnding || wantsWitness(this.#machine, evidence)
+    if (verified === null || !isWanted) return this.#witness.rest()
     this.#witness.ask(verified.name, this.#roster.entry(verified.name)?.member.restUrl ?? null)
   }
 
@@ -471,7 +480,7 @@ export class Watcher {
     const isNamed = primaryOf(this.#machine) !== null
     const searches = this.#clock.nowMs() - this.#stateSinceMs < SEARCH_FAST_MS
     const searchMs = searches ? SEARCH_MS : SEARCH_SLOW_MS
-    const isAlone = this.#machine.state === 'failstatic' || this.#machine.state === 'unlocked'
+    const isAlone = ALONE.has(this.#machine.state)
     let periodMs = probeIntervalMs
     if (isAlone) periodMs = Math.min(periodMs, ALONE_MS)
     if (switchoverOf(this.#plan) !== null) periodMs = Math.min(periodMs, PLANNED_MS)
@@ -498,8 +507,12 @@ export class Watcher {
     const { verified } = beliefs
     if (evidence.nowMs >= this.#takeoverUntilMs || verified === null) return false
     if (isRefuted(verified, evidence)) return false
-    // A static list has no leader until its members were asked.
-    if (state === 'unseen' || (state === 'vacant' && this.#source.kind === 'static')) return true
+    // A static list has no leader until its members were asked, and some need no key: they too
+    // have to be asked.
+    const dynamic = this.#view?.dynamic
+    const isKeyless = dynamic?.paused === true || dynamic?.failsafeMode === true
+    const isUnasked = state === 'vacant' && (this.#source.kind === 'static' || isKeyless)
+    if (state === 'unseen' || isUnasked) return true
     return state === 'verifying' && this.#view?.leader?.name === verified.name
   }
 
@@ -528,7 +541,7 @@ export class Watcher {
       history: this.#view?.history ?? [],
     }
     const words = members.map(({ name, role, ineligibleReason }) => [name, role, ineligibleReason])
-    const writableUntilMs = this.#writableUntilMs()
+    const writableUntilMs = this.#writableUntilMs(evidence)
     const step = writableUntilMs === null ? null : Math.floor(writableUntilMs / LEASE_STEP_MS)
     const signature = JSON.stringify([value, step, words], bigintText)
     if (!isNews && signature === this.#published) return

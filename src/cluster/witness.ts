@@ -1,23 +1,35 @@
 /**
- * The second witness while the store is silent: Patroni's REST `/primary` on the last verified
- * primary. 200 proves that its Patroni held the lock, or passed the failsafe check, within the last
- * ttl. It never makes a primary; it only lets a verified one go on.
+ * The second witness while the store is silent, or while the primary's Patroni cannot reach it:
+ * REST `/primary` on the last verified primary. 200 proves that its Patroni held the lock, or passed
+ * the failsafe check, within the last ttl; `failsafe_mode_is_active` in the answer, that it was the
+ * check. It never makes a primary; it only lets a verified one go on.
+ * Source: do_GET and get_postgresql_status in patroni/api.py, _handle_dcs_error in patroni/ha.py.
  */
 import type { Clock, Timer } from '../base/clock.ts'
+import { isObject } from './keys.ts'
 import type { Rest } from './rest.ts'
 
 const PERIOD_MS = 1000
 
+/** What Patroni said for a member. */
+export interface Word {
+  readonly name: string
+  /** When the question was sent. */
+  readonly atMs: number
+  /** Within the last ttl all members answered it, while it could not reach the store. */
+  readonly isFailsafe: boolean
+}
+
 export class Witness {
   readonly #clock: Clock
-  readonly #rest: Pick<Rest, 'status'>
+  readonly #rest: Pick<Rest, 'json'>
   #asked: { name: string; url: string } | null = null
   #timer: Timer | null = null
-  /** The last time it answered 200, by when the question was sent. */
-  last: { readonly name: string; readonly atMs: number } | null = null
+  /** The last answer that was 200. */
+  last: Word | null = null
 
   /** `rest` has a deadline of its own, no longer than the second between two questions. */
-  constructor(clock: Clock, rest: Pick<Rest, 'status'>) {
+  constructor(clock: Clock, rest: Pick<Rest, 'json'>) {
     this.#clock = clock
     this.#rest = rest
   }
@@ -45,8 +57,11 @@ export class Witness {
   async #turn(): Promise<void> {
     const asked = this.#asked
     if (asked === null) return
-    const sentMs = this.#clock.nowMs()
-    const status = await this.#rest.status(`${asked.url}/primary`)
-    if (status === 200) this.last = { name: asked.name, atMs: sentMs }
+    const atMs = this.#clock.nowMs()
+    const answer = await this.#rest.json(`${asked.url}/primary`).catch(() => null)
+    if (!isObject(answer)) return
+    const isFailsafe = answer['failsafe_mode_is_active'] === true
+    if (this.last === null || atMs >= this.last.atMs)
+      this.last = { name: asked.name, atMs, isFailsafe }
   }
 }

@@ -7,7 +7,7 @@ import { EventEmitter } from 'node:events'
 import type { Backend } from './backend.ts'
 import type { Chance } from './chance.ts'
 import type { SimulationClock } from './clock.ts'
-import { Etcd } from './etcd.ts'
+import { Etcd, TTL_MS } from './etcd.ts'
 import { ancestorAt, append, contains, FIRST_RECORD, forkOf, type WalRecord } from './wal.ts'
 
 export const SYSTEM_IDENTIFIER = '7412345678901234567'
@@ -29,11 +29,15 @@ export class Member extends EventEmitter {
   isFrozen = false
   /** Patroni stands still. */
   isAgentFrozen = false
+  /** Its Patroni does not reach etcd. */
+  isAgentCut = false
   /** The proxy cannot reach it. */
   isCut = false
   startedMs = 0
   isStarting = false
   blindSinceMs: number | null = null
+  /** When all others last answered its failsafe check. */
+  vouchedMs: number | null = null
   readonly backends = new Set<Backend>()
 
   constructor(name: string) {
@@ -92,6 +96,16 @@ export class Cluster {
   get primary(): Member | undefined {
     const leader = this.member(this.etcd.leader)
     return leader?.isUp === true && !leader.isInRecovery ? leader : undefined
+  }
+
+  /** Cut off from etcd in failsafe mode, with an answer from all the others within the last ttl. */
+  isVouchedFor(member: Member): boolean {
+    return (
+      this.isFailsafe &&
+      member.isUp &&
+      !member.isInRecovery &&
+      this.#clock.nowMs() - (member.vouchedMs ?? Number.NEGATIVE_INFINITY) < TTL_MS
+    )
   }
 
   /** Whether a commit may be acknowledged by `member`. */
@@ -230,13 +244,15 @@ export class Cluster {
   /** One cycle of the Patroni beside a member. */
   #turn(member: Member): void {
     if (member.isFrozen || member.isAgentFrozen) return
-    if (!this.etcd.isUp) {
+    if (!this.etcd.isUp || member.isAgentCut) {
       this.#withoutEtcd(member)
       return
     }
     member.blindSinceMs = null
     const { leader } = this.etcd
-    if (leader === member.name) this.#leads(member)
+    if (leader === null && this.isVouchedFor(member)) this.etcd.lead(member.name)
+    member.vouchedMs = null
+    if (this.etcd.leader === member.name) this.#leads(member)
     else if (member.isUp && !member.isInRecovery && !(this.isPaused && leader === null))
       this.#demote(member)
     else if (leader === null) this.#race(member)
@@ -246,12 +262,24 @@ export class Cluster {
   #withoutEtcd(member: Member): void {
     const now = this.#clock.nowMs()
     member.blindSinceMs ??= now
-    if (this.isFailsafe || this.isPaused || member.isInRecovery || !member.isUp) return
+    if (this.isPaused || member.isInRecovery || !member.isUp) return
     if (now - member.blindSinceMs < RETRY_MS) return
+    if (this.isFailsafe && this.#failsafeCheck(member)) return
+    member.vouchedMs = null
     this.#trace(`${member.name} demotes itself: no etcd`)
     this.stop(member, 'fast')
     this.#recover(member)
     this.start(member, 800)
+  }
+
+  /** All others must answer, and then do not race for ttl. */
+  #failsafeCheck(member: Member): boolean {
+    const others = this.members.filter((one) => one !== member)
+    const isAgreed = others.every(
+      (one) => !one.isFrozen && !one.isAgentFrozen && (!one.isUp || one.isInRecovery),
+    )
+    if (isAgreed) member.vouchedMs = this.#clock.nowMs()
+    return isAgreed
   }
 
   #leads(member: Member): void {
@@ -346,7 +374,7 @@ export class Cluster {
   }
 
   #race(member: Member): void {
-    if (this.isPaused) return
+    if (this.isPaused || this.members.some((one) => this.isVouchedFor(one))) return
     if (!member.isUp) {
       if (!member.isStarting) {
         this.#recover(member)

@@ -10,6 +10,7 @@ const FAULTS = {
   loseHost: 1,
   freeze: 2,
   freezePatroni: 1,
+  cutPatroni: 1,
   cut: 2,
   loseEtcd: 1,
   cutEtcd: 1,
@@ -66,6 +67,7 @@ function strike(world: SimulatedWorld, fault: keyof typeof FAULTS): void {
       break
     }
     case 'freezePatroni':
+    case 'cutPatroni':
     case 'cut':
     case 'loseEtcd':
     case 'cutEtcd':
@@ -77,7 +79,7 @@ function strike(world: SimulatedWorld, fault: keyof typeof FAULTS): void {
 
 function strikeControl(
   world: SimulatedWorld,
-  fault: 'freezePatroni' | 'cut' | 'loseEtcd' | 'cutEtcd' | 'pause' | 'switchover',
+  fault: 'freezePatroni' | 'cutPatroni' | 'cut' | 'loseEtcd' | 'cutEtcd' | 'pause' | 'switchover',
   member: Member,
 ): void {
   const { chance, cluster } = world
@@ -87,6 +89,12 @@ function strikeControl(
       member.isAgentFrozen = true
       lasts(world, 12_000, () => {
         member.isAgentFrozen = false
+      })
+      break
+    case 'cutPatroni':
+      member.isAgentCut = true
+      lasts(world, 15_000, () => {
+        member.isAgentCut = false
       })
       break
     case 'cut':

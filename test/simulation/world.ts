@@ -175,8 +175,7 @@ export class SimulatedWorld {
         openDirect: (address) => this.#probe(address.host),
         endpoint: (url) => this.cluster.etcd.endpoint(url),
         rest: () => ({
-          status: (url) => this.#witness(url),
-          json: () => Promise.reject(new Error('nobody asks')),
+          json: (url) => this.#witness(url),
         }),
       },
     })
@@ -333,19 +332,21 @@ export class SimulatedWorld {
     })
   }
 
-  #witness(url: string): Promise<number | null> {
+  #witness(url: string): Promise<unknown> {
     const member = this.cluster.member(/\/\/(\w+):/.exec(url)?.[1] ?? null)
-    return new Promise((resolve) => {
+    return new Promise((resolve, reject) => {
       this.clock.after(this.chance.between(0, 5), () => {
         const isHere = member?.isReachable === true && !member.isAgentFrozen
-        if (!isHere) resolve(null)
-        else resolve(this.#isWitnessed(member) ? 200 : 503)
+        if (!isHere) reject(new Error('no answer'))
+        else if (!this.#isWitnessed(member)) reject(new Error('answered 503'))
+        else resolve({ failsafe_mode_is_active: this.cluster.isVouchedFor(member) })
       })
     })
   }
 
   #isWitnessed(member: Member): boolean {
     const { etcd, isFailsafe } = this.cluster
+    if (this.cluster.isVouchedFor(member)) return true
     const isLeading = member.isUp && !member.isInRecovery && etcd.leader === member.name
     return isLeading && (etcd.isUp || isFailsafe || member.blindSinceMs === null)
   }
@@ -443,6 +444,7 @@ export class SimulatedWorld {
     this.cluster.setPause(false)
     for (const member of this.cluster.members) {
       member.isAgentFrozen = false
+      member.isAgentCut = false
       member.isReplayPaused = false
       if (member.isFrozen) this.cluster.thaw(member, false)
       if (member.isCut) this.cluster.cut(member, false)

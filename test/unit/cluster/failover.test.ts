@@ -10,10 +10,12 @@ import {
   forget,
   missingOf,
   primaryOf,
+  resumed,
   UNSEEN,
+  wantsWitness,
 } from '../../../src/cluster/failover.ts'
 import { type ClusterView, DEFAULT_DYNAMIC } from '../../../src/cluster/source.ts'
-import type { Sample } from '../../../src/cluster/topology.ts'
+import { EMPTY_TOPOLOGY, type Sample } from '../../../src/cluster/topology.ts'
 
 const IDENTIFIER = '7000000000000000001'
 const LIMITS: BeliefLimits = {
@@ -21,6 +23,7 @@ const LIMITS: BeliefLimits = {
   confirmAloneMs: 1750,
   blindMs: 2000,
   witnessMs: 5000,
+  failsafeMs: 3000,
 }
 
 /** A small world: what the source says, what members answer, and the machine that watches. */
@@ -121,6 +124,12 @@ class World {
     return this.says(name, true, timeline)
   }
 
+  /** Patroni of `name` answers 200 to /primary. */
+  hears(name: string, isFailsafe: boolean): this {
+    this.witness = { name, atMs: this.nowMs, isFailsafe }
+    return this.advance()
+  }
+
   fails(name: string, kind: 'refused' | 'silent' | 'denied'): this {
     const sample = this.testimony.get(name)?.sample ?? null
     const failure = { kind, code: '', reason: `${name} ${kind}`, atMs: this.nowMs }
@@ -139,6 +148,18 @@ function silent(): World {
   const world = serving()
   for (let count = 0; count < 5; count += 1) world.wait(500, true).writes('a', 5)
   expect(world.state).toBe('failstatic')
+  return world
+}
+
+/** Its Patroni alone is cut off from the source, and all members answer it. */
+function cutOff(): World {
+  return serving().dynamic({ failsafeMode: true }).hears('a', true)
+}
+
+/** The same after its lease. */
+function vouched(): World {
+  const world = cutOff().leads(null)
+  expect(world.state).toBe('vouched')
   return world
 }
 
@@ -278,8 +299,8 @@ describe('the source is silent', () => {
     world.wait(DEFAULT_DYNAMIC.ttlMs, true).writes('a', 5)
     expect(world.primary).toBeNull()
     expect(world.missing).toContain('Patroni on a does not confirm it')
-    world.witness = { name: 'a', atMs: world.nowMs }
-    expect(world.advance().primary).toBe('a')
+    world.hears('a', false)
+    expect(world.primary).toBe('a')
     expect(world.wait(LIMITS.witnessMs + 1, true).writes('a', 5).primary).toBeNull()
   })
 
@@ -294,6 +315,114 @@ describe('the source is silent', () => {
     const world = silent()
     expect(world.leads('b').primary).toBeNull()
     expect(world.writes('b', 6).primary).toBe('b')
+  })
+})
+
+describe('failsafe mode', () => {
+  test('the verified primary keeps serving without its key while all members answer it', () => {
+    const world = cutOff()
+    const { term } = world.machine
+    world.leads(null)
+    expect(world.state).toBe('vouched')
+    for (let seconds = 0; seconds < 60; seconds += 1)
+      expect(world.wait(1000).hears('a', true).writes('a', 5).primary).toBe('a')
+    world.leads('a')
+    expect([world.state, world.primary, world.machine.term]).toEqual(['serving', 'a', term])
+  })
+
+  test.for<[string, (world: World) => unknown]>([
+    ['the mode is off', (world) => world.dynamic({ failsafeMode: false })],
+    ['its Patroni says nothing of the check', (world) => world.hears('a', false)],
+    ['another member is asked', (world) => world.hears('b', true)],
+    ['its Patroni is silent', (world) => world.wait(LIMITS.failsafeMs).writes('a', 5)],
+    ['SQL refuses', (world) => world.fails('a', 'refused')],
+    ['SQL is silent', (world) => world.wait(LIMITS.confirmMs).hears('a', true)],
+    ['it is in recovery', (world) => world.replays('a', 5)],
+    ['another one claims', (world) => world.writes('b', 6)],
+  ])('no key, and %s: a fence', ([, change]) => {
+    const before = cutOff()
+    change(before)
+    before.leads(null)
+    before.wait(1)
+    expect([before.state, before.primary]).toEqual(['fenced', null])
+
+    const during = vouched()
+    const { term } = during.machine
+    change(during)
+    during.wait(1)
+    expect([during.state, during.primary]).toEqual(['fenced', null])
+    expect(during.machine.term).toBe(term + 1)
+  })
+
+  test('another member that takes the key fences in that moment, whatever Patroni says', () => {
+    const world = vouched()
+    const { term } = world.machine
+    expect(world.leads('b').primary).toBeNull()
+    expect(world.machine.term).toBe(term + 1)
+    expect(world.hears('a', true).writes('a', 5).primary).toBeNull()
+    expect(world.leads(null).hears('a', true).writes('a', 5).primary).toBeNull()
+  })
+
+  test('an answer that comes after the fence lifts it, in a new term', () => {
+    const world = serving().dynamic({ failsafeMode: true }).leads(null)
+    expect(world.state).toBe('fenced')
+    const { term } = world.machine
+    expect(world.hears('a', true).primary).toBe('a')
+    expect(world.machine.term).toBe(term + 1)
+  })
+
+  test('the source may fall silent meanwhile: SQL then has to answer as fast as alone', () => {
+    const world = vouched()
+    for (let count = 0; count < 60; count += 1)
+      expect(world.wait(1000, true).writes('a', 5).hears('a', true).primary).toBe('a')
+    expect(world.wait(LIMITS.confirmAloneMs + 1, true).hears('a', true).primary).toBeNull()
+  })
+
+  test('a pause takes over, and the check again when it ends', () => {
+    const world = vouched().dynamic({ failsafeMode: true, paused: true })
+    expect(world.state).toBe('unlocked')
+    expect(world.dynamic({ failsafeMode: true }).state).toBe('vouched')
+  })
+
+  test('the word of Patroni is asked for when it can count', () => {
+    const asks = (world: World): boolean => wantsWitness(world.machine, world.evidence())
+    expect(asks(new World())).toBe(false)
+    expect(asks(serving())).toBe(false)
+    expect(asks(serving().leads(null))).toBe(false)
+    expect(asks(serving().dynamic({ failsafeMode: true }).leads(null))).toBe(true)
+    expect(asks(vouched())).toBe(true)
+    expect(asks(vouched().leads('b').leads(null))).toBe(false)
+    expect(asks(silent())).toBe(true)
+  })
+})
+
+describe('a control process that takes over while the key is gone', () => {
+  const previous = { ...EMPTY_TOPOLOGY, term: 7, primary: 'a', timeline: 5 }
+
+  function successor(): World {
+    const world = new World()
+    world.machine = resumed({ ...previous, systemIdentifier: IDENTIFIER })
+    return world
+  }
+
+  test('believes what its predecessor did in pause, in the same term', () => {
+    const world = successor().leads(null).dynamic({ paused: true })
+    expect(world.primary).toBeNull()
+    expect(world.writes('a', 5).primary).toBe('a')
+    expect([world.state, world.machine.term]).toEqual(['unlocked', 7])
+  })
+
+  test('believes what its predecessor did in failsafe mode, in the same term', () => {
+    const world = successor().leads(null).dynamic({ failsafeMode: true }).writes('a', 5)
+    expect(world.primary).toBeNull()
+    expect(world.hears('a', true).primary).toBe('a')
+    expect([world.state, world.machine.term]).toEqual(['vouched', 7])
+  })
+
+  test('believes nobody whom it did not hear of', () => {
+    const world = new World().leads(null).dynamic({ failsafeMode: true, paused: true })
+    expect(world.writes('a', 5).hears('a', true).primary).toBeNull()
+    expect(world.dynamic({ failsafeMode: true }).primary).toBeNull()
   })
 })
 
@@ -384,10 +513,20 @@ const patroniEvent: fc.Arbitrary<Event> = fc.oneof(
         world.wait(ms, isSilent),
   ),
   fc.boolean().map((on) => (world: World) => world.dynamic({ paused: on })),
-  name.map((who) => (world: World) => {
-    world.witness = { name: who, atMs: world.nowMs }
-    return world.advance()
-  }),
+  fc.tuple(name, fc.boolean()).map(
+    ([who, isFailsafe]) =>
+      (world: World) =>
+        world.hears(who, isFailsafe),
+  ),
+  fc.boolean().map((on) => (world: World) => world.dynamic({ failsafeMode: on })),
+  name.map(
+    (who) => (world: World) =>
+      world
+        .dynamic({ failsafeMode: true })
+        .hears(who, true)
+        .leads(null)
+        .writes(who, world.testimony.get(who)?.sample?.timeline ?? 1),
+  ),
 )
 
 /** Becoming a standby cluster fences too, but within a reign: its end needs no new one. */
@@ -415,7 +554,7 @@ describe('in any order of events', () => {
     )
   })
 
-  test('a fenced primary is named again only in a new reign', () => {
+  test('a fenced primary is named again only in a new reign, or when all members answer for it', () => {
     fc.assert(
       fc.property(fc.array(patroniEvent, { maxLength: 60 }), (events) => {
         const world = new World()
@@ -424,8 +563,9 @@ describe('in any order of events', () => {
           one(world)
           const { beliefs } = world.machine
           const named = primaryOf(world.machine)
-          if (fenced !== null && named !== null)
+          if (fenced !== null && named !== null && world.state !== 'vouched')
             expect(`${named.name} ${named.epoch}`).not.toBe(`${fenced.name} ${fenced.epoch}`)
+          if (world.state === 'vouched') fenced = null
           if (beliefs.isFenced) fenced = beliefs.verified
         }
       }),
@@ -447,11 +587,21 @@ describe('in any order of events', () => {
   })
 })
 
+/** Nobody holds the key, and a fresh word of failsafe mode is about this member. */
+function checkVouched({ view, witness, nowMs, machine }: World, named: string): void {
+  expect(view?.leader).toBeNull()
+  expect(view?.dynamic).toMatchObject({ failsafeMode: true, paused: false })
+  expect(witness).toMatchObject({ name: named, isFailsafe: true })
+  expect(nowMs - (witness?.atMs ?? 0)).toBeLessThanOrEqual(LIMITS.failsafeMs)
+  expect(machine.beliefs).toMatchObject({ rivalSince: false, isFenced: false })
+}
+
 function checkStep(world: World, before: Failover): void {
   const { machine, nowMs } = world
   expect(machine.term).toBeGreaterThanOrEqual(before.term)
   const now = primaryOf(machine)
   if (now === null) return
+  if (machine.state === 'vouched') checkVouched(world, now.name)
   const heard = world.testimony.get(now.name)
   expect(heard?.sample?.inRecovery).toBe(false)
   expect(heard?.failure?.kind).not.toBe('refused')
