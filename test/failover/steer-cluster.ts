@@ -13,10 +13,11 @@ export const DATABASE = 'demo'
 
 /**
  * What writers fill. Nothing in it is unique, so that a statement that ran twice shows; the server
- * itself notes where a row was written.
+ * itself notes where a row was written, and where its WAL was then.
  */
 const TABLE = `create table written (
-  id text not null, port int default inet_server_port(), at timestamptz default clock_timestamp())`
+  id text not null, port int default inet_server_port(), at timestamptz default clock_timestamp(),
+  lsn pg_lsn default pg_current_wal_insert_lsn())`
 
 /** Starts the cluster and returns when the application's table is on all members. */
 export async function startCluster(options: PatroniOptions): Promise<PatroniCluster> {
@@ -90,6 +91,7 @@ export interface Sight {
   readonly term: number
   readonly primary: string | null
   readonly missing: string
+  readonly withoutPrimaryMs: number
   readonly source: { readonly state: string }
   readonly members: readonly {
     readonly name: string
