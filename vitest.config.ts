@@ -7,6 +7,7 @@ export default defineConfig({
       { test: { name: 'unit', include: ['test/*.test.ts', 'test/unit/**/*.test.ts'] } },
       { test: { name: 'simulation', include: ['test/simulation/**/*.test.ts'] } },
       { test: { name: 'protocol', include: ['test/protocol/**/*.test.ts'] } },
+      { test: { name: 'deploy', include: ['test/deploy/**/*.test.ts'] } },
       {
         test: {
           name: 'integration',

@@ -7,6 +7,7 @@
  *   npm test -- unit test/unit/wire        some files of one project
  *   npm run test:long                      what takes minutes and is no part of npm test
  *   npm run test:chaos                     a real cluster in network namespaces, with real faults
+ *   npm run test:chaos -- --all            all of its scenarios, and other poolers beside (40 minutes)
  *
  * Files named *.root.test.ts need root and network namespaces; without them they are counted as not run.
  */
@@ -16,7 +17,7 @@ import { join, relative } from 'node:path'
 import { isRoot, provision, TRIXIE } from './provision.mjs'
 import { BIN, environment, main, ROOT, run, say, setUp } from './setup.mjs'
 
-const PROJECTS = ['unit', 'simulation', 'protocol', 'integration', 'failover']
+const PROJECTS = ['unit', 'simulation', 'protocol', 'deploy', 'integration', 'failover']
 /** Of these nothing has to be provided. */
 const QUICK = new Set(['unit', 'simulation', 'protocol', 'image'])
 const REPORTS = join(ROOT, '.cache/reports')
@@ -101,12 +102,13 @@ function count(project, report, code) {
 }
 
 await main(async () => {
-  const [project, ...files] = process.argv.slice(2)
+  const [project, ...given] = process.argv.slice(2)
+  const files = given.filter((one) => one !== '--all')
   const projects = project === undefined ? PROJECTS : [project]
   const node = await setUp()
   if (projects.some((name) => !QUICK.has(name))) provision()
   mkdirSync(REPORTS, { recursive: true })
-  const env = environment(node)
+  const env = { ...environment(node), PGSTEER_CHAOS: given.includes('--all') ? 'whole' : 'short' }
   /** @type {string[]} */
   const notRun = []
   let passed = 0
