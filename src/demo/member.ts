@@ -164,7 +164,7 @@ export class Member {
 
   /**
    * Sends a signal and does not wait, except for SIGKILL: that one is for the server and all its
-   * backends, as if the machine had gone, and resolves when the postmaster is no more.
+   * backends, as if the machine had gone, and resolves when all of them are no more.
    */
   async kill(signal: NodeJS.Signals): Promise<void> {
     const child = this.#child
@@ -178,6 +178,7 @@ export class Member {
     child.kill('SIGKILL')
     for (const pid of backends) signalIfThere(pid, 'SIGKILL')
     await ended
+    await untilGone(backends)
     this.#releaseMemory()
   }
 
@@ -278,6 +279,23 @@ function childrenOf(parent: number): number[] {
       return stat.slice(stat.lastIndexOf(')') + 2).split(' ')[1] === String(parent)
     })
     .map(Number)
+}
+
+/**
+ * Processes that were killed end when the system comes to it, and hold the shared memory until then.
+ * Zombies hold nothing: in a container there may be nobody to collect them.
+ */
+async function untilGone(pids: readonly number[]): Promise<void> {
+  const deadline = performance.now() + STOP_MS_MAX
+  while (pids.some(isAlive)) {
+    if (performance.now() > deadline) throw new Error('a backend outlives SIGKILL')
+    await pause(POLL_MS)
+  }
+}
+
+function isAlive(pid: number): boolean {
+  const stat = readIfThere(`/proc/${pid}/stat`)
+  return stat !== '' && stat[stat.lastIndexOf(')') + 2] !== 'Z'
 }
 
 function signalIfThere(pid: number, signal: NodeJS.Signals): void {
