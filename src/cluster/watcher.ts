@@ -11,7 +11,7 @@ import { type Address, formatAddress } from './address.ts'
 import { tellAlarms } from './alarms.ts'
 import type { DirectAccess, DirectTls } from './direct.ts'
 import type { LagLimits } from './eligibility.ts'
-import { type Evidence, isBlind, isRefuted, isVouchedFor } from './evidence.ts'
+import { type Evidence, isBlind, isRefuted, isVouchedFor, isWitnessed } from './evidence.ts'
 import type { MemberFacts, WatcherFacts } from './facts.ts'
 import { advance, forget, missingOf, primaryOf, resumed, UNSEEN, wantsWitness } from './failover.ts'
 import { isSuccessor } from './keys.ts'
@@ -74,8 +74,8 @@ const STALE_PROBES = 3
 /** Asked once a second with a deadline of one: a few answers may be late. */
 const WITNESS_MS = 5000
 /**
- * Replicas that answered the failsafe check do not race for ttl, and it is made again every
- * loop_wait + retry_timeout at least: so long before the end. Patroni's least retry_timeout.
+ * Replicas that answered the failsafe check do not race for ttl. It is made anew after loop_wait +
+ * retry_timeout at the latest, which leaves one more retry_timeout until then: this is the least.
  */
 const FAILSAFE_MS = 3000
 const WITNESS_DEADLINE_MS = 1000
@@ -414,19 +414,28 @@ export class Watcher {
     }
   }
 
-  /** The lease of the leader's key, while that is what writes rest on; else null. */
+  /** The lease of the leader's key, where there may be one. */
   #lease(): Lease | null {
     const dynamic = this.#view?.dynamic
-    if (this.#machine.state !== 'serving' || dynamic === undefined || dynamic.paused) return null
+    if (dynamic === undefined || dynamic.paused) return null
     return { dynamic, guardMs: this.#cluster.leaseGuardMs, expiresMs: this.#leaseExpiresMs }
   }
 
-  /** In failsafe mode a primary for which all members answer needs no lease. */
+  /**
+   * In failsafe mode a primary for which all members answer needs no lease. While the source is
+   * silent (or we have stalled) nobody tells of renewals: one that was late then, or would have ended
+   * since, limits writes on, unless Patroni vouches.
+   */
   #writableUntilMs(evidence: Evidence): number | null {
     const lease = this.#lease()
-    const { verified } = this.#machine.beliefs
-    if (lease === null || verified === null || isVouchedFor(verified.name, evidence)) return null
-    return writableUntil(lease)
+    const { state, beliefs } = this.#machine
+    const name = beliefs.verified?.name
+    if (lease === null || name === undefined || isVouchedFor(name, evidence)) return null
+    if (state === 'serving') return writableUntil(lease)
+    if (state !== 'failstatic' || isWitnessed(name, evidence)) return null
+    const untilMs = writableUntil(lease)
+    const isOver = untilMs !== null && untilMs <= evidence.nowMs
+    return isOver || isLate(lease, evidence.contactMs ?? 0) ? untilMs : null
   }
 
   /**
@@ -468,7 +477,9 @@ export class Watcher {
   /** In failsafe mode it is asked before the lease ends: afterwards would be too late. */
   #askWitness(evidence: Evidence): void {
     const { verified } = this.#machine.beliefs
-    const lease = this.#view?.dynamic.failsafeMode === true ? this.#lease() : null
+    const isServing = this.#machine.state === 'serving'
+    const isFailsafe = isServing && this.#view?.dynamic.failsafeMode === true
+    const lease = isFailsafe ? this.#lease() : null
     const isEnding = lease !== null && isLate(lease, evidence.nowMs)
     const isWanted = isEnding || wantsWitness(this.#machine, evidence)
     if (verified === null || !isWanted) return this.#witness.rest()

@@ -56,6 +56,16 @@ export class FakeClock implements Clock {
     this.#nowMs = untilMs
   }
 
+  /**
+   * The process did not run for so long: what fell due meanwhile runs once, now. What others did
+   * meanwhile has to be arranged before.
+   */
+  stall(ms: number): void {
+    this.#nowMs += ms
+    for (const pending of this.#pending) pending.atMs = Math.max(pending.atMs, this.#nowMs - 1)
+    this.advance(0)
+  }
+
   #next(untilMs: number): Pending | null {
     let first: Pending | null = null
     for (const pending of this.#pending) {
