@@ -26,6 +26,7 @@ import { EMPTY_TOPOLOGY, type Topology } from './cluster/topology.ts'
 import { probeAccess, Watcher } from './cluster/watcher.ts'
 import { type Config, databaseOf } from './config/config.ts'
 import { createApp } from './http/app.ts'
+import { type InstanceIdentity, InstanceKeeper } from './instances.ts'
 import { childLink, type Link, type Tellings, type WorkerAct } from './link.ts'
 import { FATAL_EXIT, processLog } from './program.ts'
 import {
@@ -57,6 +58,7 @@ interface Before {
   readonly previous: Topology | null
   /** What the console had set. */
   readonly state: AdminState | null
+  readonly instance: InstanceIdentity
 }
 
 class Control implements Actions {
@@ -68,6 +70,7 @@ class Control implements Actions {
   #topology: Topology
   readonly #watcher: Watcher | null
   readonly #functions: FunctionReader | null
+  readonly #instances: InstanceKeeper
   readonly #catalogues = new Map<string, CatalogueFacts>()
   readonly #databases = new Set<string>()
   readonly #busyWorkers = new Set<number>()
@@ -83,7 +86,7 @@ class Control implements Actions {
   #serial = 0
   #http: ReturnType<typeof createApp> | null = null
 
-  constructor(link: Link, config: Config, { previous, state }: Before) {
+  constructor(link: Link, config: Config, { previous, state, instance }: Before) {
     this.#link = link
     this.#config = config
     this.#probeTls = probeTls(config)
@@ -104,6 +107,15 @@ class Control implements Actions {
     }
     this.#watcher = this.#makeWatcher(previous)
     this.#functions = this.#makeFunctionReader()
+    this.#instances = new InstanceKeeper(config, {
+      clock,
+      log: this.#log,
+      identity: instance,
+      publish: (instances) => {
+        link.tell('main', 'registered', { id: instances.id })
+        for (const worker of this.#workers()) link.tell(worker, 'instances', { instances })
+      },
+    })
   }
 
   async start(): Promise<void> {
@@ -111,6 +123,7 @@ class Control implements Actions {
     clock.every(this.#config.pgbouncer.statsPeriodMs, () => void this.#turnStats())
     await this.#watcher?.start()
     this.#functions?.start()
+    this.#instances.start()
     await this.#listen()
     for (let worker = 0; worker < this.#config.pgsteer.workers; worker += 1) this.#greet(worker)
   }
@@ -135,6 +148,7 @@ class Control implements Actions {
         database_used: ({ database }) => this.#onDatabaseUsed(database),
       },
       {
+        find_peer: ({ id }) => this.#instances.find(id),
         execute: ({ sql, role }) => runCommand(sql, role, this, this.#config.pgsteer.errorCodes),
       },
     )
@@ -178,6 +192,7 @@ class Control implements Actions {
     this.#lastFacts.delete(worker)
     this.#link.tell(worker, 'state', { state: this.#state })
     this.#link.tell(worker, 'topology', { topology: this.#topology })
+    this.#link.tell(worker, 'instances', { instances: this.#instances.current })
     for (const facts of this.#catalogues.values()) this.#link.tell(worker, 'catalogue', { facts })
   }
 
@@ -244,6 +259,7 @@ class Control implements Actions {
       return
     }
     this.#config = config
+    this.#instances.reload(config)
     if (config.cluster !== null)
       this.#watcher?.reload(config.cluster, {
         limits: config.pgsteer,
@@ -311,6 +327,7 @@ class Control implements Actions {
       config: this.#config,
       topology: this.#topology,
       cluster: this.#clusterFacts(),
+      instances: this.#instances.current,
       state: this.#state,
       facts,
       workersWanted: this.#config.pgsteer.workers,
@@ -461,6 +478,7 @@ class Control implements Actions {
   async stop(): Promise<void> {
     await this.#http?.close()
     this.#functions?.stop()
+    await this.#instances.stop()
     await this.#watcher?.stop()
   }
 }
@@ -504,9 +522,9 @@ async function toldBefore(workers: number): Promise<Topology | null> {
   return told.toSorted((one, other) => other.serial - one.serial)[0] ?? null
 }
 
-async function run({ config, isRestart, state }: Tellings['start']): Promise<void> {
+async function run({ config, isRestart, state, instance }: Tellings['start']): Promise<void> {
   const previous = isRestart ? await toldBefore(config.pgsteer.workers) : null
-  const control = new Control(link, config, { previous, state })
+  const control = new Control(link, config, { previous, state, instance })
   process.on('SIGTERM', () => {
     void control.stop().finally(() => process.exit(0))
   })

@@ -7,8 +7,10 @@ import type { ConsoleResult, ConsoleRole } from './admin/commands.ts'
 import type { AdminState, FactsDetail, ShutdownMode, WorkerFacts } from './admin/facts.ts'
 import { type Clock, systemClock } from './base/clock.ts'
 import { invariant } from './base/invariant.ts'
+import type { Instances } from './cluster/instances.ts'
 import type { Topology } from './cluster/topology.ts'
-import type { Config } from './config/config.ts'
+import type { Config, PeerConfig } from './config/config.ts'
+import type { InstanceIdentity } from './instances.ts'
 import type { CatalogueFacts } from './routing/catalogue.ts'
 
 /** Workers by their number from 0. */
@@ -25,11 +27,16 @@ export interface Tellings {
     readonly isRestart: boolean
     /** To the control process: what the console had set before, kept by the supervisor. */
     readonly state: AdminState | null
+    readonly instance: InstanceIdentity
   }
   /** A worker is up: it wants to know everything. */
   hello: { readonly worker: number }
   config: { readonly config: Config }
   topology: { readonly topology: Topology }
+  /** All instances in front of the cluster, as etcd knows them. */
+  instances: { readonly instances: Instances }
+  /** To the supervisor: the number that this instance has in etcd. */
+  registered: { readonly id: number }
   catalogue: { readonly facts: CatalogueFacts }
   state: { readonly state: AdminState }
   busy: { readonly worker: number; readonly busy: boolean }
@@ -57,6 +64,8 @@ export interface Questions {
    * there are none, or after `withinMs` (0: at once). Told after a Topology, it is asked under it.
    */
   writes_running: { readonly ask: { readonly withinMs: number }; readonly answer: number }
+  /** Where the instance with that number is; null when there is none. */
+  find_peer: { readonly ask: { readonly id: number }; readonly answer: PeerConfig | null }
   /** The Topology that a worker works with. */
   topology: { readonly ask: null; readonly answer: Topology }
   reload: { readonly ask: null; readonly answer: readonly string[] }

@@ -4,7 +4,7 @@
  * that nothing a client or server sends can end it.
  */
 import { type ChildProcess, fork } from 'node:child_process'
-import { randomBytes } from 'node:crypto'
+import { randomBytes, randomUUID } from 'node:crypto'
 import { rmSync, writeFileSync } from 'node:fs'
 import { extname } from 'node:path'
 import type { AdminState, ShutdownMode } from './admin/facts.ts'
@@ -13,6 +13,7 @@ import { reasonOf } from './base/errors.ts'
 import type { Log } from './base/log.ts'
 import { changeSetting, compareConfigs, mergeConfigs } from './config/changes.ts'
 import type { Config } from './config/config.ts'
+import type { InstanceIdentity } from './instances.ts'
 import { isEnvelope, Link, type Station } from './link.ts'
 import { FATAL_EXIT, loadUsable } from './program.ts'
 
@@ -49,6 +50,11 @@ export class Main {
   readonly #mockSeed = randomBytes(32)
   /** What the console has set; it outlives the control process. */
   #state: AdminState | null = null
+  #instance: InstanceIdentity = {
+    owner: randomUUID(),
+    id: 0,
+    startedWallMs: systemClock.wallMs(),
+  }
   #stopping: ShutdownMode | null = null
   #exitCode = 0
   readonly #done = Promise.withResolvers<number>()
@@ -67,6 +73,9 @@ export class Main {
       {
         state: ({ state }) => {
           this.#state = state
+        },
+        registered: ({ id }) => {
+          this.#instance = { ...this.#instance, id }
         },
       },
       {
@@ -147,6 +156,7 @@ export class Main {
       worker: isControl ? 0 : child.station,
       isRestart: child.starts > 1,
       state: isControl ? this.#state : null,
+      instance: this.#instance,
     })
   }
 

@@ -14,7 +14,8 @@ import type { Log } from './base/log.ts'
 import type { CancelKey } from './client/cancel.ts'
 import { Clients } from './client/clients.ts'
 import type { LoginContext, SessionArrival } from './client/login.ts'
-import { Peers } from './client/peers.ts'
+import { Peers, peerTlsSettings, peerTlsUse } from './client/peers.ts'
+import { type Instances, NO_INSTANCES, withInstances } from './cluster/instances.ts'
 import type { Config, PeerConfig } from './config/config.ts'
 import { childLink, type Link, type WorkerAct } from './link.ts'
 import { type Listener, listen } from './net/listener.ts'
@@ -32,9 +33,19 @@ import { authenticationOk, backendKeyData, parameterStatus, READY_IDLE } from '.
 
 const clock = systemClock
 const number = Number(process.argv[2])
+/** The control process asks etcd in this time, or not at all. */
+const FIND_MS = 3000
+/** An instance that lost its number again and again forgets the oldest. */
+const FORMER_MAX = 16
 
 class Worker {
+  /** With what etcd knows of the instances in it. */
   #config: Config
+  /** As it was read. */
+  #ownConfig: Config
+  #instances = NO_INSTANCES
+  /** Numbers that this instance had before: keys with them may still be held here. */
+  readonly #formerNumbers = new Set<number>()
   #rules: AuthRules
   readonly #log: Log
   readonly #link: Link
@@ -42,6 +53,7 @@ class Worker {
   readonly #deriver = new KeyDeriver()
   readonly #clientTls: ClientTls
   readonly #serverTls: ServerTls
+  readonly #peerTls: ServerTls
   readonly #query: AuthQuery
   readonly #lookup: Lookup
   readonly #pools: Pools
@@ -55,11 +67,13 @@ class Worker {
   constructor(link: Link, config: Config, mockSeed: Uint8Array) {
     this.#link = link
     this.#config = config
+    this.#ownConfig = config
     this.#rules = authRules(config)
     this.#mockSeed = Buffer.from(mockSeed)
     this.#log = processLog(config, `worker${number}`)
     this.#clientTls = new ClientTls(clientTlsSettings(config.pgbouncer))
     this.#serverTls = new ServerTls(serverTlsSettings(config.pgbouncer))
+    this.#peerTls = new ServerTls(peerTlsSettings(config))
     this.#pools = new Pools({
       config,
       clock,
@@ -82,6 +96,7 @@ class Worker {
       clock,
       log: this.#log,
       config: () => this.#config,
+      find: (id) => link.ask('control', 'find_peer', { id }, FIND_MS),
       send: (peer, key) => this.#passOn(peer, key),
     })
     this.#clients = new Clients({
@@ -96,6 +111,7 @@ class Worker {
       onForeignCancel: (worker, processId, secret) =>
         link.tell(worker, 'cancel', { processId, secret }),
       onPeerCancel: (key) => this.#peers.forward(key),
+      wasInstance: (id) => this.#formerNumbers.has(id),
       onDatabaseUsed: (database) => this.#onDatabaseUsed(database),
     })
   }
@@ -118,6 +134,7 @@ class Worker {
       {
         config: ({ config }) => this.#reload(config),
         topology: ({ topology }) => this.#pools.setTopology(topology),
+        instances: ({ instances }) => this.#setInstances(instances),
         catalogue: ({ facts }) =>
           this.#statementsOf(facts.database).setCatalogue(catalogueOf(facts)),
         state: ({ state }) => this.#adopt(state),
@@ -132,6 +149,17 @@ class Worker {
         topology: () => Promise.resolve(this.#pools.topology),
       },
     )
+  }
+
+  #setInstances(instances: Instances): void {
+    const before = this.#config.pgbouncer.peerId
+    this.#instances = instances
+    this.#config = withInstances(this.#ownConfig, instances)
+    if (before !== 0 && before !== this.#config.pgbouncer.peerId) this.#formerNumbers.add(before)
+    this.#formerNumbers.delete(this.#config.pgbouncer.peerId)
+    const oldest = this.#formerNumbers.values().next().value
+    if (this.#formerNumbers.size > FORMER_MAX && oldest !== undefined)
+      this.#formerNumbers.delete(oldest)
   }
 
   /** What the console had set before this worker was started. */
@@ -204,17 +232,16 @@ class Worker {
     if (end === 'deadline') throw new ProxyError('server_connect_timeout')
   }
 
-  /** TLS as towards servers, which is how PgBouncer treats its peers. */
-  async #passOn({ host, port }: PeerConfig, { processId, secret }: CancelKey): Promise<void> {
-    const { mode } = this.#serverTls
-    const isPlain = /^[/@]/.test(host) || mode === 'disable' || mode === 'allow'
+  async #passOn(peer: PeerConfig, { processId, secret }: CancelKey): Promise<void> {
+    const { host, port } = peer
+    const use = peerTlsUse(peer, this.#config)
     const end = await sendCancel(
       {
         address: { host, port },
         processId,
         secret,
-        tls: isPlain ? null : this.#serverTls,
-        isTlsOptional: mode === 'prefer',
+        tls: use === 'plain' ? null : this.#peerTls,
+        isTlsOptional: use === 'optional',
         deadlineMs: this.#config.pgbouncer.cancelWaitTimeoutMs,
       },
       { clock, keepAliveMs: 0 },
@@ -299,12 +326,14 @@ class Worker {
       const rules = authRules(config)
       this.#clientTls.reload(clientTlsSettings(config.pgbouncer))
       this.#serverTls.reload(serverTlsSettings(config.pgbouncer))
+      this.#peerTls.reload(peerTlsSettings(config))
       this.#rules = rules
     } catch (error) {
       this.#log.error(`RELOAD: the worker keeps its configuration: ${reasonOf(error)}`)
       return
     }
-    this.#config = config
+    this.#ownConfig = config
+    this.#setInstances(this.#instances)
     this.#lookup.replace({ userlist: config.userlist, query: this.#query })
     this.#pools.setConfig(config)
   }
@@ -321,6 +350,7 @@ class Worker {
       counts: countClients(clients.clients),
       clients: withLists ? clients : { ...clients, clients: [] },
       pools,
+      peers: this.#peers.facts(),
       servers: withLists ? servers : [],
       topologyTerm: this.#pools.topology.term,
       topologySerial: this.#pools.topology.serial,

@@ -3,7 +3,8 @@
  * snapshot of the whole program that the control process makes of them. Plain values only; merging
  * is in merge.ts.
  */
-import type { ClientFacts, ClientsFacts, DatabaseStats } from '../client/facts.ts'
+import type { ClientFacts, ClientsFacts, DatabaseStats, PeerFacts } from '../client/facts.ts'
+import type { Instances } from '../cluster/instances.ts'
 import type { Topology } from '../cluster/topology.ts'
 import type { Config } from '../config/config.ts'
 import type { PoolFacts, ServerFacts } from '../server/facts.ts'
@@ -56,6 +57,8 @@ export interface WorkerFacts {
   /** `clients` of it is empty unless `all` was asked for. */
   readonly clients: ClientsFacts
   readonly pools: readonly PoolFacts[]
+  /** Those that a cancel request was passed on to. */
+  readonly peers: readonly PeerFacts[]
   /** Empty unless `all` was asked for. */
   readonly servers: readonly ServerFacts[]
   /** The topology it works with: behind the control process's while a new one is on its way. */
@@ -71,6 +74,7 @@ export interface Facts {
   readonly counts: readonly ClientCounts[]
   readonly clients: ClientsFacts
   readonly pools: readonly PoolFacts[]
+  readonly peers: readonly PeerFacts[]
   readonly servers: readonly ServerFacts[]
 }
 
@@ -133,6 +137,7 @@ export interface Snapshot {
   readonly config: Config
   readonly topology: Topology
   readonly cluster: ClusterFacts
+  readonly instances: Instances
   readonly state: AdminState
   readonly facts: Facts
   /** Workers that should run; `facts.workers` are those that answered. */

@@ -7,6 +7,7 @@ import {
   type ClientsFacts,
   type DatabaseStats,
   emptyStats,
+  type PeerFacts,
   type RoleHistogram,
 } from '../client/facts.ts'
 import type { MemberPoolFacts, PoolFacts, ServerFacts, WaitReasonFacts } from '../server/facts.ts'
@@ -37,6 +38,7 @@ export function mergeFacts(
     counts: mergeCounts(workers.flatMap((worker) => worker.counts)),
     clients: mergeClients(retired === null ? clients : [...clients, retired]),
     pools: mergePools(workers.flatMap((worker) => worker.pools)),
+    peers: mergePeers(workers.flatMap((worker) => worker.peers)),
     servers: workers.flatMap((worker) => serversOf(worker, workersMax)),
   }
 }
@@ -133,6 +135,7 @@ function mergeClients(all: readonly ClientsFacts[]): ClientsFacts {
     disconnectsByReason: words((facts) => facts.disconnectsByReason),
     loginFailures: sum((facts) => facts.loginFailures),
     cancelsForwarded: sum((facts) => facts.cancelsForwarded),
+    cancelRequestsByResult: words((facts) => facts.cancelRequestsByResult),
     holdsStarted: sum((facts) => facts.holdsStarted),
     holdsExpired: sum((facts) => facts.holdsExpired),
   }
@@ -221,6 +224,14 @@ function mergeCounts(all: readonly ClientCounts[]): ClientCounts[] {
     }
   }
   return [...sums.values()]
+}
+
+function mergePeers(all: readonly PeerFacts[]): PeerFacts[] {
+  const groups = Map.groupBy(all, ({ id }) => id)
+  return [...groups].map(([id, facts]) => ({
+    id,
+    underWay: facts.reduce((sum, { underWay }) => sum + underWay, 0),
+  }))
 }
 
 function mergePools(all: readonly PoolFacts[]): PoolFacts[] {

@@ -44,6 +44,8 @@ export interface ClientsDeps {
   onForeignCancel(worker: number, processId: number, secret: Buffer): void
   /** A cancel request for a key of another instance; resolves when it is over, and never rejects. */
   onPeerCancel(key: CancelKey): Promise<string>
+  /** This instance had that number before. */
+  wasInstance(instance: number): boolean
   /** A database of servers is in use: its functions have to be known. */
   onDatabaseUsed(serverDatabase: string): void
 }
@@ -198,6 +200,7 @@ export class Clients {
       disconnectsByReason: counters.disconnects.facts(),
       loginFailures: counters.loginFailures,
       cancelsForwarded: counters.cancelsForwarded,
+      cancelRequestsByResult: counters.cancelRequests.facts(),
       holdsStarted: counters.holdsStarted,
       holdsExpired: counters.holdsExpired,
     }
@@ -225,6 +228,7 @@ export class Clients {
   async #onCancelRequest(channel: Channel, key: CancelKey): Promise<void> {
     channel.attach({ onBytes() {}, onDrain() {}, onClosed() {} })
     const outcome = await this.#cancelAnywhere(key)
+    this.counters.cancelRequests.add(outcome)
     this.#deps.log.debug({ instance: instanceOf(key), outcome }, 'cancel request')
     await wait(this.#deps.clock, CANCEL_LINGER_MS)
     channel.destroy()
@@ -238,7 +242,14 @@ export class Clients {
       return 'own'
     }
     const instance = instanceOf(key)
-    if (instance !== 0 && instance !== this.#instance) return this.#deps.onPeerCancel(key)
+    if (instance === 0 || instance === this.#instance) return this.#tellWorker(key)
+    // Where it was our number, another worker may hold the key; the one who has it now does not
+    // know the key if it was ours, and a key is found by its one holder or by nobody.
+    if (this.#deps.wasInstance(instance)) this.#tellWorker(key)
+    return this.#deps.onPeerCancel(key)
+  }
+
+  #tellWorker(key: CancelKey): string {
     const { workers } = this.#deps.config().pgsteer
     const worker = workerOf(key, workers)
     if (worker === this.#deps.worker || worker >= workers) return 'unknown'

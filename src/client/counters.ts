@@ -56,6 +56,7 @@ export class ClientCounters {
   readonly errors = new WordCounts()
   readonly healed = new WordCounts()
   readonly disconnects = new WordCounts()
+  readonly cancelRequests = new WordCounts()
   readonly queueTime = new RoleDurations()
   readonly queryTime = new RoleDurations()
   readonly #stats = new Map<string, DatabaseStats>()

@@ -67,8 +67,16 @@ export interface ClientsFacts {
   readonly disconnectsByReason: Readonly<Record<string, number>>
   readonly loginFailures: number
   readonly cancelsForwarded: number
+  /** Cancel requests that came in, by what became of them. */
+  readonly cancelRequestsByResult: Readonly<Record<string, number>>
   readonly holdsStarted: number
   readonly holdsExpired: number
+}
+
+/** Cancel requests that are being passed on to one other instance. */
+export interface PeerFacts {
+  readonly id: number
+  readonly underWay: number
 }
 
 export interface RoleHistogram {

@@ -70,10 +70,7 @@ export class Endpoint {
   async read(): Promise<Snapshot> {
     const { key, range_end } = prefixRange(this.#prefix)
     const range = this.#connected().kv.range({ key, range_end, serializable: false })
-    const response = await this.#within(range)
-    const keys = new Map<string, StoredKey>()
-    for (const one of response.kvs) keys.set(this.#nameOf(one), storedKey(one))
-    return { header: headerOf(response.header), keys }
+    return snapshotOf(await this.#within(range), this.#prefix)
   }
 
   /**
@@ -120,19 +117,8 @@ export class Endpoint {
     return this.#client
   }
 
-  /** The library's own deadline ends the call; this one ends the wait whatever the library does. */
-  async #within<T>(work: Promise<T>): Promise<T> {
-    const { promise, reject } = Promise.withResolvers<never>()
-    const { deadlineMs } = this.#access
-    const timer = this.#clock.after(deadlineMs, () => {
-      reject(new Error(`no answer within ${deadlineMs} ms`))
-    })
-    work.catch(() => undefined)
-    try {
-      return await Promise.race([work, promise])
-    } finally {
-      timer.cancel()
-    }
+  #within<T>(work: Promise<T>): Promise<T> {
+    return withinDeadline(work, this.#access.deadlineMs, this.#clock)
   }
 
   #listen(stream: WatchStream, revision: bigint, events: WatchEvents): Watch {
@@ -161,19 +147,47 @@ export class Endpoint {
 
   #eventsOf(response: IWatchResponse): KeyEvent[] {
     return response.events.map((event) => ({
-      name: this.#nameOf(event.kv),
+      name: nameOf(event.kv, this.#prefix),
       key: event.type.toUpperCase() === 'DELETE' ? null : storedKey(event.kv),
       modRevision: BigInt(event.kv.mod_revision),
     }))
   }
+}
 
-  #nameOf(key: RawKey): string {
-    return key.key.toString('utf8').slice(this.#prefix.length)
+/** The library's own deadline ends the call; this one ends the wait whatever the library does. */
+export async function withinDeadline<T>(
+  work: Promise<T>,
+  deadlineMs: number,
+  clock: Clock,
+): Promise<T> {
+  const { promise, reject } = Promise.withResolvers<never>()
+  const timer = clock.after(deadlineMs, () => {
+    reject(new Error(`no answer within ${deadlineMs} ms`))
+  })
+  work.catch(() => undefined)
+  try {
+    return await Promise.race([work, promise])
+  } finally {
+    timer.cancel()
   }
 }
 
+/** What a range under `prefix` was answered with. */
+export function snapshotOf(
+  response: { readonly header: RawHeader; readonly kvs: readonly RawKey[] },
+  prefix: string,
+): Snapshot {
+  const keys = new Map<string, StoredKey>()
+  for (const one of response.kvs) keys.set(nameOf(one, prefix), storedKey(one))
+  return { header: headerOf(response.header), keys }
+}
+
+function nameOf(key: RawKey, prefix: string): string {
+  return key.key.toString('utf8').slice(prefix.length)
+}
+
 /** `[prefix, prefix with its last byte plus one)`; the prefix ends in a slash. */
-function prefixRange(prefix: string): { key: Buffer; range_end: Buffer } {
+export function prefixRange(prefix: string): { key: Buffer; range_end: Buffer } {
   const key = Buffer.from(prefix)
   const end = Buffer.from(prefix)
   end[end.length - 1] = (end.at(-1) ?? 0) + 1
@@ -204,7 +218,7 @@ function storedKey(key: RawKey): StoredKey {
   }
 }
 
-function clientOptions(url: string, access: EtcdAccess, clock: Clock): IOptions {
+export function clientOptions(url: string, access: EtcdAccess, clock: Clock): IOptions {
   const { user, password, ca, cert, key, deadlineMs } = access
   const options: IOptions = {
     hosts: [url],

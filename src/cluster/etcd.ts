@@ -265,7 +265,8 @@ export class EtcdSource implements Source {
   }
 }
 
-function accessOf(cluster: ClusterConfig): EtcdAccess {
+/** Errors  Error of a file that cannot be read. */
+export function accessOf(cluster: ClusterConfig): EtcdAccess {
   return {
     user: cluster.etcdUser,
     password: cluster.etcdPassword,

@@ -42,7 +42,12 @@ export interface PeerConfig {
   readonly host: string
   readonly port: number
   readonly poolSize: number | null
+  /** What a registered instance says of TLS on its port; null = as server_tls_sslmode says. */
+  readonly tls: PeerTls | null
 }
+
+/** `certificate`: it is offered to who shows one. */
+export type PeerTls = 'none' | 'offered' | 'certificate'
 
 export interface Config {
   /** Absolute path of the file it was read from. */

@@ -82,7 +82,7 @@ export function readPeer(entry: IniEntry, reading: Reading): PeerConfig | null {
     return null
   }
   const { host, port, poolSize } = values
-  return Object.freeze({ id, host, port: port ?? 6432, poolSize })
+  return Object.freeze({ id, host, port: port ?? 6432, poolSize, tls: null })
 }
 
 function entryText(what: string, entry: IniEntry, reading: Reading): EntryText | null {

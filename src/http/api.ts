@@ -5,6 +5,7 @@
 import type { Snapshot } from '../admin/facts.ts'
 import { formatLsn, missing, serversByMember } from '../admin/views/cluster.ts'
 import { databaseSums, poolSums } from '../admin/views/pools.ts'
+import { instanceNumber, peers } from '../admin/views/program.ts'
 import { emptyStats } from '../client/facts.ts'
 import type { Member } from '../cluster/topology.ts'
 import type { MemberPoolFacts } from '../server/facts.ts'
@@ -38,6 +39,15 @@ export function clusterJson(snapshot: Snapshot): object {
     members: topology.members.map((member) =>
       memberJson(member, servers.get(member.name) ?? null, snapshot.nowMs),
     ),
+    instance: instanceNumber(snapshot),
+    instances: peers(snapshot).map((peer) => ({
+      id: peer.id,
+      host: peer.host,
+      port: peer.port,
+      version: peer.version,
+      startedWallMs: peer.startedWallMs,
+      isSelf: peer.id === instanceNumber(snapshot),
+    })),
     workersWanted: snapshot.workersWanted,
     workers: facts.workers.map((worker) => ({
       worker: worker.worker,

@@ -121,6 +121,7 @@ export function clientsFacts(some: Partial<ClientsFacts> = {}): ClientsFacts {
     disconnectsByReason: { terminate: 3 },
     loginFailures: 1,
     cancelsForwarded: 0,
+    cancelRequestsByResult: { own: 2, passed_on: 1 },
     holdsStarted: 2,
     holdsExpired: 0,
     ...some,
@@ -139,6 +140,7 @@ export function workerFacts(some: Partial<WorkerFacts> = {}): WorkerFacts {
     counts: countClients(clients.clients),
     clients,
     pools: [poolFacts()],
+    peers: [],
     servers: [serverFacts()],
     topologyTerm: 5,
     topologySerial: 90,
@@ -253,6 +255,7 @@ export function snapshotOf(
     startedWallMs: WALL_MS - 3_600_000,
     config: configFrom(INI),
     topology: topology(),
+    instances: { id: 0, all: [] },
     cluster: {
       source: 'static',
       sourceState: 'connected',

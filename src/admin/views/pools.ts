@@ -8,6 +8,7 @@ import type { PoolFacts, WaitReasonFacts } from '../../server/facts.ts'
 import { type ClientCounts, poolKey, type Snapshot } from '../facts.ts'
 import { addMember, compare } from '../merge.ts'
 import { columns, type Row, row, secondsAndMicros } from '../table.ts'
+import { peers } from './program.ts'
 
 export const POOLS = columns(`
   database user cl_active:int4 cl_waiting:int4 cl_active_cancel_req:int4 cl_waiting_cancel_req:int4
@@ -299,9 +300,9 @@ export function lists(snapshot: Snapshot): readonly (readonly [name: string, ite
   return [
     ['databases', databaseSums(snapshot).length],
     ['users', userNames(snapshot).length],
-    ['peers', snapshot.config.peers.size],
+    ['peers', peers(snapshot).length],
     ['pools', poolSums(snapshot).length],
-    ['peer_pools', snapshot.config.peers.size],
+    ['peer_pools', peers(snapshot).length],
     ['free_clients', 0],
     ['used_clients', clients + snapshot.facts.clients.loginClients],
     ['login_clients', snapshot.facts.clients.loginClients],

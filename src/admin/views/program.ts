@@ -2,10 +2,9 @@
  * SHOW CONFIG, VERSION, STATE, MEM, PEERS, PEER_POOLS and DNS_*: the program itself. DNS is Node's
  * and the system's resolver: names that were looked up are shown, zones it does not know.
  */
-import type { Config } from '../../config/config.ts'
 import { configRows } from '../../config/describe.ts'
 import type { ProcessFacts, Snapshot } from '../facts.ts'
-import { columns, type Row, row } from '../table.ts'
+import { columns, type Row, row, timestamp } from '../table.ts'
 
 /** The release of PgBouncer whose console this is. */
 export const PGBOUNCER_VERSION = '1.26.0'
@@ -62,19 +61,67 @@ function memoryRows(name: string, facts: ProcessFacts): Row[] {
 
 export const PEERS = columns('peer_id:int4 host port:int4 pool_size:int4')
 
-export function showPeers({ config }: Snapshot): Row[] {
-  return [...config.peers.values()].map(({ id, host, port, poolSize }) =>
-    row(id, host, port, poolSize ?? config.pgbouncer.defaultPoolSize),
+/** [peers] of the file, or the instances that etcd knows: this one is among them. */
+export function showPeers(snapshot: Snapshot): Row[] {
+  const { defaultPoolSize } = snapshot.config.pgbouncer
+  return peers(snapshot).map(({ id, host, port, poolSize }) =>
+    row(id, host, port, poolSize ?? defaultPoolSize),
   )
+}
+
+export const INSTANCES = columns('instance:int4 host port:int4 self:bool source version started')
+
+/** The same, as ours: which of them this one is, and what else is known of each. */
+export function showInstances(snapshot: Snapshot): Row[] {
+  const source = snapshot.config.peers.size > 0 ? 'file' : 'etcd'
+  const self = instanceNumber(snapshot)
+  return peers(snapshot).map(({ id, host, port, version, startedWallMs }) => {
+    const started = startedWallMs === null ? null : timestamp(startedWallMs)
+    return row(id, host, port, id === self, source, version, started)
+  })
+}
+
+/** The number in this instance's cancel keys; 0 = none. */
+export function instanceNumber({ config, instances }: Snapshot): number {
+  const { peerId } = config.pgbouncer
+  return peerId === 0 && config.peers.size === 0 ? instances.id : peerId
+}
+
+export interface Peer {
+  readonly id: number
+  readonly host: string
+  readonly port: number
+  readonly poolSize: number | null
+  /** This and the next: null where only the file names it. */
+  readonly version: string | null
+  readonly startedWallMs: number | null
+}
+
+/** By number. */
+export function peers({ config, instances }: Pick<Snapshot, 'config' | 'instances'>): Peer[] {
+  if (config.peers.size === 0)
+    return instances.all.map(({ id, host, port, version, startedWallMs }) => {
+      return { id, host, port, poolSize: null, version, startedWallMs }
+    })
+  return [...config.peers.values()].map(({ id, host, port, poolSize }) => {
+    return { id, host, port, poolSize, version: null, startedWallMs: null }
+  })
 }
 
 export const PEER_POOLS = columns(`
   peer_id:int4 cl_active_cancel_req:int4 cl_waiting_cancel_req:int4 sv_active_cancel:int4
   sv_login:int4`)
 
-/** A row per peer; cancel keys name their instance and nothing waits in a pool for it. */
-export function showPeerPools({ config }: { readonly config: Config }): Row[] {
-  return [...config.peers.keys()].map((id) => row(id, 0, 0, 0, 0))
+/**
+ * A row per peer: each request that is passed on has a connection of its own until the peer ends it,
+ * and none waits.
+ */
+export function showPeerPools(snapshot: Snapshot): Row[] {
+  const underWay = new Map(snapshot.facts.peers.map((peer) => [peer.id, peer.underWay]))
+  return peers(snapshot).map(({ id }) => {
+    const requests = underWay.get(id) ?? 0
+    return row(id, requests, 0, requests, 0)
+  })
 }
 
 export const DNS_HOSTS = columns('hostname ttl:int8 addrs')

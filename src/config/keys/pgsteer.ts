@@ -3,6 +3,7 @@
  */
 import {
   address,
+  bool,
   bytes,
   choice,
   file,
@@ -148,6 +149,21 @@ export const PGSTEER_KEYS = {
     'pgbouncer',
     "SQLSTATEs of errors that PgBouncer has too: its 08P01, or PostgreSQL's own codes.",
   ),
+  register_instance: bool(
+    '1',
+    'Write down this instance in etcd (source = etcd, no [peers]), so that the others pass cancel requests on to it.',
+    RESTART,
+  ),
+  advertise_addr: text(
+    null,
+    'Address under which other instances reach this one; unset: the one it listens on, or the one this machine reaches etcd from.',
+    RESTART,
+  ),
+  advertise_port: int(null, 'Port beside advertise_addr; unset: listen_port.', {
+    ...RESTART,
+    min: 1,
+    max: 65_535,
+  }),
   shutdown_timeout_ms: ms('30000', 'How long a drain may take after SIGTERM.'),
   log_level: choice(LOG_LEVELS, 'info', 'What is logged.'),
   log_format: choice(

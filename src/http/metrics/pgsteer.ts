@@ -5,6 +5,7 @@
 import type { ProcessFacts } from '../../admin/facts.ts'
 import { serversByMember } from '../../admin/views/cluster.ts'
 import type { PoolSums } from '../../admin/views/pools.ts'
+import { instanceNumber, peers } from '../../admin/views/program.ts'
 import type { Member } from '../../cluster/topology.ts'
 import {
   counter,
@@ -36,6 +37,15 @@ const PROGRAM: readonly MetricRow[] = [
   ),
   gauge('pgsteer_readable', '', '1 if reads can be served now.', ({ health }) =>
     single(truth(health.read.can)),
+  ),
+  gauge(
+    'pgsteer_instance_number',
+    '',
+    "The number in this instance's cancel keys; 0 = none.",
+    (reading) => single(instanceNumber(reading.snapshot)),
+  ),
+  gauge('pgsteer_instances', '', 'Instances known from [peers] or from etcd.', (reading) =>
+    single(peers(reading.snapshot).length),
   ),
   gauge('pgsteer_paused', '', '1 while PAUSE without a database is in force.', ({ snapshot }) =>
     single(truth(snapshot.state.isPaused)),
@@ -239,6 +249,12 @@ const CLIENTS: readonly MetricRow[] = [
   ),
   counter('pgsteer_cancels_forwarded_total', '', 'Cancel requests sent to a server.', (reading) =>
     single(reading.snapshot.facts.clients.cancelsForwarded),
+  ),
+  counter(
+    'pgsteer_cancel_requests_total',
+    'result',
+    'Cancel requests that came in, by what became of them.',
+    (reading) => reading.words(reading.snapshot.facts.clients.cancelRequestsByResult),
   ),
   counter(
     'pgsteer_errors_total',

@@ -5,6 +5,7 @@ import { configFrom } from '../../support/config.ts'
 import {
   clientFacts,
   clientsFacts,
+  INI,
   memberPool,
   poolFacts,
   serverFacts,
@@ -480,7 +481,34 @@ it('SHOW PEERS and PEER_POOLS list the peers of the configuration', () => {
   expect(rowsOf('peers', snapshotOf())).toEqual([
     { peer_id: '2', host: '10.0.0.2', port: '6432', pool_size: '20' },
   ])
-  expect(rowsOf('peer_pools', snapshotOf())).toHaveLength(1)
+  const workers = [0, 1].map((worker) => workerFacts({ worker, peers: [{ id: 2, underWay: 3 }] }))
+  expect(rowsOf('peer_pools', snapshotOf({ workers }))).toEqual([
+    {
+      peer_id: '2',
+      cl_active_cancel_req: '6',
+      cl_waiting_cancel_req: '0',
+      sv_active_cancel: '6',
+      sv_login: '0',
+    },
+  ])
+})
+
+it('SHOW INSTANCES names those that etcd knows, if there is no [peers]', () => {
+  const instance = { owner: 'x', tls: 'none', version: '0.1.0', startedWallMs: WALL_MS } as const
+  const all = [
+    { ...instance, id: 7, host: '10.0.0.1', port: 6432 },
+    { ...instance, id: 9, host: '10.0.0.2', port: 6432 },
+  ]
+  const config = configFrom(INI.replace(/\[peers\]\n.*\n/, ''))
+  const snapshot = snapshotOf({ config, instances: { id: 9, all } })
+  const known = { port: '6432', source: 'etcd', version: '0.1.0' }
+  const started = '2026-11-23 06:40:00 UTC'
+  expect(rowsOf('instances', snapshot)).toEqual([
+    { instance: '7', host: '10.0.0.1', self: 'f', started, ...known },
+    { instance: '9', host: '10.0.0.2', self: 't', started, ...known },
+  ])
+  expect(rowsOf('peers', snapshot).map((row) => row['peer_id'])).toEqual(['7', '9'])
+  expect(rowsOf('instances', snapshotOf())).toMatchObject([{ instance: '2', source: 'file' }])
 })
 
 it('SHOW DNS_HOSTS shows what was looked up, DNS_ZONES is empty', () => {

@@ -38,7 +38,11 @@ const PGBOUNCER = `
 `
 
 /** Numbers without a default: keys.ts names them so that their types allow null. */
-const UNSET = { pgbouncer: [], cluster: ['group'], pgsteer: ['failover_hold_ms_max'] }
+const UNSET = {
+  pgbouncer: [],
+  cluster: ['group'],
+  pgsteer: ['failover_hold_ms_max', 'advertise_port'],
+}
 
 const ALL = Object.keys(SECTIONS).flatMap((section) =>
   Object.entries(keysOf(section as SectionName)).map(

@@ -96,7 +96,8 @@ describe('load', () => {
       connectQuery: 'set work_mem = 1',
     })
     expect(config.users.get('batch')).toMatchObject({ poolMode: 'session', maxUserConnections: 10 })
-    expect(config.peers.get(2)).toEqual({ id: 2, host: '/tmp/peer2', port: 6433, poolSize: null })
+    const peer = { id: 2, host: '/tmp/peer2', port: 6433, poolSize: null, tls: null }
+    expect(config.peers.get(2)).toEqual(peer)
     expect(config.userlist.get('joe')).toBe('md5abc')
   })
 
@@ -200,9 +201,19 @@ describe('load', () => {
     ])
   })
 
+  test('[peers] without peer_id, and an address that nobody is told, get a warning each', () => {
+    const { warnings } = load(
+      `${MINIMAL}p = host=x\n[pgbouncer]\nauth_user = a\n[pgsteer]\nadvertise_addr = pg\n[peers]\n1 = host=/tmp\n`,
+    )
+    expect(warnings).toEqual([
+      expect.stringMatching(/^\[peers\] has entries and peer_id is not set/),
+      'advertise_addr has no effect without source = etcd',
+    ])
+  })
+
   test('keys without effect are accepted with one warning that names them all', () => {
     const { warnings } = load(
-      `${MINIMAL}p = host=x\n[pgbouncer]\nauth_user = a\nsyslog = 1\nresolv_conf = /x\n[pgsteer]\nmultiplex_reads = auto\n[peers]\n1 = host=/tmp\n`,
+      `${MINIMAL}p = host=x\n[pgbouncer]\nauth_user = a\nsyslog = 1\npeer_id = 1\nresolv_conf = /x\n[pgsteer]\nmultiplex_reads = auto\n[peers]\n1 = host=/tmp\n`,
     )
     expect(warnings).toEqual([
       'accepted, but without effect in this version: multiplex_reads, resolv_conf, syslog',
