@@ -15,7 +15,7 @@ import { VERSION } from './version.ts'
 const USAGE = `pgsteer ${VERSION}: a failover-aware PostgreSQL connection proxy
 
 Usage: pgsteer [OPTION]... FILE.ini
-       pgsteer check FILE.ini      validate the file and print what it means
+       pgsteer check FILE.ini      validate the file and print what it means (-q: only what is wrong)
        pgsteer health [URL]        ask a running pgsteer whether it is ready
 
   -d, --daemon       run in the background (needs logfile in the file)
@@ -42,13 +42,16 @@ const OPTIONS = {
 const EXIT_USAGE = 2
 const EXIT_CONFIG = 1
 const HEALTH_MS = 3000
+/** As in package.json; npm only warns. */
+const NODE_MAJOR_MIN = 24
 
 async function run(): Promise<number> {
   const { values, positionals } = parseArgs({ options: OPTIONS, allowPositionals: true })
   if (values.help === true) return print(USAGE)
   if (values.version === true) return print(`pgsteer ${VERSION}\n`)
   const [first, second] = positionals
-  if (first === 'check' && positionals.length === 2) return check(second ?? '')
+  if (first === 'check' && positionals.length === 2)
+    return check(second ?? '', values.quiet === true)
   if (first === 'health' && positionals.length <= 2) return await health(second)
   if (first === undefined || positionals.length > 1) return fail(USAGE, EXIT_USAGE)
   const env = environment(values)
@@ -70,6 +73,9 @@ function environment(values: {
 }
 
 async function serve(file: string, env: NodeJS.ProcessEnv): Promise<number> {
+  const { node } = process.versions
+  if (Number.parseInt(node, 10) < NODE_MAJOR_MIN)
+    return fail(`pgsteer needs Node ${NODE_MAJOR_MIN} or newer, this is ${node}\n`, EXIT_CONFIG)
   const { config, warnings } = loadUsable(file, env)
   becomeUser(config)
   const log = processLog(config, 'main')
@@ -86,10 +92,10 @@ function becomeUser(config: Config): void {
   process.setuid?.(user)
 }
 
-function check(file: string): number {
+function check(file: string, isQuiet: boolean): number {
   const { config, warnings } = loadUsable(file, process.env)
   for (const warning of warnings) process.stderr.write(`warning: ${warning}\n`)
-  return print(describeConfig(config, { showDefaults: true }))
+  return isQuiet ? 0 : print(describeConfig(config, { showDefaults: true }))
 }
 
 async function health(url = 'http://127.0.0.1:9632/readyz'): Promise<number> {

@@ -114,6 +114,15 @@ describe('without a start', () => {
 })
 
 describe('check', () => {
+  test('-q says only what is wrong', async () => {
+    const { path } = await usable()
+    expect(await pgsteer(['-q', 'check', path])).toMatchObject({ code: 0, output: '', errors: '' })
+    const { path: wrong } = await usable('pool_mode = always')
+    const { code, output, errors } = await pgsteer(['check', '-q', wrong])
+    expect({ code, output }).toEqual({ code: 1, output: '' })
+    expect(errors).toContain('always')
+  })
+
   test('prints what holds, with defaults and without secrets', async () => {
     const { path, port } = await usable()
     const { code, output, errors } = await pgsteer(['check', path])
