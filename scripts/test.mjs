@@ -108,7 +108,7 @@ await main(async () => {
   const node = await setUp()
   if (projects.some((name) => !QUICK.has(name))) provision()
   mkdirSync(REPORTS, { recursive: true })
-  const env = { ...environment(node), PGSTEER_CHAOS: given.includes('--all') ? 'whole' : 'short' }
+  const env = { ...environment(node), CHAOS_FORM: given.includes('--all') ? 'whole' : 'short' }
   /** @type {string[]} */
   const notRun = []
   let passed = 0

@@ -1,18 +1,26 @@
 /**
- * What the cluster itself can do, without a pooler in between: a loop per member that writes
- * directly to it. The outage of the cluster is the longest time in which none of them succeeded.
+ * What the cluster itself can do, without a pooler in between: a client per member that writes
+ * directly to it, over one connection for as long as that lives. The outage of the cluster is the
+ * longest time in which none of them succeeded.
  */
 import { setTimeout as pause } from 'node:timers/promises'
-import { ask } from '../failover/steer-cluster.ts'
-import type { PatroniCluster } from '../support/patroni.ts'
+import { Client } from 'pg'
+import { DATABASE, USER } from '../failover/steer-cluster.ts'
+import type { PatroniCluster, PatroniMember } from '../support/patroni.ts'
 
 const PACE_MS = 30
 const ANSWER_MS_MAX = 1000
 const SQL = "insert into written (id) values ('direct')"
+const READ_ONLY = '25006'
+
+interface Success {
+  readonly port: number
+  readonly atMs: number
+}
 
 export class Prober {
   readonly #cluster: PatroniCluster
-  readonly #successes: { readonly port: number; readonly atMs: number }[] = []
+  readonly #successes: Success[] = []
   #isStopping = false
   #running: Promise<unknown> = Promise.resolve()
 
@@ -21,9 +29,7 @@ export class Prober {
   }
 
   start(): void {
-    this.#running = Promise.all(
-      this.#cluster.members.map(({ name, port }) => this.#probe(name, port)),
-    )
+    this.#running = Promise.all(this.#cluster.members.map((member) => this.#probe(member)))
   }
 
   async stop(): Promise<void> {
@@ -31,25 +37,55 @@ export class Prober {
     await this.#running
   }
 
-  /** The port of the member that took the last write, if that is not `before`. */
-  writer(before: number): number | undefined {
-    const port = this.#successes.at(-1)?.port
-    return port === before ? undefined : port
+  /** Whether a member (that one, if it is named) took a write after `sinceMs`. */
+  hasWritten(sinceMs: number, port?: number): boolean {
+    return this.#successes.some((one) => one.atMs > sinceMs && (port ?? one.port) === one.port)
   }
 
-  get outageMs(): number {
-    const times = this.#successes.map(({ atMs }) => atMs)
-    return Math.max(0, ...times.map((atMs, index) => atMs - (times[index - 1] ?? atMs)))
+  /** Longest time without a write; what `without` took after its reign counts for nothing. */
+  outageMs(without?: { readonly port: number; readonly sinceMs: number }): number {
+    const times = this.#successes
+      .filter(({ port, atMs }) => port !== without?.port || atMs < without.sinceMs)
+      .map(({ atMs }) => atMs)
+    return times.reduce((longest, atMs, index) => {
+      return Math.max(longest, atMs - (times[index - 1] ?? atMs))
+    }, 0)
   }
 
-  async #probe(name: string, port: number): Promise<void> {
-    const limits = { connectionTimeoutMillis: ANSWER_MS_MAX, query_timeout: ANSWER_MS_MAX }
+  async #probe(member: PatroniMember): Promise<void> {
+    let client: Client | null = null
     while (!this.#isStopping) {
-      await ask(this.#cluster, name, SQL, limits).then(
-        () => this.#successes.push({ port, atMs: performance.now() }),
-        () => undefined,
-      )
+      try {
+        client ??= await connect(member)
+        await client.query(SQL)
+        this.#successes.push({ port: member.port, atMs: performance.now() })
+      } catch (error) {
+        const isReplica = error instanceof Error && 'code' in error && error.code === READ_ONLY
+        if (!isReplica) client = leave(client)
+      }
       await pause(PACE_MS)
     }
+    leave(client)
   }
+}
+
+async function connect({ host, port }: PatroniMember): Promise<Client> {
+  const client = new Client({
+    host,
+    port,
+    user: USER,
+    password: USER,
+    database: DATABASE,
+    connectionTimeoutMillis: ANSWER_MS_MAX,
+    query_timeout: ANSWER_MS_MAX,
+  })
+  client.on('error', () => undefined)
+  await client.connect()
+  return client
+}
+
+/** It may hang: nobody waits for its end. */
+function leave(client: Client | null): null {
+  void client?.end().catch(() => undefined)
+  return null
 }

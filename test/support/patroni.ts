@@ -23,6 +23,8 @@ import { waitFor } from './wait.ts'
 /** Where a node runs: an address of its own and what enters the network namespace that has it. */
 export interface Place {
   readonly host: string
+  /** Where its etcd member listens, if not there as well. */
+  readonly etcdHost?: string
   /** Put before every command: `nsenter --net=...`. */
   readonly enter: readonly string[]
 }
@@ -137,10 +139,12 @@ export class PatroniCluster {
     const ports = await freePorts(2 * ((options.etcds ?? 3) + (options.members ?? 3)))
     const take = (): number => ports.pop() ?? 0
     const hostOf = (index: number): string => options.place?.(index + 1).host ?? LOOPBACK
+    const etcdHostOf = (index: number): string =>
+      options.place?.(index + 1).etcdHost ?? hostOf(index)
     const etcds = Array.from({ length: options.etcds ?? 3 }, (_, index) => ({
       name: `etcd${index + 1}`,
-      url: `${scheme}://${hostOf(index)}:${take()}`,
-      peerUrl: `http://${hostOf(index)}:${take()}`,
+      url: `${scheme}://${etcdHostOf(index)}:${take()}`,
+      peerUrl: `http://${etcdHostOf(index)}:${take()}`,
     }))
     const members = Array.from({ length: options.members ?? 3 }, (_, index) => ({
       name: `pg${index + 1}`,
@@ -226,13 +230,12 @@ export class PatroniCluster {
   /** The name of the member that holds the leader key, by etcd's own JSON gateway. */
   async leader(): Promise<string | null> {
     const key = Buffer.from(`/service/${SCOPE}/leader`).toString('base64')
-    for (const etcd of this.etcds) {
-      const answer = await post(`${etcd.url}/v3/kv/range`, { key }).catch(() => null)
-      if (answer === null) continue
-      const { kvs = [] } = JSON.parse(answer) as { kvs?: { value: string }[] }
-      return kvs[0] === undefined ? null : Buffer.from(kvs[0].value, 'base64').toString()
-    }
-    throw new Error('no etcd answers')
+    const asked = this.etcds.map((etcd) => post(`${etcd.url}/v3/kv/range`, { key }))
+    const answer = await Promise.any(asked).catch((cause: unknown) => {
+      throw new Error('no etcd answers', { cause })
+    })
+    const { kvs = [] } = JSON.parse(answer) as { kvs?: { value: string }[] }
+    return kvs[0] === undefined ? null : Buffer.from(kvs[0].value, 'base64').toString()
   }
 
   /** Writes a key below the scope, or deletes it when `value` is null, through that etcd member. */
@@ -256,6 +259,16 @@ export class PatroniCluster {
     const leader = await this.leader()
     if (leader === null) throw new Error('nobody leads')
     await post(`${this.member(leader).restUrl}/switchover`, { leader, candidate })
+  }
+
+  /** A POST to Patroni's REST API of that member; it lasts for as long as what is asked for. */
+  async rest(name: string, path: string, body: unknown = {}): Promise<string> {
+    return post(`${this.member(name).restUrl}/${path}`, body)
+  }
+
+  /** Returns when the process of that name (etcd or Patroni) is no more. */
+  async ended(name: string): Promise<void> {
+    await this.#running.get(name)?.ended
   }
 
   async configure(dynamic: Readonly<Record<string, unknown>>): Promise<void> {

@@ -1,0 +1,113 @@
+/**
+ * What clients of one pooler were told during one scenario, against what the cluster held in the end.
+ * Pure: it counts and does not judge.
+ */
+import type { ChaosLoad, Write } from './load.ts'
+
+/** What the primary of after the fault says. */
+export interface Held {
+  /** How often each id stands in the table. */
+  readonly times: ReadonlyMap<string, number>
+  /** Where its timeline left the old primary's; null when it did not. */
+  readonly forkLsn: bigint | null
+}
+
+export interface Circumstances {
+  readonly scenario: string
+  readonly pooler: string
+  /** Port of the primary of before the fault. */
+  readonly port: number
+  readonly struckMs: number
+  readonly outageMs: number
+}
+
+export interface Account {
+  readonly scenario: string
+  readonly pooler: string
+  readonly acknowledged: number
+  /** Acknowledged and not there. */
+  readonly lost: number
+  /** Acknowledged by the old primary behind the point where the new one's timeline begins. */
+  readonly beyondFork: number
+  /** Lost though the old primary had them before that point, or another member took them. */
+  readonly lostOfOurs: number
+  readonly doubled: number
+  readonly unknown: number
+  readonly failed: number
+  /** Told that they were undone, and yet there. */
+  readonly untrue: number
+  /** Writes that one client was not told the end of, or was told that they failed: the most of any client. */
+  readonly troublesOfOne: number
+  readonly dropped: number
+  readonly refused: number
+  /** Own writes that a read did not see though they are there; a lost one is counted as lost alone. */
+  readonly stale: number
+  readonly readErrors: number
+  readonly writeStallMs: number
+  readonly readStallMs: number
+  /** The longest that a client hung, behind the fault, before it was told that a write failed or may have. */
+  readonly hungMs: number
+  readonly outageMs: number
+  readonly errors: readonly string[]
+}
+
+export function accountOf(load: ChaosLoad, held: Held, at: Circumstances): Account {
+  const { times, forkLsn } = held
+  const acknowledged = load.of('acknowledged')
+  const lost = acknowledged.filter(({ id }) => !times.has(id))
+  const troubles = load.writes.filter(({ outcome }) => outcome !== 'acknowledged')
+  const ofOld = load.writes.filter(({ port, lsn }) => port === at.port && lsn !== null)
+  const errors = [...load.writes.map(({ error }) => error), ...load.readErrors]
+  return {
+    scenario: at.scenario,
+    pooler: at.pooler,
+    acknowledged: acknowledged.length,
+    lost: lost.length,
+    beyondFork: acknowledged.filter(
+      ({ port, lsn }) => forkLsn !== null && port === at.port && lsn !== null && lsn >= forkLsn,
+    ).length,
+    lostOfOurs: lost.filter((write) => isOurs(write, { forkLsn, ofOld, port: at.port })).length,
+    doubled: load.writes.filter(({ id }) => (times.get(id) ?? 0) > 1).length,
+    unknown: load.of('unknown').length,
+    failed: load.of('failed').length,
+    untrue: load.of('failed').filter(({ id }) => times.has(id)).length,
+    troublesOfOne: mostOfOne(troubles),
+    dropped: load.dropped,
+    refused: load.refused,
+    stale: load.unseen.filter((id) => times.has(id)).length,
+    readErrors: load.readErrors.length,
+    writeStallMs: Math.round(load.writeStallMs),
+    readStallMs: Math.round(load.readStallMs),
+    hungMs: Math.round(
+      Math.max(
+        0,
+        ...troubles.map(({ startedMs, endedMs }) => endedMs - Math.max(startedMs, at.struckMs)),
+      ),
+    ),
+    outageMs: Math.round(at.outageMs),
+    errors: [...new Set(errors.map((error) => error.slice(0, 120)).filter(Boolean))],
+  }
+}
+
+/**
+ * Whether the cluster is not to blame for the loss: replication may lose what the old primary wrote
+ * behind the fork point, and nothing else. An INSERT of the old primary that began after the lost
+ * write was acknowledged, and saw a WAL before the fork point, proves that the lost COMMIT was
+ * before it as well.
+ */
+function isOurs(
+  lost: Write,
+  known: { forkLsn: bigint | null; ofOld: readonly Write[]; port: number },
+): boolean {
+  const { forkLsn, ofOld, port } = known
+  if (lost.port !== port || forkLsn === null) return true
+  return ofOld.some(({ startedMs, lsn }) => {
+    return startedMs > lost.endedMs && lsn !== null && lsn < forkLsn
+  })
+}
+
+function mostOfOne(troubles: readonly Write[]): number {
+  const counts = new Map<string, number>()
+  for (const { client } of troubles) counts.set(client, (counts.get(client) ?? 0) + 1)
+  return Math.max(0, ...counts.values())
+}
