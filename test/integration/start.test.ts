@@ -6,9 +6,11 @@ import { once } from 'node:events'
 import { chmodSync, mkdtempSync, readdirSync, rmSync } from 'node:fs'
 import { createServer, type Server } from 'node:net'
 import { tmpdir } from 'node:os'
-import { join, resolve } from 'node:path'
+import { dirname, join, resolve } from 'node:path'
 import { promisify } from 'node:util'
 import { expect, onTestFinished, test, vi } from 'vitest'
+import { program } from '../support/debian.ts'
+import { execute } from '../support/exec.ts'
 import { waitFor } from '../support/wait.ts'
 
 const ROOT = resolve(import.meta.dirname, '../..')
@@ -43,11 +45,15 @@ interface Demo {
   readonly exitCode: Promise<number>
 }
 
+const psql = program('psql')
+
 function start(port: number, httpPort: number): Demo {
   const ports = { PGSTEER_DEMO_PORT: String(port), PGSTEER_DEMO_HTTP_PORT: String(httpPort) }
   const folder = mkdtempSync(join(tmpdir(), 'start-'))
   chmodSync(folder, 0o755)
-  const env = { ...process.env, ...ports, TMPDIR: folder }
+  // The guide names psql where there is one.
+  const path = `${dirname(psql.file)}:${process.env['PATH']}`
+  const env = { ...process.env, ...ports, TMPDIR: folder, PATH: path }
   const child = spawn(process.execPath, [RUN, 'src/demo/main.ts'], { cwd: ROOT, env })
   let output = ''
   for (const stream of [child.stdout, child.stderr])
@@ -102,6 +108,10 @@ test('shows reads on replicas and writes on the primary, survives its loss, and 
   expect((await sql(demo, insert)).port).toBe(first.primary)
   const metrics = await fetch(`http://127.0.0.1:${demo.httpPort}/metrics`)
   expect(await metrics.text()).toContain('pgsteer_build_info')
+
+  const [, url = ''] = /psql (postgres:\S+)/.exec(demo.output()) ?? []
+  const shell = await execute(psql, [url, '-X', '-A', '-t', '-c', 'select current_user'])
+  expect([shell.errors, shell.output]).toEqual(['', 'demo\n'])
 
   demo.type('k')
   await waitFor('the promotion', () => /Promoted pg\d/.test(demo.output()), SLOWLY)
