@@ -38,6 +38,8 @@ export interface PlanEvidence {
   readonly request: FailoverRequest | null
   /** When Patroni's hook said last that it is about to stop the primary. */
   readonly calledMs: number | null
+  /** The primary's Patroni is expected to call before it stops it. */
+  readonly hasHook: boolean
   readonly limits: PlanLimits
 }
 
@@ -116,8 +118,8 @@ const CONDITIONS = {
     incumbent.started !== plan.incumbent.started,
   'the request is gone': (plan, evidence) =>
     plan.isRequested && evidence.incumbent !== null && dueRequest(evidence) === null,
-  'the grace is over': (plan, { nowMs, limits }) =>
-    limits.graceMs > 0 && nowMs - plan.sinceMs >= limits.graceMs,
+  'the grace is over': (plan, { nowMs, hasHook, limits }) =>
+    !hasHook && limits.graceMs > 0 && nowMs - plan.sinceMs >= limits.graceMs,
   'it serves on though the hook called': (plan, evidence) =>
     plan.isCalled && servesSince(plan.sinceMs + 2 * evidence.limits.drainMsMax, evidence),
   'it serves on though a switchover was asked for': (plan, evidence) =>

@@ -19,6 +19,8 @@ export interface Sample {
   readonly insertLsn: bigint | null
   readonly replayLsn: bigint | null
   readonly receiveLsn: bigint | null
+  /** Changes when the postmaster was started again: what is replayed may have gone back. */
+  readonly started?: string
 }
 
 export interface Member {
@@ -60,6 +62,12 @@ export interface Switchover {
   readonly holds: boolean
 }
 
+/**
+ * Members whose Patroni announced its stop over `POST /api/drain` (true), or handed over without
+ * (false), the last time.
+ */
+export type Hooks = Readonly<Record<string, boolean>>
+
 export interface Topology {
   readonly term: number
   readonly serial: number
@@ -72,6 +80,7 @@ export interface Topology {
   readonly standbyCluster: boolean
   readonly paused: boolean
   readonly switchover: Switchover | null
+  readonly hooks: Hooks
   /**
    * Monotonic: from this moment on nobody vouches for the primary, and what it still acknowledges
    * may be lost. Null: no such limit is known.
@@ -92,6 +101,7 @@ export const EMPTY_TOPOLOGY: Topology = {
   standbyCluster: false,
   paused: false,
   switchover: null,
+  hooks: {},
   writableUntilMs: null,
   history: [],
   members: [],

@@ -14,6 +14,7 @@ import type { LagLimits } from './eligibility.ts'
 import { type Evidence, isBlind, isRefuted, isVouchedFor, isWitnessed } from './evidence.ts'
 import type { MemberFacts, WatcherFacts } from './facts.ts'
 import { advance, forget, missingOf, primaryOf, resumed, UNSEEN, wantsWitness } from './failover.ts'
+import { Handover } from './handover.ts'
 import { isSuccessor } from './keys.ts'
 import { mostAdvanced } from './lag.ts'
 import { isLate, type Lease, writableUntil } from './lease.ts'
@@ -23,17 +24,7 @@ import { type Entry, Roster } from './roster.ts'
 import type { ClusterView, Source, SourceEvents } from './source.ts'
 import { newSource, sourceKey } from './sources.ts'
 import { StaticSource } from './static.ts'
-import {
-  advancePlan,
-  NO_PLAN,
-  PLANNED,
-  type Plan,
-  type PlanEvidence,
-  type PlannedLimits,
-  planLimits,
-  resumedPlan,
-  switchoverOf,
-} from './switchover.ts'
+import type { PlannedLimits } from './switchover.ts'
 import { type MemberAddress, MemberTable } from './table.ts'
 import type { Topology } from './topology.ts'
 import { Witness } from './witness.ts'
@@ -95,6 +86,7 @@ export class Watcher {
   readonly #roster: Roster
   readonly #table: MemberTable
   readonly #witness: Witness
+  readonly #handover: Handover
   #cluster: ClusterConfig
   #source: Source
   #view: ClusterView | null = null
@@ -104,10 +96,7 @@ export class Watcher {
   #leaseExpiresMs: number | null = null
   #leaderSinceMs = 0
   #machine = UNSEEN
-  #plan: Plan = NO_PLAN
   #alarms: ReadonlyMap<string, string> = new Map()
-  #planned: PlannedLimits
-  #drainCalledMs: number | null = null
   readonly #startedMs: number
   #stateSinceMs: number
   #holdSinceMs: number | null
@@ -123,7 +112,7 @@ export class Watcher {
     this.#clock = deps.clock
     this.#log = deps.log
     this.#cluster = deps.cluster
-    this.#planned = deps.planned ?? PLANNED
+    this.#handover = new Handover(deps.log, deps.planned)
     const now = deps.clock.nowMs()
     this.#startedMs = now
     this.#stateSinceMs = now
@@ -174,18 +163,24 @@ export class Watcher {
   drain(member: string | null): 'holds' | 'elsewhere' | 'starting' {
     const primary = primaryOf(this.#machine)
     const isStarting = this.#machine.state === 'unseen' || this.#isTakingOver(this.#evidence())
-    if (primary === null) return isStarting ? 'starting' : 'elsewhere'
-    const entry = this.#roster.entry(primary.name)
-    const names = [primary.name, ...(entry?.member.addresses ?? []).map(formatAddress)]
-    if (member !== null && !names.includes(member)) return 'elsewhere'
-    this.#drainCalledMs = this.#clock.nowMs()
+    const name = member === null ? primary?.name : this.#nameOf(member)
+    const isPrimary = primary !== null && name === primary.name
+    if (name !== undefined) this.#handover.call(name, isPrimary, this.#clock.nowMs())
     this.#decide(true)
-    return 'holds'
+    if (isPrimary) return 'holds'
+    return primary === null && isStarting ? 'starting' : 'elsewhere'
+  }
+
+  /** A member by its name or `host:port`. */
+  #nameOf(member: string): string | undefined {
+    const isMeant = ({ member: { name, addresses } }: Entry): boolean =>
+      name === member || addresses.some((address) => formatAddress(address) === member)
+    return this.#roster.entries().find(isMeant)?.member.name
   }
 
   /** Whether new writes wait for a planned switchover. */
   get isHolding(): boolean {
-    return this.#plan.state === 'holding'
+    return this.#handover.isHolding
   }
 
   /** RECONNECT: forgets terms, fences and timelines. */
@@ -200,7 +195,7 @@ export class Watcher {
     this.#cluster = cluster
     this.#roster.setAccess(probeAccess(cluster, changes.probeTls ?? this.#deps.probeTls))
     if (changes.limits !== undefined) this.#table.setLimits(changes.limits)
-    this.#planned = changes.planned ?? this.#planned
+    if (changes.planned !== undefined) this.#handover.setLimits(changes.planned)
     this.#setPace()
     if (sourceKey(before) === sourceKey(cluster)) return this.#decide(true)
     void this.#source.stop()
@@ -323,7 +318,7 @@ export class Watcher {
     const { verified } = this.#machine.beliefs
     this.#log.warn({ why, verified }, 'terms, fences and timelines are forgotten')
     this.#machine = forget(this.#machine)
-    this.#plan = { ...NO_PLAN, heardMs: this.#drainCalledMs }
+    this.#handover.forget()
     this.#counts.forgets += 1
     this.#table.clear()
     if (this.#source instanceof StaticSource) this.#source.forget()
@@ -377,41 +372,22 @@ export class Watcher {
   }
 
   /** The planned handover: what is held, and whether that is still worth it. */
-  #planAhead(evidence: Evidence): void {
-    const { plan, taken } = advancePlan(this.#plan, this.#planEvidence(evidence))
-    this.#plan = plan
-    const { incumbent, candidate } = plan
-    for (const move of taken)
-      this.#log.info(
-        {
-          from: move.from,
-          to: move.to,
-          because: move.because,
-          primary: incumbent?.name,
-          candidate,
-        },
-        `switchover: ${move.when}`,
-      )
-  }
-
-  #planEvidence({ nowMs, testimony }: Evidence): PlanEvidence {
+  #planAhead({ nowMs, testimony }: Evidence): void {
     const primary = primaryOf(this.#machine)
     const entry = primary === null ? undefined : this.#roster.entry(primary.name)
     const heard = primary === null ? undefined : testimony.get(primary.name)
     const serves = heard?.failure === null && heard.sample?.inRecovery === false
-    return {
+    const started = entry?.started ?? null
+    this.#handover.look({
       nowMs,
       wallMs: this.#clock.wallMs(),
       incumbent:
-        primary === null
-          ? null
-          : { name: primary.name, timeline: primary.timeline, started: entry?.started ?? null },
+        primary === null ? null : { name: primary.name, timeline: primary.timeline, started },
       confirmedMs: serves ? (heard.sample?.sentMs ?? null) : null,
       isMoot: this.#machine.state === 'standby',
       request: this.#view?.failover ?? null,
-      calledMs: this.#drainCalledMs,
-      limits: planLimits(this.#planned, this.#view?.dynamic.ttlMs ?? this.#cluster.ttlMs),
-    }
+      ttlMs: this.#view?.dynamic.ttlMs ?? this.#cluster.ttlMs,
+    })
   }
 
   /** The lease of the leader's key, where there may be one. */
@@ -494,7 +470,7 @@ export class Watcher {
     const isAlone = ALONE.has(this.#machine.state)
     let periodMs = probeIntervalMs
     if (isAlone) periodMs = Math.min(periodMs, ALONE_MS)
-    if (switchoverOf(this.#plan) !== null) periodMs = Math.min(periodMs, PLANNED_MS)
+    if (this.#handover.told !== null) periodMs = Math.min(periodMs, PLANNED_MS)
     const isSearching = !isNamed && this.#machine.state !== 'standby'
     if (isSearching) periodMs = Math.min(periodMs, searchMs)
     if (this.#isBusy) periodMs = Math.min(periodMs, probeBusyIntervalMs)
@@ -507,7 +483,7 @@ export class Watcher {
 
   #takeOver(previous: Topology): void {
     this.#machine = resumed(previous)
-    this.#plan = resumedPlan(previous, this.#clock.nowMs())
+    this.#handover.takeOver(previous, this.#clock.nowMs())
     this.#serial = previous.serial
     this.#takeoverUntilMs = this.#clock.nowMs() + TAKEOVER_MS
   }
@@ -548,7 +524,8 @@ export class Watcher {
       timeline: verified?.timeline ?? null,
       standbyCluster: this.#view?.dynamic.standbyCluster ?? false,
       paused: this.#view?.dynamic.paused ?? false,
-      switchover: switchoverOf(this.#plan),
+      switchover: this.#handover.told,
+      hooks: this.#handover.hooks,
       history: this.#view?.history ?? [],
     }
     const words = members.map(({ name, role, ineligibleReason }) => [name, role, ineligibleReason])

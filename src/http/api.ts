@@ -28,6 +28,7 @@ export function clusterJson(snapshot: Snapshot): object {
     isStandbyCluster: topology.standbyCluster,
     source: { kind: cluster.source, state: cluster.sourceState, error: cluster.sourceError },
     switchover: topology.switchover,
+    hooks: topology.hooks,
     writableForMs:
       topology.writableUntilMs === null
         ? null

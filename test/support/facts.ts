@@ -206,6 +206,7 @@ export function topology(some: Partial<Topology> = {}): Topology {
     standbyCluster: false,
     paused: false,
     switchover: null,
+    hooks: {},
     writableUntilMs: null,
     history: [],
     members: [

@@ -85,7 +85,7 @@ export const PGSTEER_KEYS = {
   }),
   switchover_grace_ms: ms(
     '300',
-    'Hold new writes this long after a switchover was asked for; 0: only when the hook of Patroni calls.',
+    'Hold new writes this long after a switchover was asked for, where no hook of Patroni is known; 0: never.',
   ),
   switchover_drain_ms_max: ms(
     '5000',

@@ -1,142 +1,15 @@
-import * as fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
-import type { BeliefLimits, Evidence, Testimony } from '../../../src/cluster/evidence.ts'
 import {
-  advance,
   FAILOVER_ROWS,
   FAILOVER_STATES,
-  type Failover,
-  type FailoverState,
   forget,
-  missingOf,
   primaryOf,
   resumed,
-  UNSEEN,
   wantsWitness,
 } from '../../../src/cluster/failover.ts'
-import { type ClusterView, DEFAULT_DYNAMIC } from '../../../src/cluster/source.ts'
-import { EMPTY_TOPOLOGY, type Sample } from '../../../src/cluster/topology.ts'
-
-const IDENTIFIER = '7000000000000000001'
-const LIMITS: BeliefLimits = {
-  confirmMs: 3000,
-  confirmAloneMs: 1750,
-  blindMs: 2000,
-  witnessMs: 5000,
-  failsafeMs: 3000,
-}
-
-/** A small world: what the source says, what members answer, and the machine that watches. */
-class World {
-  nowMs = 1000
-  view: ClusterView | null = null
-  contactMs: number | null = null
-  leaderSinceMs = 0
-  witness: Evidence['witness'] = null
-  readonly testimony = new Map<string, Testimony>()
-  machine: Failover = UNSEEN
-  reigns = 0
-
-  get primary(): string | null {
-    return primaryOf(this.machine)?.name ?? null
-  }
-
-  get state(): FailoverState {
-    return this.machine.state
-  }
-
-  get missing(): string {
-    return missingOf(this.machine, this.evidence())
-  }
-
-  evidence(): Evidence {
-    const { nowMs, view, contactMs, leaderSinceMs, testimony, witness } = this
-    const trouble = ''
-    return { nowMs, limits: LIMITS, view, contactMs, trouble, leaderSinceMs, testimony, witness }
-  }
-
-  advance(): this {
-    this.machine = advance(this.machine, this.evidence()).machine
-    return this
-  }
-
-  /** Time passes; the source keeps answering unless `isSilent`. */
-  wait(ms: number, isSilent = false): this {
-    this.nowMs += ms
-    if (!isSilent && this.contactMs !== null) this.contactMs = this.nowMs
-    return this.advance()
-  }
-
-  /** The source says that `name` leads, in a new reign; null: nobody. */
-  leads(name: string | null, changes: Partial<ClusterView> = {}): this {
-    this.reigns += 1
-    this.leaderSinceMs = this.nowMs
-    this.contactMs = this.nowMs
-    this.view = {
-      leader: name === null ? null : { name, epoch: String(this.reigns) },
-      vacancy: name === null ? 'nobody holds the leader key' : '',
-      members: ['a', 'b', 'c'].map((member) => ({
-        name: member,
-        addresses: [{ host: member, port: 5432 }],
-        proxy: null,
-        restUrl: null,
-        state: 'running',
-        tags: {},
-      })),
-      systemIdentifier: IDENTIFIER,
-      dynamic: this.view?.dynamic ?? DEFAULT_DYNAMIC,
-      history: [],
-      failover: null,
-      ...changes,
-    }
-    return this.advance()
-  }
-
-  dynamic(changes: Partial<typeof DEFAULT_DYNAMIC>): this {
-    if (this.view !== null)
-      this.view = { ...this.view, dynamic: { ...DEFAULT_DYNAMIC, ...changes } }
-    return this.advance()
-  }
-
-  /** `name` answers a probe sent now. */
-  says(name: string, inRecovery: boolean, timeline: number, systemIdentifier = IDENTIFIER): this {
-    this.nowMs += 1
-    const sample: Sample = {
-      sentMs: this.nowMs,
-      receivedMs: this.nowMs,
-      inRecovery,
-      systemIdentifier,
-      timeline,
-      writeLsn: inRecovery ? null : 1n,
-      insertLsn: inRecovery ? null : 1n,
-      replayLsn: inRecovery ? 1n : null,
-      receiveLsn: null,
-    }
-    this.testimony.set(name, { sample, failure: null })
-    return this.advance()
-  }
-
-  writes(name: string, timeline: number): this {
-    return this.says(name, false, timeline)
-  }
-
-  replays(name: string, timeline: number): this {
-    return this.says(name, true, timeline)
-  }
-
-  /** Patroni of `name` answers 200 to /primary. */
-  hears(name: string, isFailsafe: boolean): this {
-    this.witness = { name, atMs: this.nowMs, isFailsafe }
-    return this.advance()
-  }
-
-  fails(name: string, kind: 'refused' | 'silent' | 'denied'): this {
-    const sample = this.testimony.get(name)?.sample ?? null
-    const failure = { kind, code: '', reason: `${name} ${kind}`, atMs: this.nowMs }
-    this.testimony.set(name, { sample, failure })
-    return this.advance()
-  }
-}
+import { DEFAULT_DYNAMIC } from '../../../src/cluster/source.ts'
+import { EMPTY_TOPOLOGY } from '../../../src/cluster/topology.ts'
+import { IDENTIFIER, LIMITS, World } from './beliefs.ts'
 
 function serving(): World {
   const world = new World().leads('a').writes('a', 5)
@@ -318,6 +191,10 @@ describe('the source is silent', () => {
   })
 })
 
+function asks(world: World): boolean {
+  return wantsWitness(world.machine, world.evidence())
+}
+
 describe('failsafe mode', () => {
   test('the verified primary keeps serving without its key while all members answer it', () => {
     const world = cutOff()
@@ -385,7 +262,6 @@ describe('failsafe mode', () => {
   })
 
   test('the word of Patroni is asked for when it can count', () => {
-    const asks = (world: World): boolean => wantsWitness(world.machine, world.evidence())
     expect(asks(new World())).toBe(false)
     expect(asks(serving())).toBe(false)
     expect(asks(serving().leads(null))).toBe(false)
@@ -484,133 +360,3 @@ describe('the table', () => {
     expect(new Set(keys).size).toBe(keys.length)
   })
 })
-
-type Event = (world: World) => unknown
-
-const name = fc.constantFrom('a', 'b', 'c')
-const timeline = fc.integer({ min: 1, max: 4 })
-const patroniEvent: fc.Arbitrary<Event> = fc.oneof(
-  fc.tuple(name, timeline).map(
-    ([who, on]) =>
-      (world: World) =>
-        world.writes(who, on),
-  ),
-  fc.tuple(name, timeline).map(
-    ([who, on]) =>
-      (world: World) =>
-        world.replays(who, on),
-  ),
-  name.map((who) => (world: World) => world.leads(who)),
-  fc.constant((world: World) => world.leads(null)),
-  fc.tuple(name, fc.constantFrom('refused' as const, 'silent' as const, 'denied' as const)).map(
-    ([who, kind]) =>
-      (world: World) =>
-        world.fails(who, kind),
-  ),
-  fc.tuple(fc.integer({ min: 1, max: 20_000 }), fc.boolean()).map(
-    ([ms, isSilent]) =>
-      (world: World) =>
-        world.wait(ms, isSilent),
-  ),
-  fc.boolean().map((on) => (world: World) => world.dynamic({ paused: on })),
-  fc.tuple(name, fc.boolean()).map(
-    ([who, isFailsafe]) =>
-      (world: World) =>
-        world.hears(who, isFailsafe),
-  ),
-  fc.boolean().map((on) => (world: World) => world.dynamic({ failsafeMode: on })),
-  name.map(
-    (who) => (world: World) =>
-      world
-        .dynamic({ failsafeMode: true })
-        .hears(who, true)
-        .leads(null)
-        .writes(who, world.testimony.get(who)?.sample?.timeline ?? 1),
-  ),
-)
-
-/** Becoming a standby cluster fences too, but within a reign: its end needs no new one. */
-const event: fc.Arbitrary<Event> = fc.oneof(
-  { weight: 12, arbitrary: patroniEvent },
-  {
-    weight: 1,
-    arbitrary: fc.boolean().map((on) => (world: World) => world.dynamic({ standbyCluster: on })),
-  },
-)
-
-describe('in any order of events', () => {
-  test('a primary is named only by fresh SQL of its own, terms only grow, and change with it', () => {
-    fc.assert(
-      fc.property(fc.array(event, { maxLength: 60 }), (events) => {
-        const world = new World()
-        let before = world.machine
-        for (const one of events) {
-          one(world)
-          checkStep(world, before)
-          before = world.machine
-        }
-      }),
-      { numRuns: 3000 },
-    )
-  })
-
-  test('a fenced primary is named again only in a new reign, or when all members answer for it', () => {
-    fc.assert(
-      fc.property(fc.array(patroniEvent, { maxLength: 60 }), (events) => {
-        const world = new World()
-        let fenced: { name: string; epoch: string } | null = null
-        for (const one of events) {
-          one(world)
-          const { beliefs } = world.machine
-          const named = primaryOf(world.machine)
-          if (fenced !== null && named !== null && world.state !== 'vouched')
-            expect(`${named.name} ${named.epoch}`).not.toBe(`${fenced.name} ${fenced.epoch}`)
-          if (world.state === 'vouched') fenced = null
-          if (beliefs.isFenced) fenced = beliefs.verified
-        }
-      }),
-      { numRuns: 3000 },
-    )
-  })
-
-  test('there is a sentence exactly when there is no primary', () => {
-    fc.assert(
-      fc.property(fc.array(event, { maxLength: 60 }), (events) => {
-        const world = new World()
-        for (const one of events) {
-          one(world)
-          expect(world.missing === '').toBe(world.primary !== null)
-        }
-      }),
-      { numRuns: 2000 },
-    )
-  })
-})
-
-/** Nobody holds the key, and a fresh word of failsafe mode is about this member. */
-function checkVouched({ view, witness, nowMs, machine }: World, named: string): void {
-  expect(view?.leader).toBeNull()
-  expect(view?.dynamic).toMatchObject({ failsafeMode: true, paused: false })
-  expect(witness).toMatchObject({ name: named, isFailsafe: true })
-  expect(nowMs - (witness?.atMs ?? 0)).toBeLessThanOrEqual(LIMITS.failsafeMs)
-  expect(machine.beliefs).toMatchObject({ rivalSince: false, isFenced: false })
-}
-
-function checkStep(world: World, before: Failover): void {
-  const { machine, nowMs } = world
-  expect(machine.term).toBeGreaterThanOrEqual(before.term)
-  const now = primaryOf(machine)
-  if (now === null) return
-  if (machine.state === 'vouched') checkVouched(world, now.name)
-  const heard = world.testimony.get(now.name)
-  expect(heard?.sample?.inRecovery).toBe(false)
-  expect(heard?.failure?.kind).not.toBe('refused')
-  expect(heard?.sample?.timeline).toBe(now.timeline)
-  expect(nowMs - (heard?.sample?.sentMs ?? 0)).toBeLessThanOrEqual(LIMITS.confirmMs)
-  const last = before.beliefs.verified
-  if (last === null) return
-  expect(now.timeline).toBeGreaterThanOrEqual(last.timeline)
-  if (last.name !== now.name) expect(now.timeline).toBeGreaterThan(last.timeline)
-  if (last.name !== now.name || last.timeline !== now.timeline)
-    expect(machine.term).toBeGreaterThan(before.term)
-}

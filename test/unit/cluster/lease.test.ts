@@ -86,10 +86,27 @@ describe('the lease that is published', () => {
     expect(stage.writableForMs).toBeLessThan(5000)
     stage.etcd.lead('a')
     await stage.settle()
-    for (const topology of stage.seen.slice(-1)) expect(topology.writableUntilMs).toBeNull()
+    expect(stage.topology.writableUntilMs).toBeNull()
     await stage.pass(1000)
     expect(stage.topology.primary).toBe('a')
     expect(stage.writableForMs).toBeGreaterThan(TTL_MS - 1000 - ROUNDED_MS - STEP_MS)
+  })
+
+  test('of the new reign ends earlier than that of the old one where it does', async () => {
+    const stage = await Stage.serving()
+    stage.etcd.keepAlive()
+    await stage.pass(1000)
+    stage.etcd.lead('a', 12_000)
+    await stage.pass(1000)
+    expect(stage.topology.writableUntilMs).toBeLessThanOrEqual(stage.etcd.leaseUntilMs)
+  })
+
+  test('of the old reign is not taken for that of the new one before that was asked for', async () => {
+    const stage = await Stage.serving()
+    stage.etcd.leaseAnswers = 'never'
+    stage.etcd.lead('a')
+    await stage.pass(2000)
+    expect(stage.topology).toMatchObject({ writableUntilMs: null, primary: 'a' })
   })
 
   test('other keys that change do not renew it', async () => {
@@ -124,17 +141,18 @@ describe('the lease that is published', () => {
   })
 })
 
-describe('a silent source', () => {
-  async function silentFrom(renewedMsAgo: number): Promise<Stage> {
-    const stage = await Stage.serving()
-    stage.etcd.keepAlive()
-    await stage.pass(renewedMsAgo)
-    stage.etcd.isSilent = true
-    await stage.pass(3000)
-    expect(stage.state).toBe('failstatic')
-    return stage
-  }
+/** etcd falls silent so long after a renewal. */
+async function silentFrom(renewedMsAgo: number): Promise<Stage> {
+  const stage = await Stage.serving()
+  stage.etcd.keepAlive()
+  await stage.pass(renewedMsAgo)
+  stage.etcd.isSilent = true
+  await stage.pass(3000)
+  expect(stage.state).toBe('failstatic')
+  return stage
+}
 
+describe('a silent source', () => {
   test('lifts the limit of a lease that was healthy', async () => {
     const stage = await silentFrom(8000)
     expect(stage.topology).toMatchObject({ writableUntilMs: null, primary: 'a' })

@@ -59,16 +59,16 @@ export class StageEtcd {
   }
 
   /** A new reign, with a lease of its own. */
-  lead(name: string): void {
+  lead(name: string, ttlMs = TTL_MS): void {
     this.keys.delete('leader')
     this.#lease += 1
-    this.keepAlive()
+    this.keepAlive(ttlMs)
     this.put('leader', name, String(this.#lease))
   }
 
   /** Leaves no trace in any key. */
-  keepAlive(): void {
-    this.leaseUntilMs = this.#clock.nowMs() + TTL_MS
+  keepAlive(ttlMs = TTL_MS): void {
+    this.leaseUntilMs = this.#clock.nowMs() + ttlMs
   }
 
   endpoint(url: string): EndpointPort {
@@ -128,7 +128,6 @@ export class Stage {
   readonly etcd = new StageEtcd(this.clock)
   readonly members = new Map(['a', 'b', 'c'].map((name) => [name, new StageMember()]))
   readonly seen: Topology[] = []
-  readonly logged: string[] = []
   readonly watcher: Watcher
 
   constructor(dynamic: Readonly<Record<string, unknown>> = {}, deps: Partial<WatcherDeps> = {}) {
@@ -243,12 +242,14 @@ export class Stage {
     const client = {
       connect: () => answer(() => undefined),
       query: () => answer(() => ({ rows: [rowOf(member)] })),
-      once: () => undefined,
+      once: nothing,
     }
-    const drop = (): void => undefined
-    return { client, address: { host, port: 5432 }, lost: null, drop } as unknown as Direct
+    const address = { host, port: 5432 }
+    return { client, address, lost: null, drop: nothing } as unknown as Direct
   }
 }
+
+function nothing(): void {}
 
 const INI = `[databases]
 * =

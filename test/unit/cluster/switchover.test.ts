@@ -27,13 +27,14 @@ class World {
   request: FailoverRequest | null = null
   calledMs: number | null = null
   isMoot = false
+  hasHook = false
   limits = LIMITS
   plan: Plan = NO_PLAN
 
   evidence(): PlanEvidence {
-    const { nowMs, wallMs, incumbent, request, calledMs, isMoot, limits } = this
+    const { nowMs, wallMs, incumbent, request, calledMs, isMoot, hasHook, limits } = this
     const confirmedMs = incumbent === null ? null : nowMs
-    return { nowMs, wallMs, incumbent, confirmedMs, request, calledMs, isMoot, limits }
+    return { nowMs, wallMs, incumbent, confirmedMs, request, calledMs, isMoot, hasHook, limits }
   }
 
   look(): this {
@@ -83,6 +84,13 @@ describe('a request in the source', () => {
   test('without a grace it is only the hook that begins the hold', () => {
     const world = new World()
     world.limits = { ...LIMITS, graceMs: 0 }
+    expect(world.ask(ASKED).wait(20_000).told).toEqual(drains)
+    expect(world.call().told).toEqual(holds)
+  })
+
+  test('holds nothing by itself where a hook is expected', () => {
+    const world = new World()
+    world.hasHook = true
     expect(world.ask(ASKED).wait(20_000).told).toEqual(drains)
     expect(world.call().told).toEqual(holds)
   })
