@@ -3,6 +3,7 @@ import { afterEach, describe, expect, test } from 'vitest'
 import { systemClock } from '../../src/base/clock.ts'
 import { createLog } from '../../src/base/log.ts'
 import { FunctionReader, type FunctionRow } from '../../src/cluster/functions.ts'
+import type { Topology } from '../../src/cluster/topology.ts'
 import { probeAccess } from '../../src/cluster/watcher.ts'
 import type { ClusterConfig } from '../../src/config/config.ts'
 import { EmbeddedCluster } from '../../src/demo/cluster.ts'
@@ -33,6 +34,10 @@ async function record(
   endings.push(() => recorder.watcher.stop())
   await recorder.watcher.start()
   return recorder
+}
+
+function memberOf({ members }: Topology, { port }: { port: number }) {
+  return members.find((one) => one.port === port)
 }
 
 function nameOf(member: { port: number }): string {
@@ -104,6 +109,37 @@ describe('one primary and two replicas', () => {
     await cluster.resumeReplay(paused?.name ?? '')
     await recorder.settled(2)
     await cluster.primary.query('drop table lagging')
+  })
+
+  test('a replica of a replica is judged by its own replay, not by that of its upstream', async () => {
+    const { cluster } = shared
+    const [upstream, cascaded] = [cluster.member('pg2'), cluster.member('pg3')]
+    await cascaded.query(`alter system set primary_conninfo = '${cascaded.conninfo(upstream)}'`)
+    await cascaded.query('select pg_reload_conf()')
+    const followers = "select 1 from pg_stat_replication where application_name = 'pg3'"
+    await waitFor('the cascade', async () => (await upstream.query(followers)).length === 1)
+    const limits = { replicaLagBytesMax: 10_000, replicaLagMsMax: 60_000 }
+    const recorder = await record(cluster, {}, { limits })
+    await recorder.settled(2)
+    await cluster.pauseReplay('pg2')
+    await cluster.primary.query('create table cascaded as select * from generate_series(1, 5000)')
+    await recorder.until('the upstream behind, the other one not', (topology) => {
+      const behind = memberOf(topology, upstream)?.ineligibleReason === 'lag_bytes'
+      return behind && memberOf(topology, cascaded)?.eligible === true
+    })
+    await waitFor('the table', () => cascaded.query('select count(*) from cascaded'))
+    await cluster.resumeReplay('pg2')
+    await cluster.pauseReplay('pg3')
+    await cluster.primary.query('insert into cascaded select * from generate_series(1, 5000)')
+    await recorder.until('the cascaded one behind', (topology) => {
+      const behind = memberOf(topology, cascaded)?.ineligibleReason === 'lag_bytes'
+      return behind && memberOf(topology, upstream)?.eligible === true
+    })
+    await cluster.resumeReplay('pg3')
+    await recorder.settled(2)
+    await cluster.primary.query('drop table cascaded')
+    await cascaded.query('alter system reset primary_conninfo')
+    await cascaded.query('select pg_reload_conf()')
   })
 
   test('a role without pg_monitor is enough while no timeline changes', async () => {
