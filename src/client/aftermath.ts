@@ -37,13 +37,17 @@ export function afterLoss(
   server: ServerConnection,
 ): After {
   const { lease, replies } = parts
-  if (lease.server !== server)
-    // One that was lost before anything was sent to it has been replaced already.
-    return lease.lost(server)
-      ? { kind: 'end', error: endOf(session, error, false) }
-      : { kind: 'nothing' }
   const { errorCodes } = session.services.config().pgsteer
-  const outcome = outcomeOf(lease.loss(replies.hasFailed, session.transaction), errorCodes)
+  const lost = (): Outcome =>
+    outcomeOf(lease.loss(replies.hasFailed, session.transaction), errorCodes)
+  if (lease.server !== server) {
+    // One that was lost before anything was sent to it has been replaced already.
+    if (!lease.lost(server)) return { kind: 'nothing' }
+    // What is under way on another server of the session is cut off with it.
+    const isUnknown = lease.server !== null && lost().isUnknown
+    return { kind: 'end', error: endOf(session, error, isUnknown) }
+  }
+  const outcome = lost()
   const isCut = lease.relay.isClientMidMessage
   if (!isCut && mayOutlive(session, error)) return goOn(session, parts, { error, server, outcome })
   lease.lost(server)

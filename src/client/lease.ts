@@ -192,12 +192,12 @@ export class Lease {
     this.#pool.discard(server, error)
   }
 
-  /** What was under way on the held server, which is lost; asked before `lost`. */
+  /** What is under way on the held server, or was when it was lost; asked before `lost`. */
   loss(hasFailed: boolean, { state }: Transaction): Loss {
     const { forwarder, relay } = this
     const server = this.#held()
     return {
-      owed: server.owedAtEnd,
+      owed: server.ledger.length > 0 ? [...server.ledger] : server.owedAtEnd,
       answeredStake: relay.answeredStake,
       completes: relay.completes,
       hasFailed,

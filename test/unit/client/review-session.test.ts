@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest'
-import { backend, frontend, message } from '../../support/bytes.ts'
+import { backend, errorFields, frames, frontend, message } from '../../support/bytes.ts'
 import { member, plainIni, primary, routedIni, topology } from '../../support/pools.ts'
 import { type Client, SessionWorld } from '../../support/session.ts'
 
@@ -176,6 +176,23 @@ test('session mode: a kept replica is not read before it has replayed what was w
   await world.settle()
   expect(client.server.identity.member).toBe('pg1')
   expect(client.session.pool.fleet.size).toBe(2)
+})
+
+test('session mode: a write under way is unknown when a kept replica ends the session', async () => {
+  const { world, client } = await sessionMode()
+  world.world.pools.setTopology(topology(sample(2000, 100n, 100n)))
+  client.sends(frontend.query('VALUES (1)'))
+  await world.settle()
+  const replica = client.server
+  expect(replica.identity.member).toBe('pg2')
+  answered(client, ANSWER)
+  client.sends(frontend.query('INSERT INTO t VALUES (1)'))
+  expect(client.server.identity.member).toBe('pg1')
+  client.take()
+  replica.onClosed(null)
+  const [error] = frames(client.take()).frames
+  expect(errorFields(error?.body ?? Buffer.alloc(0))['C']).toBe('08007')
+  expect(client.closed).toBe('session_outcome_unknown')
 })
 
 test('a Parse that is longer than the input may be is waited for, and sent whole', async () => {
