@@ -1,8 +1,8 @@
 /**
- * Writes what the last `npm run test:chaos` counted into docs/failover.md, between its markers, with
+ * Writes what `npm run test:chaos` counted last into docs/failover.md, between its markers, with
  * the machine that it ran on. It measures nothing itself: the accounts are in .cache/reports.
  */
-import { readFileSync, writeFileSync } from 'node:fs'
+import { existsSync, readFileSync, writeFileSync } from 'node:fs'
 import { cpus, release, totalmem } from 'node:os'
 import { join, resolve } from 'node:path'
 
@@ -10,24 +10,44 @@ type Account = Readonly<Record<string, string | number>>
 
 const ROOT = resolve(import.meta.dirname, '..')
 const PAGE = join(ROOT, 'docs/failover.md')
-const COUNTS =
-  'acknowledged lost doubled unknown failed untrue dropped refused stale readErrors writeStallMs readStallMs outageMs'.split(
-    ' ',
-  )
+const MODES = ['synchronous', 'asynchronous']
+/** Field of an account, and what its column is called; the page has their meaning. */
+const COLUMNS = {
+  acknowledged: 'acknowledged',
+  lost: 'lost',
+  beyondFork: 'beyond fork',
+  doubled: 'doubled',
+  unknown: 'unknown',
+  failed: 'failed',
+  untrue: 'untrue',
+  dropped: 'dropped',
+  refused: 'refused',
+  stale: 'stale',
+  readErrors: 'read errors',
+  writeStallMs: 'write stall ms',
+  readStallMs: 'read stall ms',
+  hungMs: 'told after ms',
+  outageMs: 'outage ms',
+}
 
-const rows = ['synchronous', 'asynchronous'].flatMap((mode) => {
+function accountsOf(mode: string): Account[] {
   const file = join(ROOT, '.cache/reports', `chaos-${mode}.json`)
-  const accounts = JSON.parse(readFileSync(file, 'utf8')) as Account[]
-  return accounts.map((account) =>
-    ['scenario', 'mode', ...COUNTS].map((one) => (one === 'mode' ? mode : account[one])),
+  return existsSync(file) ? (JSON.parse(readFileSync(file, 'utf8')) as Account[]) : []
+}
+
+function tableOf(mode: string): string {
+  const header = ['scenario', 'through', ...Object.values(COLUMNS)]
+  const rows = accountsOf(mode).map((account) =>
+    ['scenario', 'pooler', ...Object.keys(COLUMNS)].map((field) => account[field] ?? ''),
   )
-})
-const header = ['scenario', 'replication', ...COUNTS]
-const table = [header, header.map(() => '---'), ...rows].map((row) => `| ${row.join(' | ')} |`)
+  const lines = [header, header.map(() => '---'), ...rows].map((row) => `| ${row.join(' | ')} |`)
+  return `${mode[0]?.toUpperCase()}${mode.slice(1)} replication:\n\n${lines.join('\n')}`
+}
+
 const [cpu] = cpus()
 const machine = `${cpus().length} x ${cpu?.model.trim()}, ${Math.round(totalmem() / 2 ** 30)} GiB, Linux ${release()}`
 const text = readFileSync(PAGE, 'utf8')
 const [before = '', rest = ''] = text.split('<!-- chaos -->\n')
 const after = rest.slice(rest.indexOf('<!-- end -->'))
-const written = `${before}<!-- chaos -->\n\n${machine}.\n\n${table.join('\n')}\n\n${after}`
-writeFileSync(PAGE, written)
+const tables = MODES.map(tableOf).join('\n\n')
+writeFileSync(PAGE, `${before}<!-- chaos -->\n\n${machine}.\n\n${tables}\n\n${after}`)

@@ -3,7 +3,7 @@
  */
 import { expect } from 'vitest'
 import { waitFor } from '../support/wait.ts'
-import { clientOf, reasonOf } from './load.ts'
+import { clientOf, reasonOf, WRITERS } from './load.ts'
 import {
   expectFenced,
   findQuorum,
@@ -21,6 +21,7 @@ const GIVE_UP = 10
 /** How long the CHECKPOINT of a switchover is made to last. */
 const CHECKPOINT_MS = 3000
 const FREEZE_MS = 6000
+const SCHEDULED_MS = 6000
 
 export const MORE: readonly Scenario[] = [
   {
@@ -51,6 +52,12 @@ export const MORE: readonly Scenario[] = [
       await switched
       await stage.succeeded(scene)
     },
+    judge: (_, { load, struckMs }) => {
+      const meanwhile = load.of('acknowledged').filter(({ startedMs, endedMs }) => {
+        return startedMs > struckMs + CHECKPOINT_MS / 3 && endedMs < struckMs + CHECKPOINT_MS
+      })
+      expect(meanwhile.length).toBeGreaterThan(0)
+    },
   },
   {
     name: 'log-ins while there is no primary',
@@ -80,7 +87,8 @@ export const MORE: readonly Scenario[] = [
           () => 'gave up',
         ),
       )
-      await waitFor('all of them held', async () => (await held(scene)) >= GIVE_UP)
+      const waiting = WRITERS + GIVE_UP
+      await waitFor('all of them held', async () => (await held(scene)) >= waiting)
       // A client with a statement under way destroys its socket.
       await Promise.all(clients.map((client) => client.end()))
       expect(new Set(await Promise.all(ends))).toEqual(new Set(['gave up']))
@@ -316,6 +324,77 @@ export const MORE: readonly Scenario[] = [
       await stage.advanced(scene, 20)
     },
   },
+  {
+    name: 'Patroni frozen, then thawed',
+    title: 'a zombie that is thawed under load gets no statement and is not believed',
+    costs: 'flight',
+    extraStallMs: LEASE_MS,
+    play: async (stage, scene) => {
+      const { name } = scene.primary
+      await stage.cluster.signal(name, 'SIGSTOP')
+      await stage.succeeded(scene)
+      await stage.cluster.signal(name, 'SIGCONT')
+      await stage.advanced(scene, 20)
+      await stage.resumed(scene)
+    },
+    judge: expectFenced,
+  },
+  {
+    name: 'postmaster killed, no restart in place',
+    title:
+      "kill -9 of the primary's postmaster without a restart in place costs what was in flight",
+    costs: 'flight',
+    play: async (stage, scene) => {
+      await stage.cluster.configure({ primary_start_timeout: 0 })
+      stage.undo(() => stage.cluster.configure({ primary_start_timeout: null }))
+      for (const { restUrl } of stage.cluster.members)
+        await waitFor('the setting', () => hasSetting(restUrl, 'primary_start_timeout', 0), {
+          withinMs: 30_000,
+          everyMs: 100,
+        })
+      scene.struckMs = performance.now()
+      stage.cluster.killPostgres(scene.primary.name)
+      await stage.succeeded(scene)
+    },
+  },
+  {
+    name: 'scheduled switchover, hook',
+    title: 'a scheduled switchover with the hook fails nothing',
+    hasHook: true,
+    costs: 'nothing',
+    play: async (stage, scene) => {
+      const at = new Date(Date.now() + SCHEDULED_MS).toISOString()
+      const { name } = scene.primary
+      await stage.cluster.rest(name, 'switchover', { leader: name, scheduled_at: at })
+      await stage.succeeded(scene)
+    },
+  },
+  {
+    name: 'all replicas stopped',
+    title: 'without any replica reads go to the primary, and none fails',
+    costs: 'outage',
+    play: async (stage, scene) => {
+      for (const { name } of scene.replicas) {
+        await stage.cluster.signal(name, 'SIGTERM')
+        stage.undo(() => stage.cluster.startPatroni(name))
+      }
+      await stage.advanced(scene, 20)
+      await stage.resumed(scene)
+    },
+  },
+  {
+    name: 'all of etcd restarted',
+    title: 'kill -9 of all etcd members that come back at once fails nothing',
+    costs: 'outage',
+    play: async (stage, scene) => {
+      const { cluster } = stage
+      const names = cluster.etcds.map(({ name }) => name)
+      await Promise.all(names.map((name) => cluster.signal(name, 'SIGKILL')))
+      for (const name of names) cluster.startEtcd(name)
+      await stage.lasted(scene, FREEZE_MS)
+      await stage.resumed(scene)
+    },
+  },
 ]
 
 /** Kills the etcd member of the primary's node, and lets nothing out to the others. */
@@ -333,7 +412,12 @@ async function isPaused(restUrl: string): Promise<boolean> {
   return ((await response.json()) as { pause?: boolean }).pause === true
 }
 
-/** Every writer waits for a primary. */
+async function hasSetting(restUrl: string, key: string, value: unknown): Promise<boolean> {
+  const response = await fetch(`${restUrl}/config`, { signal: AbortSignal.timeout(2000) })
+  return ((await response.json()) as Record<string, unknown>)[key] === value
+}
+
+/** Somebody waits for a primary. */
 async function untilHeld(scene: Scene): Promise<void> {
   await waitFor('all writes held', async () => (await held(scene)) > 0, { withinMs: 30_000 })
 }
@@ -341,7 +425,7 @@ async function untilHeld(scene: Scene): Promise<void> {
 /** How many clients of pgsteer wait for the next primary. */
 async function held({ steer }: Scene): Promise<number> {
   const clients = await steer.console('SHOW CLIENTS')
-  return clients.filter(({ state }) => state === 'waiting').length
+  return clients.filter((client) => client['wait_reason'] === 'primary').length
 }
 
 /** One log-in and one read; an empty text, or why not. */

@@ -237,7 +237,8 @@ export class Stage {
     const rows = await this.ask(leader, sql)
     const times = new Map(rows.map((row) => [String(row['id']), Number(row['times'])]))
     const timeline = await this.#timeline(leader)
-    if (timeline === scene.timeline) return { times, forkLsn: null }
+    // The same member goes on from where it was: it has left nothing behind.
+    if (leader === scene.primary.name) return { times, forkLsn: null }
     const file = `pg_wal/${timeline.toString(16).toUpperCase().padStart(8, '0')}.history`
     const [row] = await this.cluster.query(leader, `select pg_read_file('${file}') as history`)
     const line = new RegExp(`^${scene.timeline}\\t([0-9A-F]+)/([0-9A-F]+)\\t`, 'm')
