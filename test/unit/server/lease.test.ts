@@ -95,6 +95,42 @@ describe('the lease guard', () => {
     expect(world.pools.facts().pools[0]?.serversClosed).toEqual({ lease: 1 })
   })
 
+  test('a worker that stalled past the end cuts off what runs and begins nothing when it wakes', async () => {
+    const world = new World({ ini: INI })
+    leased(world, 10_000)
+    const write = await granted(world)
+    world.clock.stall(10_001)
+    await world.settle()
+    expect(write.lost?.code).toBe('primary_lost')
+    const late = world.waiter()
+    world.pool().acquire(late)
+    expect([late.server, late.waitReason]).toEqual([null, 'lease'])
+  })
+
+  test('a worker that stalled into the guard lets what runs go on and begins nothing', async () => {
+    const world = new World({ ini: INI })
+    leased(world, 10_000)
+    const write = await granted(world)
+    world.clock.stall(8000)
+    expect(write.lost).toBeNull()
+    const late = world.waiter()
+    world.pool().acquire(late)
+    expect(late.waitReason).toBe('lease')
+  })
+
+  test('a new term limits by its own lease, not by that of the one before', async () => {
+    const world = new World({ ini: INI })
+    leased(world, 2000)
+    const write = world.waiter()
+    world.pool().acquire(write)
+    expect(write.waitReason).toBe('lease')
+    leased(world, 10_000, { term: 2, serial: 2 })
+    await world.settle()
+    expect(write.server).not.toBeNull()
+    await world.pass(6000)
+    expect(write.lost).toBeNull()
+  })
+
   test('a renewed lease does not cut anything at the end of the old one', async () => {
     const world = new World({ ini: INI })
     leased(world, 10_000)
