@@ -40,6 +40,7 @@ test('an instance that stops is forgotten at once, one that is killed when its l
   await acquainted([one, other, stopped, killed])
   const number = await numberOf(killed)
   await stopped.stop()
+  expect(await at.keysUnder(PREFIX)).toHaveLength(3)
   await acquainted([one, other, killed])
   await killed.kill()
   await cancel(one, ...forged(number))
