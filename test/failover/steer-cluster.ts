@@ -92,11 +92,14 @@ export interface Sight {
   readonly primary: string | null
   readonly missing: string
   readonly withoutPrimaryMs: number
+  readonly switchover: { readonly candidate: string | null; readonly holds: boolean } | null
+  readonly hooks: Readonly<Record<string, boolean>>
   readonly source: { readonly state: string }
   readonly members: readonly {
     readonly name: string
     readonly port: number
     readonly isEligible: boolean
+    readonly ineligibleReason: string | null
   }[]
 }
 

@@ -16,7 +16,8 @@ export class BeforeStop {
   /** The folder as Patroni sees it. */
   readonly #inner: string
 
-  constructor({ root }: Installation) {
+  /** `seconds`: its deadline. */
+  constructor({ root }: Installation, seconds = 8) {
     const temporary = join(root ?? '/', 'tmp')
     mkdirSync(temporary, { recursive: true })
     this.#folder = mkdtempSync(join(temporary, 'pgsteer-hook-'))
@@ -26,7 +27,7 @@ export class BeforeStop {
     writeFileSync(this.tokenFile, `${TOKEN}\n`)
     // Without the file that `call` makes, Patroni stops as if it had no hook.
     const inner = this.#inner
-    const run = `[ ! -e ${inner}/urls ] || exec ${inner}/hook "$1" "$(cat ${inner}/urls)" ${inner}/token`
+    const run = `[ ! -e ${inner}/urls ] || exec ${inner}/hook "$1" "$(cat ${inner}/urls)" ${inner}/token ${seconds}`
     writeFileSync(join(this.#folder, 'run'), `#!/bin/sh\n${run}\n`)
     for (const file of ['', 'hook', 'run']) chmodSync(join(this.#folder, file), 0o755)
   }

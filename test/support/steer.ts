@@ -132,6 +132,11 @@ export class Steer {
     return childrenOf(this.pid).filter((pid) => commandOf(pid).includes('worker.ts'))
   }
 
+  /** Process id of its control process; undefined while there is none. */
+  get control(): number | undefined {
+    return childrenOf(this.pid).find((pid) => commandOf(pid).includes('control.ts'))
+  }
+
   /** Resident memory of its workers together. */
   get workerRssBytes(): number {
     const kilobytes = this.workers.map((pid) =>
