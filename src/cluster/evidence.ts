@@ -53,6 +53,8 @@ export interface Evidence {
   readonly testimony: ReadonlyMap<string, Testimony>
   /** The last answer 200 of REST /primary. */
   readonly witness: Word | null
+  /** Without it nobody serves while the source is silent for longer than ttl. */
+  readonly needsWitness: boolean
 }
 
 /** What the machine remembers between turns. */
@@ -136,8 +138,10 @@ export function rivalOf(verified: Verified, evidence: Evidence): string | null {
   return null
 }
 
+/** Its Patroni vouches for it, or nobody asks for that (`failstatic_needs = sql`). */
 export function isWitnessed(name: string, evidence: Evidence): boolean {
-  const { witness, nowMs, limits } = evidence
+  const { witness, nowMs, limits, needsWitness } = evidence
+  if (!needsWitness) return true
   return witness !== null && witness.name === name && nowMs - witness.atMs <= limits.witnessMs
 }
 

@@ -346,6 +346,7 @@ export class Watcher {
       leaderSinceMs: this.#leaderSinceMs,
       testimony: this.#roster.testimony(),
       witness: this.#witness.last,
+      needsWitness: this.#cluster.failstaticNeeds === 'patroni',
     }
   }
 

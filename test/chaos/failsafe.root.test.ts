@@ -1,6 +1,7 @@
 /**
  * The primary's node is cut off from etcd, and from nothing else: pgsteer and the other members see
- * etcd, and see the leader key run out. In failsafe mode that is no reason to interrupt anybody.
+ * etcd, and see the leader key run out. In failsafe mode that is no reason to interrupt anybody. Nor
+ * is it, in any mode, that pgsteer alone does not see etcd.
  */
 import { afterAll, afterEach, beforeAll, expect, test } from 'vitest'
 import { settled, sight, startCluster, startSteer } from '../failover/steer-cluster.ts'
@@ -8,6 +9,9 @@ import { Load } from '../failover/steer-load.ts'
 import { debian13, type PatroniCluster } from '../support/patroni.ts'
 import { waitFor } from '../support/wait.ts'
 import { Network, type Site } from './network.ts'
+
+/** Of Patroni's configuration in these tests. */
+const TTL_MS = 20_000
 
 let network: Network
 let cluster: PatroniCluster
@@ -42,7 +46,7 @@ async function begin(prefix: string) {
   return { steer, load, primary, name, site: Number(/\d+$/.exec(name)?.[0]) as Site }
 }
 
-/** Its Patroni reaches no member of etcd any more, not even the one on its own node. */
+/** Nobody there reaches any member of etcd any more, not even the one on its own node. */
 function cutFromEtcd(site: Site): { heal(): void } {
   const ports = cluster.etcds.map(({ url }) => Number(new URL(url).port))
   let isCut = true
@@ -86,6 +90,27 @@ test('in failsafe mode writes go on though the leader key is gone, and when it i
   expect(load.failed).toEqual([])
   expect(load.refused).toEqual([])
   expect(load.unseen).toEqual([])
+  expect(load.acknowledged.every((write) => write.port === primary)).toBe(true)
+})
+
+test('pgsteer alone is cut off from etcd for longer than ttl: writes go on while Patroni vouches', async () => {
+  const { steer, load, primary, name } = await begin('blind')
+  const before = await sight(steer)
+  const link = cutFromEtcd('poolers')
+  const cutMs = performance.now()
+  await waitFor('more than ttl', () => performance.now() - cutMs > TTL_MS + 4000, {
+    withinMs: TTL_MS + 10_000,
+  })
+  expect(await sight(steer)).toMatchObject({ source: { state: 'lost' }, primary: name })
+  await load.resumed(performance.now())
+  link.heal()
+  await waitFor('etcd', async () => (await sight(steer)).source.state === 'connected')
+  await load.resumed(performance.now())
+  await load.stop()
+  const after = await sight(steer)
+  expect(after).toMatchObject({ term: before.term, withoutPrimaryMs: before.withoutPrimaryMs })
+  expect(load.failed).toEqual([])
+  expect(load.refused).toEqual([])
   expect(load.acknowledged.every((write) => write.port === primary)).toBe(true)
 })
 

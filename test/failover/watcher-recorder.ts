@@ -113,6 +113,7 @@ export function clusterConfig(
     probeBusyIntervalMs: 20,
     probeTimeoutMs: 1500,
     probeTlsSslmode: 'prefer',
+    failstaticNeeds: 'patroni',
     leaseGuardMs: 3000,
     ...changes,
   }

@@ -17,6 +17,9 @@ import {
 } from '../kinds.ts'
 import { SSL_MODES } from './pgbouncer.ts'
 
+/** What a primary needs to go on while the source is silent for longer than ttl. */
+export const FAILSTATIC_NEEDS = ['patroni', 'sql'] as const
+
 export const SOURCES = ['etcd', 'patroni', 'static'] as const
 
 export const CLUSTER_KEYS = {
@@ -74,6 +77,11 @@ export const CLUSTER_KEYS = {
     min: 10,
   }),
   probe_tls_sslmode: choice(SSL_MODES, 'prefer', 'TLS of the probes, with the server_tls_* files.'),
+  failstatic_needs: choice(
+    FAILSTATIC_NEEDS,
+    'patroni',
+    "While the source is silent for longer than ttl, writes go on if SQL and Patroni's REST confirm the primary; `sql`: SQL alone.",
+  ),
   lease_guard_ms: ms(
     '3000',
     "No new write starts when the lease of the leader's key has less left (source = etcd).",

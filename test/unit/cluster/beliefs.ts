@@ -27,6 +27,7 @@ export class World {
   contactMs: number | null = null
   leaderSinceMs = 0
   witness: Evidence['witness'] = null
+  needsWitness = true
   readonly testimony = new Map<string, Testimony>()
   machine: Failover = UNSEEN
   reigns = 0
@@ -44,9 +45,19 @@ export class World {
   }
 
   evidence(): Evidence {
-    const { nowMs, view, contactMs, leaderSinceMs, testimony, witness } = this
+    const { nowMs, view, contactMs, leaderSinceMs, testimony, witness, needsWitness } = this
     const trouble = ''
-    return { nowMs, limits: LIMITS, view, contactMs, trouble, leaderSinceMs, testimony, witness }
+    return {
+      nowMs,
+      limits: LIMITS,
+      view,
+      contactMs,
+      trouble,
+      leaderSinceMs,
+      testimony,
+      witness,
+      needsWitness,
+    }
   }
 
   advance(): this {

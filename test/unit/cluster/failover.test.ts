@@ -177,6 +177,14 @@ describe('the source is silent', () => {
     expect(world.wait(LIMITS.witnessMs + 1, true).writes('a', 5).primary).toBeNull()
   })
 
+  test('after ttl SQL is enough where the operator says so', () => {
+    const world = silent()
+    world.needsWitness = false
+    for (let count = 0; count < 100; count += 1)
+      expect(world.wait(1000, true).writes('a', 5).primary).toBe('a')
+    expect(world.writes('b', 6).primary).toBeNull()
+  })
+
   test('nobody new is verified, whoever claims', () => {
     const world = serving().leads('b')
     world.wait(LIMITS.blindMs + 1, true).writes('b', 6)
