@@ -126,6 +126,13 @@ test('shows reads on replicas and writes on the primary, survives its loss, and 
   expect(afterwards.port).toBe(second.primary)
   expect((await sql(demo, 'select count(*) from visits')).output).toMatch(/^\s*2$/m)
 
+  const [, pid = ''] = /kill -USR2 (\d+)/.exec(demo.output()) ?? []
+  process.kill(Number(pid), 'SIGUSR2')
+  const returned = (): number => demo.output().split('is back as a replica').length - 1
+  await waitFor('the second one', () => returned() === 2, SLOWLY)
+  expect((await sql(demo, insert)).port).toBe(members(demo).primary)
+  expect((await sql(demo, 'select count(*) from visits')).output).toMatch(/^\s*3$/m)
+
   demo.type('q')
   expect(await demo.exitCode).toBe(0)
   expect(readdirSync(demo.folder)).toEqual([])
