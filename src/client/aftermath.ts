@@ -6,6 +6,7 @@ import type { ProxyError } from '../base/errors.ts'
 import type { ServerConnection } from '../server/connection.ts'
 import * as frame from '../wire/frame.ts'
 import type { Attempt } from './attempt.ts'
+import { noteAnswer } from './causal.ts'
 import type { Input } from './input.ts'
 import type { Lease } from './lease.ts'
 import { endOf, mayOutlive, type Outcome, outcomeOf } from './loss.ts'
@@ -63,7 +64,7 @@ interface Lost {
 
 function goOn(session: Session, parts: Parts, { error, server, outcome }: Lost): After {
   const { attempt, input, isMoving, lease, replies } = parts
-  const { carried, causal, meter, prepared, services, transaction } = session
+  const { carried, meter, prepared, transaction } = session
   const isFree = transaction.state === 'idle' && !lease.isMidBatch
   const repeated = isFree && lease.mayRepeat(error) ? attempt.takeBackLost() : null
   if (repeated === null && !isMoving) dropRest(parts, outcome)
@@ -71,10 +72,7 @@ function goOn(session: Session, parts: Parts, { error, server, outcome }: Lost):
   replies.reset()
   meter.queryStartedMs = 0
   carried.rollback()
-  const { role, member } = server.identity
-  // Whoever answers what anybody may answer is not the replica whose reads the session has seen.
-  if (role !== 'replica' || session.wantsRole !== 'any')
-    causal.answered(role, member, services.clock.nowMs())
+  noteAnswer(session, server)
   if (isMoving) return { kind: 'repeat' }
   if (repeated === null) {
     attempt.end()
@@ -82,7 +80,7 @@ function goOn(session: Session, parts: Parts, { error, server, outcome }: Lost):
   }
   prepared.rewind()
   input.unshift(repeated)
-  session.avoidedMember = member
+  session.avoidedMember = server.identity.member
   session.routeReason = 'repeated'
   meter.routed('repeated')
   return { kind: 'repeat' }

@@ -50,6 +50,8 @@ export class BatchReader {
   usesNamed = false
   /** Messages of the batch that run something. */
   executes = 0
+  /** Portals that it opens. */
+  binds = 0
   readonly classified: Classified[] = []
   readonly texts: string[] = []
   readonly #reader = new FrameReader()
@@ -95,6 +97,7 @@ export class BatchReader {
     this.isWhole = true
     this.endsReady = false
     this.executes = 0
+    this.binds = 0
     this.usesNamed = false
     this.classified.length = 0
     this.texts.length = 0
@@ -118,6 +121,7 @@ export class BatchReader {
         this.#parse(classify)
         return false
       case frame.BIND:
+        this.binds += 1
         this.#reader.cstring()
         this.#uses(this.#reader.cstring(), prepared, classify)
         return false

@@ -5,8 +5,9 @@
  *
  * Source  docs/routing.md, "Session consistency".
  */
-import { memberOf } from '../cluster/topology.ts'
+import { memberOf, type Topology } from '../cluster/topology.ts'
 import type { Consistency } from '../config/config.ts'
+import type { ServerConnection } from '../server/connection.ts'
 import type { Bound } from '../server/waiter.ts'
 import type { Session } from './session.ts'
 
@@ -15,8 +16,13 @@ export interface Read {
   readonly consistency: Consistency
   readonly nowMs: number
   readonly boundFor: (dirtySinceMs: number) => Bound | null
-  /** Whether the member still is, or will be, as far as it was. */
-  readonly mayGoOn: (member: string) => boolean
+}
+
+/** An answer that reached the session whole. */
+export interface Answer {
+  readonly role: 'primary' | 'replica' | 'plain'
+  readonly member: string
+  readonly nowMs: number
 }
 
 /**
@@ -35,6 +41,9 @@ export class CausalPosition {
   patienceMs = 0
   /** The replica that served the session last. */
   preferredMember: string | null = null
+  /** When it did so last, and between which starts of it; null: not known. */
+  preferredMs = 0
+  preferredLife: string | null = null
   /** What is answered next was asked as a read. */
   #isRead = false
   #returnMs = 0
@@ -44,14 +53,15 @@ export class CausalPosition {
    * A batch was answered. What the primary answered may be newer than what a replica knows, a read
    * as well as a write.
    */
-  answered(role: 'primary' | 'replica' | 'plain', member: string, nowMs: number): void {
+  answered({ role, member, nowMs }: Answer, topology: Topology): void {
     const isRead = this.#isRead
     this.#isRead = false
     if (role === 'plain') return
     if (role === 'replica' || !isRead) this.#returnAfterMs = RETURN_AFTER_MS
     if (role === 'replica') {
       // What is no read shows nothing of what the replica knows.
-      if (isRead || this.preferredMember === null) this.preferredMember = member
+      if (isRead || this.preferredMember === null) this.#prefer(member, nowMs, topology)
+      else if (this.preferredMember === member) this.preferredMs = nowMs
       return
     }
     if (!isRead) this.#returnMs = nowMs + RETURN_AFTER_MS
@@ -59,10 +69,7 @@ export class CausalPosition {
     this.#dirty(nowMs)
   }
 
-  /**
-   * Prepares the next read: fixes the bound when one is known, and leaves a replica that may have
-   * gone back in time. One that is only late is kept: the read may wait for it.
-   */
+  /** Prepares the next read: fixes the bound when one is known. */
   beforeRead(read: Read): void {
     this.#isRead = true
     this.#takePatience(read.nowMs)
@@ -73,15 +80,17 @@ export class CausalPosition {
       return
     }
     if (read.consistency === 'global') this.#dirty(read.nowMs)
-    if (this.preferredMember !== null && !read.mayGoOn(this.preferredMember)) {
-      this.preferredMember = null
-      this.#dirty(read.nowMs)
-    }
     if (this.dirtySinceMs === null) return
     const bound = read.boundFor(this.dirtySinceMs)
     if (bound === null) return
     this.bound = bound
     this.dirtySinceMs = null
+  }
+
+  #prefer(member: string, nowMs: number, topology: Topology): void {
+    this.preferredMember = member
+    this.preferredMs = nowMs
+    this.preferredLife = memberOf(topology, member)?.sample?.started ?? null
   }
 
   #takePatience(nowMs: number): void {
@@ -98,18 +107,16 @@ export class CausalPosition {
   }
 }
 
-/** Reasons for which a replica gets no reads though nothing says that it was started again. */
-const LATE: ReadonlySet<string> = new Set(['stale', 'lag_bytes', 'lag_ms', 'lag_unknown'])
+/** The server is free again. Who answers what anybody may answer shows nothing of what it knows. */
+export function noteAnswer(session: Session, { identity }: ServerConnection): void {
+  const { role, member } = identity
+  const { clock, pools } = session.services
+  if (role !== 'replica' || session.wantsRole !== 'any')
+    session.causal.answered({ role, member, nowMs: clock.nowMs() }, pools.topology)
+}
 
 export function readOf({ pool, services }: Session, nowMs: number): Read {
   const { pools } = services
-  return {
-    consistency: pool.config.consistency,
-    nowMs,
-    boundFor: (dirtySinceMs) => pools.boundFor(dirtySinceMs),
-    mayGoOn: (name) => {
-      const member = memberOf(pools.topology, name)
-      return member?.eligible === true || LATE.has(member?.ineligibleReason ?? '')
-    },
-  }
+  const boundFor = (dirtySinceMs: number): Bound | null => pools.boundFor(dirtySinceMs)
+  return { consistency: pool.config.consistency, nowMs, boundFor }
 }

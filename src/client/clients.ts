@@ -29,6 +29,7 @@ import { Passthrough } from './passthrough.ts'
 import type { SessionServices } from './services.ts'
 import { Session } from './session.ts'
 import { latin1Statement } from './settings.ts'
+import { MIN_LSN, startupToken } from './token.ts'
 
 export interface ClientsDeps {
   readonly worker: number
@@ -294,15 +295,20 @@ export class Clients {
 
   #start(arrival: SessionArrival, pool: Pool, served: ReadonlyMap<string, string>): void {
     const { channel, database, user } = arrival
+    const { isRouted } = pool.config
+    const token = isRouted ? startupToken(arrival.startup) : null
+    const startup = new Map(arrival.startup)
+    if (isRouted) startup.delete(MIN_LSN)
     this.#serial += 1
-    const welcome = welcomeOf(served, arrival.startup, pool)
+    const welcome = welcomeOf(served, startup, pool)
     const session = new Session({
       id: this.#serial,
       channel,
       user,
       database,
       pool,
-      baseline: baselineOf(arrival.startup, this.#addHost(channel)),
+      baseline: baselineOf(startup, this.#addHost(channel)),
+      token,
       welcome,
       services: this.#services,
     })

@@ -9,12 +9,22 @@ import { isCarriedByPooler } from '../server/settings.ts'
 import { type BatchReader, NOT_UNDERSTOOD } from './batch.ts'
 import type { Lease } from './lease.ts'
 import type { Session } from './session.ts'
+import { answerToken, invalidToken, positionQuery } from './token.ts'
 import type { LocalAnswer } from './transaction.ts'
 import { isAsciiSafe, isOn, valuesOf } from './values.ts'
 import { isUnclean } from './work.ts'
 
+/** The batch is answered as a server would: `row`, if it shows something; `change`, if it sets it. */
+export interface Completion {
+  readonly kind: 'complete'
+  readonly tag: string
+  readonly status: number
+  readonly row?: { readonly name: string; readonly value: string }
+  readonly change?: Statement
+}
+
 export type Decision =
-  | { readonly kind: 'complete'; readonly tag: string; readonly status: number }
+  | Completion
   | { readonly kind: 'defer'; readonly text: string; readonly classified: Classified }
   /** `ends`: a lost transaction is over with it. */
   | { readonly kind: 'refuse'; readonly error: ProxyError; readonly ends?: boolean }
@@ -30,7 +40,7 @@ export function decide(session: Session, batch: BatchReader): Decision {
   if (batch.kind === 'simple' && session.services.config().pgbouncer.disablePqexec)
     return { kind: 'refuse', error: new ProxyError('pqexec_disallowed') }
   const lone = loneStatement(batch)
-  const local = answerHere(session, batch, lone)
+  const local = answerHere(session, batch, lone) ?? answerToken(session, batch)
   if (local !== null) return local
   const refusal = refusalOf(session, batch)
   if (refusal !== null) return { kind: 'refuse', error: refusal }
@@ -151,6 +161,7 @@ function refusedState(
 function route(session: Session, batch: BatchReader): Decision {
   const { config } = session.pool
   if (!config.isRouted) return NOT_ROUTED
+  const { token } = session.carried
   const values = valuesOf(session.carried.current)
   const isolation = session.transaction.deferredBegin?.isolation ?? values.isolation ?? undefined
   const answer = routeBatch({
@@ -166,6 +177,10 @@ function route(session: Session, batch: BatchReader): Decision {
     ...(isolation === undefined ? {} : { isolation }),
     functionCall: batch.kind === 'function',
   })
+  if (token?.asked === null && answer.role !== 'any')
+    return { kind: 'refuse', error: invalidToken(token) }
+  if (answer.role === 'replica' && batch.classified.some((each) => positionQuery(each) !== null))
+    return { kind: 'route', role: 'primary', reason: 'server_relation' }
   if (answer.role === 'replica' && !mayBeginThere(session, batch, answer.reason))
     return { kind: 'route', role: 'primary', reason: 'transaction' }
   const isRead = answer.role === 'replica' && config.consistency === 'primary'

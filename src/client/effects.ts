@@ -32,6 +32,10 @@ const EFFECTS: ReadonlyMap<Verb, Effect> = new Map<Verb, Effect>([
     'set',
     ({ carried }, { statement }) => carried.set(statement.name ?? '', statement.value ?? 'DEFAULT'),
   ],
+  [
+    'set_local',
+    ({ carried }, { statement }) => carried.setLocal(statement.name ?? '', statement.value),
+  ],
   ['reset', ({ carried }, { statement }) => carried.reset(statement.name ?? '')],
   ['reset_all', ({ carried }) => carried.resetAll(false)],
   ['deallocate', deallocate],

@@ -15,7 +15,6 @@ import {
   STATEMENT_PREFIX,
   unnamedStatement,
 } from '../server/prepared.ts'
-import { isCarriedByPooler, localStatement, setStatement } from '../server/settings.ts'
 import * as frame from '../wire/frame.ts'
 import {
   CLOSE_COMPLETE_FRAME,
@@ -35,6 +34,7 @@ import type { SessionPrepared } from './prepared.ts'
 import type { CopyIn } from './relay.ts'
 import type { SessionSettings } from './settings.ts'
 import { OWN, stakeOf } from './stake.ts'
+import { standIn } from './standin.ts'
 import type { Transaction } from './transaction.ts'
 import {
   Entered,
@@ -301,11 +301,11 @@ export class Forwarder {
       server.ledger.push(forwardEntry('query', new Work(classified), stakeOf(classified)))
       return this.#replace(bytes, latin1Query(`DEALLOCATE "${own.name}"`))
     }
-    const local = localSet(classified, server)
-    if (local !== null) {
+    const text = standIn(classified, server)
+    if (text !== null) {
       const entry = forwardEntry('query', new Work(classified), stakeOf(classified))
       server.ledger.push({ ...entry, isQuiet: true })
-      return this.#replace(bytes, latin1Query(local))
+      return this.#replace(bytes, latin1Query(text))
     }
     const stake = stakeOf(classified)
     server.ledger.push(
@@ -367,7 +367,7 @@ export class Forwarder {
       throw new ProxyError('prepared_names_max', { max: NAMES_MAX })
     const classified = this.#context.classify(text)
     const own = this.#deallocated(classified)
-    const local = localSet(classified, server)
+    const local = standIn(classified, server)
     const sent = Buffer.from(this.#input.subarray(bodyStart, this.#offset + bytes))
     let body: Buffer = sent
     if (own !== null) body = this.#deallocateBody(own, server)
@@ -558,17 +558,6 @@ export class Forwarder {
     )
     return this.#pass(bytes)
   }
-}
-
-/**
- * What stands for a lone SET on a server that is shared behind a pooler: it is tried there, holds in
- * the open transaction, and is made again for each later one. Null: it goes as it is.
- */
-function localSet({ statements }: Classified, server: ServerConnection): string | null {
-  const [statement] = statements
-  if (!server.isShared || statements.length !== 1 || statement?.verb !== 'set') return null
-  const { name = '', value = 'DEFAULT' } = statement
-  return isCarriedByPooler(name) ? null : localStatement(setStatement(name, value))
 }
 
 function latin1Query(text: string): Buffer {

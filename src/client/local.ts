@@ -9,30 +9,47 @@ import {
   BIND_COMPLETE_FRAME,
   CLOSE_COMPLETE_FRAME,
   commandComplete,
+  dataRow,
   type ErrorCodes,
   errorResponse,
   fixed,
   NO_DATA_FRAME,
   PARSE_COMPLETE_FRAME,
   readyForQuery,
+  rowDescription,
 } from '../wire/messages.ts'
 import { FrameReader } from '../wire/reader.ts'
+import type { Completion } from './decide.ts'
 import type { Session } from './session.ts'
+import { changeToken } from './token.ts'
 
 const STATEMENT = 0x53
 export const NO_PARAMETERS = fixed(frame.PARAMETER_DESCRIPTION, Buffer.alloc(2))
 
+/** OID of text. */
+const TEXT = 25
+
 /**
- * A batch of one statement without rows succeeded.
+ * A batch of one statement, of one row at most, succeeded: what it changes in the session, and the
+ * replies.
  *
  * `status`  the transaction status that its ReadyForQuery tells.
  */
-export function completeBatch(batch: Buffer, tag: string, status: number): Buffer {
+export function completeBatch(session: Session, batch: Buffer, completion: Completion): Buffer {
+  const { change, row, status, tag } = completion
+  enterNames(session, batch)
+  session.meter.answeredLocally(status === frame.STATUS_IDLE)
+  if (change !== undefined) changeToken(session, change)
+  if (status === frame.STATUS_IDLE) endTransaction(session, tag)
   const replies: Buffer[] = []
+  const described =
+    row === undefined ? NO_DATA_FRAME : rowDescription([{ name: row.name, type: TEXT }])
+  const rows = row === undefined ? [] : [dataRow([row.value])]
   for (const { type, subject } of messagesOf(batch))
     switch (type) {
       case frame.QUERY:
-        replies.push(commandComplete(tag), readyForQuery(status))
+        if (row !== undefined) replies.push(described)
+        replies.push(...rows, commandComplete(tag), readyForQuery(status))
         break
       case frame.PARSE:
         replies.push(PARSE_COMPLETE_FRAME)
@@ -42,10 +59,10 @@ export function completeBatch(batch: Buffer, tag: string, status: number): Buffe
         break
       case frame.DESCRIBE:
         if (subject === STATEMENT) replies.push(NO_PARAMETERS)
-        replies.push(NO_DATA_FRAME)
+        replies.push(described)
         break
       case frame.EXECUTE:
-        replies.push(commandComplete(tag))
+        replies.push(...rows, commandComplete(tag))
         break
       case frame.CLOSE:
         replies.push(CLOSE_COMPLETE_FRAME)
@@ -58,8 +75,14 @@ export function completeBatch(batch: Buffer, tag: string, status: number): Buffe
   return Buffer.concat(replies)
 }
 
+function endTransaction({ carried, services, transaction }: Session, tag: string): void {
+  transaction.ready(frame.STATUS_IDLE, services.clock.nowMs())
+  if (tag === 'ROLLBACK') carried.rollback()
+  else carried.commit()
+}
+
 /** Takes over the names that a batch gives and gives up, as if a server had seen it. */
-export function enterNames(session: Session, batch: Buffer): void {
+function enterNames(session: Session, batch: Buffer): void {
   const { carried, classify, prepared, services } = session
   const reader = new FrameReader()
   let offset = 0

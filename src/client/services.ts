@@ -14,6 +14,7 @@ import type { Settings } from '../server/settings.ts'
 import type { ClientCounters } from './counters.ts'
 import type { ForwardContext } from './forward.ts'
 import type { Session } from './session.ts'
+import type { Token } from './token.ts'
 
 export interface SessionServices {
   readonly clock: Clock
@@ -37,6 +38,8 @@ export interface SessionSeed {
   readonly pool: Pool
   /** What the startup packet asked for. */
   readonly baseline: Settings
+  /** Its `pgsteer.min_lsn`. */
+  readonly token?: Token | null
   /** The parameters that the client was told at its log-in. */
   readonly welcome: ReadonlyMap<string, string>
   readonly services: SessionServices

@@ -17,18 +17,18 @@ import type { Classified } from '../routing/classify.ts'
 import type { ServerConnection } from '../server/connection.ts'
 import type { Pool } from '../server/pool.ts'
 import type { Settings } from '../server/settings.ts'
-import { type Bound, isHeldReason, type Waiter } from '../server/waiter.ts'
+import { type Bound, isHeldReason, type MinLsn, type Waiter } from '../server/waiter.ts'
 import * as frame from '../wire/frame.ts'
 import { errorResponse, noticeResponse, readyForQuery } from '../wire/messages.ts'
 import { afterLoss, type Parts } from './aftermath.ts'
 import { Attempt } from './attempt.ts'
 import { BatchReader, limitsOf, strayCopyBytes } from './batch.ts'
-import { CausalPosition, readOf } from './causal.ts'
-import { type Decision, decide, mayLeaveReplica, noteStatement } from './decide.ts'
+import { CausalPosition, noteAnswer, readOf } from './causal.ts'
+import { type Completion, type Decision, decide, mayLeaveReplica, noteStatement } from './decide.ts'
 import type { ClientState } from './facts.ts'
 import { Input } from './input.ts'
 import { Lease } from './lease.ts'
-import { completeBatch, enterNames, noteRefusal, refuseBatch } from './local.ts'
+import { completeBatch, noteRefusal, refuseBatch } from './local.ts'
 import { Meter } from './meter.ts'
 import { NO_ADVISORY_LOCKS, Pins } from './pin.ts'
 import { SessionPrepared } from './prepared.ts'
@@ -89,7 +89,7 @@ export class Session implements Receiver, Waiter {
     this.clientId = seed.id
     this.channel = seed.channel
     ;({ user: this.user, database: this.database, pool: this.pool, services: this.services } = seed)
-    this.carried = new SessionSettings(seed.baseline)
+    this.carried = new SessionSettings(seed.baseline, seed.token)
     this.#reported = new Reported(seed.welcome)
     this.prepared = new SessionPrepared(seed.services.registry)
     this.meter = new Meter(seed.database, seed.services.counters, seed.services.clock)
@@ -107,6 +107,9 @@ export class Session implements Receiver, Waiter {
 
   get bound(): Bound | null {
     return this.causal.bound
+  }
+  get minLsn(): MinLsn | null {
+    return this.carried.minLsn
   }
   get dirtySinceMs(): number | null {
     return this.causal.dirtySinceMs
@@ -345,11 +348,11 @@ export class Session implements Receiver, Waiter {
   #act(decision: Decision): boolean {
     switch (decision.kind) {
       case 'complete':
-        this.#complete(decision.tag, decision.status)
+        this.#complete(decision)
         return true
       case 'defer':
         this.transaction.defer(decision.text, decision.classified, this.services.clock.nowMs())
-        this.#complete('BEGIN', frame.STATUS_OPEN)
+        this.#complete({ kind: 'complete', tag: 'BEGIN', status: frame.STATUS_OPEN })
         return true
       case 'refuse':
         if (decision.ends === true)
@@ -366,14 +369,11 @@ export class Session implements Receiver, Waiter {
     }
   }
 
-  #complete(tag: string, status: number): void {
-    const isEnd = status === frame.STATUS_IDLE
-    if (isEnd) this.transaction.ready(status, this.services.clock.nowMs())
-    this.meter.answeredLocally(isEnd)
+  #complete(completion: Completion): void {
     const batch = this.#input.bytes.subarray(0, this.#attempt.bytes)
-    enterNames(this, batch)
+    const replies = completeBatch(this, batch, completion)
     this.#input.take(this.#attempt.bytes)
-    this.send(completeBatch(batch, tag, status))
+    this.send(replies)
   }
 
   #demand(role: 'primary' | 'replica' | 'any'): void {
@@ -490,11 +490,8 @@ export class Session implements Receiver, Waiter {
     this.#attempt.end()
     this.prepared.unmark()
     this.meter.queryStartedMs = 0
-    this.carried.settle()
-    const { role, member } = server.identity
-    // Whoever answers what anybody may answer is not the replica whose reads the session has seen.
-    if (role !== 'replica' || this.wantsRole !== 'any')
-      this.causal.answered(role, member, this.services.clock.nowMs())
+    this.carried.settle(this.wantsRole !== 'any')
+    noteAnswer(this, server)
     if (this.pins.isProofDue) return this.#proveLocks()
     if (this.pins.isPinned) return false
     this.#giveBack()

@@ -15,10 +15,16 @@ import {
   withoutSetting,
   withSetting,
 } from '../server/settings.ts'
+import type { MinLsn } from '../server/waiter.ts'
+import { literalOf, MIN_LSN, type Token, tokenOf } from './token.ts'
 
 interface Position {
   readonly current: Settings
   readonly onServer: Settings
+  /** `pgsteer.min_lsn`: the session's, though never a server's. */
+  readonly token: Token | null
+  /** What SET LOCAL made of it until the end of the transaction; undefined: nothing. */
+  readonly localToken: Token | null | undefined
 }
 
 interface Savepoint {
@@ -40,13 +46,18 @@ export class SessionSettings {
   readonly baseline: Settings
   #current: Settings
   #onServer: Settings
+  #token: Token | null
+  #localToken: Token | null | undefined = undefined
+  readonly #baselineToken: Token | null
   #before: Position | null = null
   readonly #savepoints: Savepoint[] = []
   /** Something was set or taken back since the last `settle`: reports tell nothing new. */
   #isTouched = false
 
-  constructor(baseline: Settings) {
+  constructor(baseline: Settings, token: Token | null = null) {
     this.baseline = baseline
+    this.#baselineToken = token
+    this.#token = token
     this.#current = baseline
     this.#onServer = baseline
   }
@@ -60,21 +71,39 @@ export class SessionSettings {
     return this.#onServer
   }
 
+  /** What its client asks servers to have replayed, and how it said so. */
+  get token(): Token | null {
+    return this.#localToken === undefined ? this.#token : this.#localToken
+  }
+
+  get minLsn(): MinLsn | null {
+    return this.token?.asked ?? null
+  }
+
   /** The session goes to work on a server that has these. */
   startOn(settings: Settings): void {
     this.#onServer = settings
+    if (this.#before !== null) this.#before = { ...this.#before, onServer: settings }
   }
 
   /** SET name TO value; `value` is the text of the statement. */
   set(name: string, value: string): void {
     const sql = setStatement(name, value)
-    this.#change({
-      current: withSetting(withoutLost(this.#current, name), name, sql),
-      onServer: withSetting(withoutLost(this.#onServer, name), name, sql),
-    })
+    const onServer = withSetting(withoutLost(this.#onServer, name), name, sql)
+    if (name === MIN_LSN)
+      return this.#change({ onServer, token: tokenOf(literalOf(value)), localToken: undefined })
+    this.#change({ current: withSetting(withoutLost(this.#current, name), name, sql), onServer })
+  }
+
+  /** SET LOCAL, which servers take back themselves: what is ours ends with the transaction too. */
+  setLocal(name: string, value: string | undefined): void {
+    if (name !== MIN_LSN) return
+    const localToken = value === undefined ? this.#baselineToken : tokenOf(literalOf(value))
+    this.#change({ localToken })
   }
 
   reset(name: string): void {
+    if (name === MIN_LSN) this.#change(this.#tokenOfBaseline)
     const sql = this.baseline.entries.get(name)
     const kept = withoutLost(this.#current, name)
     const current = sql === undefined ? withoutSetting(kept, name) : withSetting(kept, name, sql)
@@ -83,9 +112,11 @@ export class SessionSettings {
 
   /** RESET ALL leaves the role as it is; DISCARD ALL does not. */
   resetAll(withRole: boolean): void {
-    if (withRole) this.#change({ current: this.baseline, onServer: NO_SETTINGS })
+    if (withRole)
+      this.#change({ current: this.baseline, onServer: NO_SETTINGS, ...this.#tokenOfBaseline })
     else
       this.#change({
+        ...this.#tokenOfBaseline,
         current: withRolesOf(this.baseline, this.#current),
         onServer: withRolesOf(NO_SETTINGS, this.#onServer),
       })
@@ -111,6 +142,7 @@ export class SessionSettings {
   /** The transaction, explicit or of one statement, ended well. */
   commit(): void {
     this.#before = null
+    this.#localToken = undefined
     this.#savepoints.length = 0
   }
 
@@ -118,6 +150,7 @@ export class SessionSettings {
     if (this.#before !== null) {
       this.#current = this.#before.current
       this.#onServer = this.#before.onServer
+      this.#token = this.#before.token
       this.#isTouched = true
     }
     this.commit()
@@ -140,19 +173,36 @@ export class SessionSettings {
     this.#change({ current: changed(this.#current), onServer: changed(this.#onServer) }, false)
   }
 
-  /** The server is free again: what it has now is what `onServer` says. */
-  settle(): void {
+  /**
+   * The server is free again: what it has now is what `onServer` says. `isPlaced`: it was chosen for
+   * what it has replayed.
+   */
+  settle(isPlaced = false): void {
     this.#isTouched = false
+    const { minLsn } = this
+    if (isPlaced && minLsn !== null) minLsn.isMet = true
   }
 
   get #position(): Position {
-    return { current: this.#current, onServer: this.#onServer }
+    return {
+      current: this.#current,
+      onServer: this.#onServer,
+      token: this.#token,
+      localToken: this.#localToken,
+    }
   }
 
-  #change(next: Position, isStatement = true): void {
+  get #tokenOfBaseline(): Pick<Position, 'token' | 'localToken'> {
+    return { token: this.#baselineToken, localToken: undefined }
+  }
+
+  #change(change: Partial<Position>, isStatement = true): void {
     this.#before ??= this.#position
+    const next: Position = { ...this.#position, ...change }
     this.#current = next.current
     this.#onServer = next.onServer
+    this.#token = next.token
+    this.#localToken = next.localToken
     if (isStatement) this.#isTouched = true
   }
 }

@@ -266,6 +266,7 @@ function readRow(
     insertLsn: parseLsn(row['insert_lsn']),
     replayLsn: parseLsn(row['replay_lsn']),
     receiveLsn: parseLsn(row['receive_lsn']),
+    started: row['started'] ?? '',
   }
   return { sample, started: row['started'] ?? '', receiverStatus: row['receiver_status'] ?? null }
 }

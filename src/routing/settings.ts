@@ -11,9 +11,9 @@ const TRANSACTION = new Set([
   'transaction_deferrable',
 ])
 
-/** Differ between members, or between a primary and a replica. */
+/** Differ between members, or between a primary and a replica. `pgsteer.lsn` is the primary's position. */
 const SERVER = new Set(
-  `all in_hot_standby transaction_read_only archive_cleanup_command
+  `all pgsteer.lsn in_hot_standby transaction_read_only archive_cleanup_command
   archive_command archive_library archive_mode archive_timeout cluster_name config_file data_directory
   external_pid_file hba_file hot_standby hot_standby_feedback ident_file listen_addresses
   log_directory log_filename max_standby_archive_delay max_standby_streaming_delay port

@@ -10,7 +10,7 @@
  * that was sent before the write's answer came may miss it.
  */
 import { type Member, memberOf, type Topology } from '../cluster/topology.ts'
-import type { Bound } from './waiter.ts'
+import type { Bound, MinLsn } from './waiter.ts'
 
 interface Point extends Bound {
   readonly sentMs: number
@@ -91,6 +91,27 @@ export function meets(member: Member, bound: Bound): boolean {
   const { sample } = member
   if (sample === null || sample.replayLsn === null) return false
   return sample.timeline === bound.timeline && sample.replayLsn >= bound.lsn
+}
+
+/**
+ * What a position that came from elsewhere means on the current timeline: a bound there; `newer`: it
+ * is of a timeline that we do not know yet; `unknown`: we do not know where its own timeline ended;
+ * `lost`: it lies beyond that end. What was met once is not judged again.
+ */
+export function judge(asked: MinLsn, topology: Topology): Bound | 'newer' | 'unknown' | 'lost' {
+  const { timeline, history } = topology
+  if (timeline === null || asked.timeline > timeline) return 'newer'
+  if (asked.timeline === timeline || asked.isMet) return asked
+  const lines = history.filter((line) => line.timeline >= asked.timeline)
+  if (!lines.some((line) => line.timeline === asked.timeline)) return 'unknown'
+  const isKept = lines.every(({ lsn }) => asked.lsn <= lsn)
+  return isKept ? { timeline, lsn: asked.lsn } : 'lost'
+}
+
+/** What was seen lies below both: the lower one, where that can be told, else the one there is. */
+export function lowerBound(one: Bound | null, other: Bound | null): Bound | null {
+  if (one === null || other === null) return one ?? other
+  return one.timeline === other.timeline && one.lsn < other.lsn ? one : other
 }
 
 /** The demand that includes both; of two timelines the newer one counts. */

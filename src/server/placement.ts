@@ -7,8 +7,8 @@
 import { ProxyError } from '../base/errors.ts'
 import { type Member, memberOf, type Topology } from '../cluster/topology.ts'
 import type { Consistency } from '../config/config.ts'
-import { type Bounds, laterBound, meets } from './bounds.ts'
-import type { Bound, Waiter } from './waiter.ts'
+import { type Bounds, judge, laterBound, lowerBound, meets } from './bounds.ts'
+import type { Bound, MinLsn, Waiter } from './waiter.ts'
 
 /** A topology with the answers that every placement asks for. */
 export interface ClusterView {
@@ -42,6 +42,8 @@ export interface PlacementRules {
   readonly noReplica: 'primary' | 'wait' | 'error'
   readonly consistency: Consistency
   readonly replicaWaitMs: number
+  /** `failover_hold_ms_max`. */
+  readonly holdMsMax: number
   /** `primary_reads_max` is reached. */
   readonly primaryReadsFull: boolean
   readonly nowMs: number
@@ -91,6 +93,9 @@ export function missingText(view: ClusterView, nowMs: number): string {
 /** `sinceMs`: when it began to wait. */
 export function place(waiter: Waiter, sinceMs: number, rules: PlacementRules): Placement {
   const { primary, eligible, topology, writesUntilMs } = rules.view
+  const asked = waiter.wantsRole === 'any' ? null : (waiter.minLsn ?? null)
+  const unmet = asked === null ? null : placeUnmet(asked, sinceMs, rules)
+  if (unmet !== null) return unmet
   if (waiter.wantsRole === 'replica') return placeRead(waiter, sinceMs, rules)
   const isOpen = rules.nowMs < writesUntilMs
   if (waiter.wantsRole === 'any' && (isOpen || eligible.length > 0)) return ANY
@@ -99,20 +104,45 @@ export function place(waiter: Waiter, sinceMs: number, rules: PlacementRules): P
   return { kind: 'member', member: primary.name, isPrimaryRead: false }
 }
 
+/**
+ * Nobody that we know can meet what the client asks for: on a newer timeline than ours there is a
+ * newer primary, on one whose end we do not know the write may be lost. Null: who has replayed it may.
+ */
+function placeUnmet(asked: MinLsn, sinceMs: number, rules: PlacementRules): Placement | null {
+  const { topology, primary } = rules.view
+  const verdict = judge(asked, topology)
+  const waitedMs = rules.nowMs - sinceMs
+  switch (verdict) {
+    case 'newer': {
+      if (primary === null) return HELD_PRIMARY
+      if (waitedMs < rules.holdMsMax) return HELD_REPLICA
+      const reason = `pgsteer.min_lsn is of timeline ${asked.timeline}, the primary is not`
+      return refuse(new ProxyError('no_primary', { reason, ms: Math.round(waitedMs) }))
+    }
+    case 'unknown':
+      return waitedMs < rules.replicaWaitMs ? HELD_REPLICA : refuse(lostError(asked))
+    case 'lost':
+      return refuse(lostError(asked))
+    default:
+      return null
+  }
+}
+
+function lostError({ timeline }: MinLsn): ProxyError {
+  return new ProxyError('min_lsn_lost', { timeline })
+}
+
 function placeRead(waiter: Waiter, sinceMs: number, given: PlacementRules): Placement {
   const rules = avoiding(waiter.avoidedMember ?? null, given)
   const { view, bounds, nowMs } = rules
   const preferred = preferredOf(waiter, rules)
   if (preferred !== null) return { kind: 'member', member: preferred.name, isPrimaryRead: false }
-  const dirtyMs = dirtySince(waiter, sinceMs)
-  const own = waiter.bound === null ? null : bounds.current(waiter.bound)
-  const written = dirtyMs === null ? null : bounds.boundFor(dirtyMs)
-  if (dirtyMs !== null && written === null) bounds.note(dirtyMs, null, nowMs)
+  const demand = demandOf(waiter, sinceMs, rules)
+  if (typeof demand === 'number') bounds.note(demand, null, nowMs)
   else {
-    const bound = laterBound(own, written)
-    const members = bound === null ? view.eligible : meeting(view.eligible, bound)
+    const members = demand === null ? view.eligible : meeting(view.eligible, demand)
     if (members.length > 0) return { kind: 'replicas', members }
-    if (bound !== null) bounds.note(sinceMs, bound, nowMs)
+    if (demand !== null) bounds.note(sinceMs, demand, nowMs)
   }
   return placeWithoutReplica(sinceMs, rules, waiter.patienceMs ?? 0)
 }
@@ -150,18 +180,55 @@ function preferredOf(waiter: Waiter, rules: PlacementRules): Member | null {
   const { preferredMember, dirtySinceMs } = waiter
   if (preferredMember === null) return null
   const member = rules.view.eligible.find(({ name }) => name === preferredMember)
-  if (member === undefined) return null
+  if (member === undefined || !isSameLife(member, waiter)) return null
   const written = dirtySinceMs === null ? null : rules.bounds.boundFor(dirtySinceMs)
   if (dirtySinceMs !== null && written === null) return null
-  const own = waiter.bound === null ? null : rules.bounds.current(waiter.bound)
-  const bound = laterBound(own, written)
+  const bound = laterBound(knownDemand(waiter, rules), written)
   return bound === null || meets(member, bound) ? member : null
 }
 
-/** Moving to another replica asks for as much as a write in this moment would. */
-function dirtySince(waiter: Waiter, sinceMs: number): number | null {
-  if (waiter.preferredMember === null) return waiter.dirtySinceMs
-  return Math.max(waiter.dirtySinceMs ?? sinceMs, sinceMs)
+/** What the session is known to have seen, and what its client asks for besides. */
+function knownDemand({ bound, minLsn }: Waiter, { bounds, view }: PlacementRules): Bound | null {
+  const own = bound === null ? null : bounds.current(bound)
+  if (minLsn === undefined || minLsn === null) return own
+  const asked = judge(minLsn, view.topology)
+  return typeof asked === 'string' ? own : laterBound(own, bounds.current(asked))
+}
+
+/** Started again, a replica may have gone back in time, and counts as another one. */
+function isSameLife({ sample }: Member, { causal }: Waiter): boolean {
+  const before = causal?.preferredLife ?? null
+  const now = sample?.started ?? null
+  return before === null || now === null || before === now
+}
+
+/**
+ * What whoever serves the read must have replayed; null: nothing particular. A number: it is not
+ * known yet, and a sample of the primary that is sent after that moment tells it.
+ */
+function demandOf(waiter: Waiter, sinceMs: number, rules: PlacementRules): Bound | null | number {
+  const { dirtySinceMs, preferredMember } = waiter
+  const written = dirtySinceMs === null ? null : rules.bounds.boundFor(dirtySinceMs)
+  if (dirtySinceMs !== null && written === null) return dirtySinceMs
+  const demand = laterBound(knownDemand(waiter, rules), written)
+  if (preferredMember === null) return demand
+  const seenMs = waiter.causal?.preferredMs ?? sinceMs
+  const seen = seenBy(seenMs, waiter, rules)
+  return seen === null ? seenMs : laterBound(demand, seen)
+}
+
+/**
+ * What a session can have seen on the replica that it leaves: no more than the primary had written,
+ * nor than the replica has replayed without a new start, in a sample sent after its last answer.
+ */
+function seenBy(seenMs: number, waiter: Waiter, { bounds, view }: PlacementRules): Bound | null {
+  const member = memberOf(view.topology, waiter.preferredMember ?? '')
+  const sample = member?.sample ?? null
+  const written = bounds.boundFor(seenMs)
+  if (member === undefined || sample === null || sample.replayLsn === null) return written
+  if (sample.sentMs <= seenMs || !isSameLife(member, waiter)) return written
+  const { timeline, replayLsn: lsn } = sample
+  return lowerBound(bounds.current({ timeline, lsn }), written)
 }
 
 function meeting(members: readonly Member[], bound: Bound): readonly Member[] {

@@ -12,6 +12,19 @@ export interface Bound {
   readonly lsn: bigint
 }
 
+/** A position that the client itself asks for, as another session or instance told it. */
+export interface MinLsn extends Bound {
+  /** Something was served under it: whoever served knew it, and what follows goes on from there. */
+  isMet: boolean
+}
+
+/** When the replica that served a session last did so. */
+export interface PreferredAt {
+  readonly preferredMs: number
+  /** Which start of its postmaster it was then, as `Sample.started` tells; null: not known. */
+  readonly preferredLife: string | null
+}
+
 /**
  * Why a session waits: `pool` (no free server), `paused` (by the console), `replica` (none may serve
  * it yet), or for the primary: `primary` (nobody is believed in), `switchover` (it hands over),
@@ -34,6 +47,8 @@ export interface Waiter extends Holder {
   readonly wantsRole: 'primary' | 'replica' | 'any'
   /** Set when replicas are asked for; null: any eligible replica. */
   readonly bound: Bound | null
+  /** What the client asks for (`pgsteer.min_lsn`), of whoever serves it; absent or null: nothing. */
+  readonly minLsn?: MinLsn | null
   /**
    * The session wrote at this monotonic time and no bound is known yet: a replica may serve it only
    * after a primary sample sent later than this gives one. Null when the session is clean.
@@ -41,6 +56,8 @@ export interface Waiter extends Holder {
   readonly dirtySinceMs: number | null
   /** The replica that served it last: kept while it is eligible, so that reads never go back. */
   readonly preferredMember: string | null
+  /** Absent: it may have served it until now. */
+  readonly causal?: PreferredAt | undefined
   /** How long a read waits for replicas that are behind before the primary serves it; absent: 0. */
   readonly patienceMs?: number
   /** The member whose server was lost under the read at hand: any other is preferred. */

@@ -62,7 +62,8 @@ export class Waiting {
   /** Where the session belongs now. */
   place(waiter: Waiter, sinceMs: number, nowMs: number): Placement {
     const known = this.#roster.placementOf(waiter, nowMs)
-    if (known !== null) return known
+    const isJudged = (waiter.minLsn ?? null) === null || this.#roster.plain !== null
+    if (known !== null && isJudged) return known
     const { pgsteer } = this.#context.config
     const readsMax = shareOf(pgsteer.primaryReadsMax, this.#context.config)
     return place(waiter, sinceMs, {
@@ -71,6 +72,7 @@ export class Waiting {
       noReplica: pgsteer.noReplica,
       consistency: this.#state.config.consistency,
       replicaWaitMs: pgsteer.replicaWaitMs,
+      holdMsMax: holdMsMax(this.#context.config),
       primaryReadsFull: readsMax > 0 && this.#context.primaryReads >= readsMax,
       nowMs,
     })

@@ -16,7 +16,7 @@ import type { Pool } from '../../src/server/pool.ts'
 import { Pools } from '../../src/server/pools.ts'
 import { NO_SETTINGS, type Settings } from '../../src/server/settings.ts'
 import type { OpenedServer, ServerTarget } from '../../src/server/target.ts'
-import type { Bound, Waiter } from '../../src/server/waiter.ts'
+import type { Bound, MinLsn, Waiter } from '../../src/server/waiter.ts'
 import { FakeClock } from './clock.ts'
 import { configFrom } from './config.ts'
 
@@ -125,6 +125,8 @@ export class FakeWaiter implements Waiter {
   bound: Bound | null = null
   dirtySinceMs: number | null = null
   preferredMember: string | null = null
+  causal: Waiter['causal'] = undefined
+  minLsn: MinLsn | null = null
   patienceMs = 0
   settings: Settings = NO_SETTINGS
   waitingBytes = 100

@@ -234,6 +234,15 @@ export const LOGIN_ERRORS = {
     'info',
     'unsupported startup parameter in options: {name}',
   ],
+  startup_min_lsn: [
+    'FATAL',
+    '22023',
+    null,
+    'client',
+    'never',
+    'info',
+    'pgsteer.min_lsn is a timeline and a position as SHOW pgsteer.lsn tells them (5:16/B374D848), not "{value}"',
+  ],
   startup_options_form: [
     'FATAL',
     '22023',

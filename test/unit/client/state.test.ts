@@ -17,6 +17,7 @@ import { classify, type Statement } from '../../../src/routing/classify.ts'
 import { NO_SETTINGS, withSetting } from '../../../src/server/settings.ts'
 import * as frame from '../../../src/wire/frame.ts'
 import { frontend } from '../../support/bytes.ts'
+import { member, topology } from '../../support/pools.ts'
 
 /** Everything that can be reached from `from`, itself included. */
 function reachable<S extends string>(from: S, next: Readonly<Record<S, readonly S[]>>): Set<S> {
@@ -254,19 +255,27 @@ describe('what an error made void', () => {
   })
 })
 
+function answer(
+  position: CausalPosition,
+  role: 'primary' | 'replica' | 'plain',
+  name: string,
+  nowMs: number,
+): void {
+  position.answered({ role, member: name, nowMs }, topology())
+}
+
 describe('the position of a session in the log', () => {
   const bound = { lsn: 100n, timeline: 1 }
   const read = (some: object = {}) => ({
     consistency: 'session' as const,
     nowMs: 50,
     boundFor: () => bound,
-    mayGoOn: () => true,
     ...some,
   })
 
   test('a write asks for a sample that was sent after its answer', () => {
     const position = new CausalPosition()
-    position.answered('primary', 'pg1', 20)
+    answer(position, 'primary', 'pg1', 20)
     const asked: number[] = []
     const boundFor = (ms: number): null => {
       asked.push(ms)
@@ -280,19 +289,23 @@ describe('the position of a session in the log', () => {
 
   test('a later write makes an earlier bound void', () => {
     const position = new CausalPosition()
-    position.answered('primary', 'pg1', 20)
+    answer(position, 'primary', 'pg1', 20)
     position.beforeRead(read())
-    position.answered('primary', 'pg1', 60)
+    answer(position, 'primary', 'pg1', 60)
     expect([position.bound, position.dirtySinceMs]).toEqual([null, 60])
   })
 
-  test('a replica is kept, and left as a write when it may not serve any more', () => {
+  test('a replica is kept with the moment of its last answer, and the start it was of', () => {
     const position = new CausalPosition()
-    position.answered('replica', 'pg2', 20)
+    const members = [member('pg2', { sample: { started: '17' } })]
     position.beforeRead(read())
-    expect([position.preferredMember, position.dirtySinceMs]).toEqual(['pg2', null])
-    position.beforeRead(read({ mayGoOn: () => false, boundFor: () => null }))
-    expect([position.preferredMember, position.dirtySinceMs]).toEqual([null, 50])
+    position.answered({ role: 'replica', member: 'pg2', nowMs: 20 }, topology({ members }))
+    position.beforeRead(read())
+    expect(position).toMatchObject({ preferredMember: 'pg2', preferredMs: 20, preferredLife: '17' })
+    position.beforeRead(read())
+    const later = [member('pg2', { sample: { started: '18' } })]
+    position.answered({ role: 'replica', member: 'pg2', nowMs: 40 }, topology({ members: later }))
+    expect([position.preferredMs, position.preferredLife]).toEqual([40, '18'])
   })
 
   test('global takes its bound anew for each read, eventual forgets everything', () => {
@@ -309,15 +322,15 @@ describe('the position of a session in the log', () => {
 
   test('one of many reads on the primary waits for replicas, ever more rarely while in vain', () => {
     const position = new CausalPosition()
-    position.answered('primary', 'pg1', 1000)
+    answer(position, 'primary', 'pg1', 1000)
     const waits: number[] = []
     for (let nowMs = 1000; nowMs < 4000; nowMs += 10) {
       position.beforeRead(read({ nowMs, boundFor: () => null }))
       if (position.patienceMs > 0) waits.push(nowMs)
-      position.answered('primary', 'pg1', nowMs)
+      answer(position, 'primary', 'pg1', nowMs)
     }
     expect(waits).toEqual([1200, 1400, 1800, 2600])
-    position.answered('primary', 'pg1', 4000)
+    answer(position, 'primary', 'pg1', 4000)
     position.beforeRead(read({ nowMs: 4190, boundFor: () => null }))
     expect(position.patienceMs).toBe(0)
   })
@@ -325,14 +338,14 @@ describe('the position of a session in the log', () => {
   test('a setting answered by another replica leaves reads where they were', () => {
     const position = new CausalPosition()
     position.beforeRead(read())
-    position.answered('replica', 'pg2', 20)
-    position.answered('replica', 'pg3', 30)
+    answer(position, 'replica', 'pg2', 20)
+    answer(position, 'replica', 'pg3', 30)
     expect(position.preferredMember).toBe('pg2')
   })
 
   test('servers that are not routed leave no trace', () => {
     const position = new CausalPosition()
-    position.answered('plain', 'h:1', 20)
+    answer(position, 'plain', 'h:1', 20)
     expect([position.bound, position.dirtySinceMs, position.preferredMember]).toEqual([
       null,
       null,

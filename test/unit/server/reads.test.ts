@@ -1,5 +1,5 @@
 import { describe, expect, test } from 'vitest'
-import type { Topology } from '../../../src/cluster/topology.ts'
+import type { Sample, Topology } from '../../../src/cluster/topology.ts'
 import {
   type FakeWaiter,
   member,
@@ -192,6 +192,162 @@ describe('a session stays with its replica', () => {
     world.pools.setTopology(lagging(2000, 500n, [400n, 500n]))
     const bound = { timeline: 1, lsn: 500n }
     expect(await served(world, { bound, preferredMember: 'pg2' })).toBe('pg3')
+  })
+})
+
+/** What pg2, which served the session last, pg3 and the primary had. */
+const membersOf = (pg2: Partial<Sample>, pg3: bigint, written: Partial<Sample>) => [
+  primary('pg1', { insertLsn: 500n, ...written }),
+  member('pg2', { eligible: false, sample: { started: 'first', ...pg2 } }),
+  member('pg3', { sample: { replayLsn: pg3, sentMs: 300 } }),
+]
+
+/** pg2 was started again and has replayed so much. */
+const rewound = (sentMs: number, replayLsn: bigint) =>
+  topology({
+    members: [
+      primary('pg1', { sentMs, insertLsn: 500n }),
+      member('pg2', { sample: { sentMs, replayLsn, started: 'second' } }),
+    ],
+  })
+
+const asks = (timeline: number, lsn: bigint, isMet = false) => ({
+  minLsn: { timeline, lsn, isMet },
+})
+
+/** Timeline 2 began at 450. */
+const second = (replayLsn: bigint): Topology => ({
+  ...promoted(replayLsn),
+  timeline: 2,
+  history: [{ timeline: 1, lsn: 450n }],
+})
+
+describe('a session leaves its replica', () => {
+  /** pg2 served last at 250; the samples say what it and the primary had afterwards. */
+  const seen = { preferredMember: 'pg2', causal: { preferredMs: 250, preferredLife: 'first' } }
+
+  test('for one that has what the primary had written after its last answer', async () => {
+    const world = new World()
+    world.pools.setTopology(
+      topology({ members: membersOf({ sentMs: 200 }, 499n, { sentMs: 260 }) }),
+    )
+    expect(await served(world, seen)).toBe('pg1')
+    world.pools.setTopology(
+      topology({ members: membersOf({ sentMs: 200 }, 500n, { sentMs: 270 }) }),
+    )
+    expect(await served(world, seen)).toBe('pg3')
+  })
+
+  test('without a primary for one that has what its own has replayed since', async () => {
+    const world = new World()
+    const old = { sentMs: 240, replayLsn: 400n }
+    world.pools.setTopology(topology({ members: membersOf(old, 450n, { sentMs: 200 }) }))
+    world.pools.setTopology(noPrimary({ members: membersOf(old, 450n, {}).slice(1) }))
+    const held = world.waiter({ wantsRole: 'replica', ...seen })
+    world.pool().acquire(held)
+    await world.settle()
+    expect(held.waitReason).toBe('primary')
+    const behind = { sentMs: 260, replayLsn: 451n }
+    world.pools.setTopology(noPrimary({ members: membersOf(behind, 450n, {}).slice(1) }))
+    await world.settle()
+    expect(held.waitReason).toBe('primary')
+    const known = { sentMs: 270, replayLsn: 450n }
+    world.pools.setTopology(noPrimary({ members: membersOf(known, 450n, {}).slice(1) }))
+    await world.settle()
+    expect(held.server?.identity.member).toBe('pg3')
+  })
+
+  test('but what it has replayed after a new start says nothing', async () => {
+    const world = new World()
+    const again = { sentMs: 270, replayLsn: 400n, started: 'second' }
+    world.pools.setTopology(noPrimary({ members: membersOf(again, 450n, {}).slice(1) }))
+    const held = world.waiter({ wantsRole: 'replica', ...seen })
+    world.pool().acquire(held)
+    await world.settle()
+    expect(held.waitReason).toBe('primary')
+  })
+
+  test('when it was started again: it may have gone back, and counts as another', async () => {
+    const world = new World()
+    world.pools.setTopology(rewound(260, 400n))
+    expect(await served(world, seen)).toBe('pg1')
+    world.pools.setTopology(rewound(270, 500n))
+    expect(await served(world, seen)).toBe('pg2')
+  })
+})
+
+describe('pgsteer.min_lsn', () => {
+  test('only a replica that has it serves; else the primary does', async () => {
+    const world = new World()
+    world.pools.setTopology(lagging(100, 500n, [400n, 500n]))
+    for (let turn = 0; turn < 8; turn += 1) expect(await served(world, asks(1, 500n))).toBe('pg3')
+    expect(await served(world, asks(1, 501n))).toBe('pg1')
+    expect(await served(world, { ...asks(1, 450n), preferredMember: 'pg2' })).not.toBe('pg2')
+  })
+
+  test('of an older timeline it means the same up to where that ended', async () => {
+    const world = new World()
+    world.pools.setTopology(second(430n))
+    expect(await served(world, asks(1, 430n))).toBe('pg3')
+    expect(await served(world, asks(1, 450n))).toBe('pg2')
+  })
+
+  test('beyond that end what it asks for may be lost, also where the primary would serve', async () => {
+    const world = new World()
+    world.pools.setTopology(second(900n))
+    expect(await served(world, asks(1, 451n))).toBe('min_lsn_lost')
+    expect(await served(world, { ...asks(1, 451n), wantsRole: 'primary' })).toBe('min_lsn_lost')
+  })
+
+  test('what was met before the failover is not judged by it', async () => {
+    const world = new World()
+    world.pools.setTopology(second(450n))
+    expect(await served(world, asks(1, 451n, true))).toBe('pg3')
+    expect(await served(world, { ...asks(1, 451n, true), wantsRole: 'primary' })).toBe('pg2')
+  })
+
+  test('while nobody says where its timeline ended it waits, and then may be lost', async () => {
+    const world = new World()
+    world.pools.setTopology({ ...second(900n), history: [] })
+    const [told, untold] = [1, 2].map(() =>
+      world.waiter({ wantsRole: 'replica', ...asks(1, 440n) }),
+    )
+    if (told === undefined || untold === undefined) throw new Error('two waiters')
+    world.pool().acquire(told)
+    expect(told.waitReason).toBe('replica')
+    world.pools.setTopology(second(900n))
+    await world.settle()
+    expect(told.server?.identity.member).toBe('pg3')
+    world.pools.setTopology({ ...second(900n), history: [] })
+    world.pool().acquire(untold)
+    await world.pass(1400)
+    expect(untold.error?.code).toBe('min_lsn_lost')
+  })
+
+  test('of a newer timeline it waits for the primary of that, reads and writes alike', async () => {
+    const world = new World({ ini: routedIni('', 'failover_hold_ms_max = 3000') })
+    world.pools.setTopology(lagging(100, 500n, [500n]))
+    const [read, write, late] = (['replica', 'primary', 'replica'] as const).map((wantsRole) =>
+      world.waiter({ wantsRole, ...asks(2, 460n) }),
+    )
+    if (read === undefined || write === undefined || late === undefined) throw new Error('three')
+    for (const waiter of [read, write]) world.pool().acquire(waiter)
+    await world.settle()
+    expect([read.server, write.server]).toEqual([null, null])
+    world.pools.setTopology(second(460n))
+    await world.settle()
+    expect(read.server?.identity.member).toBe('pg3')
+    expect(write.server?.identity.member).toBe('pg2')
+    late.minLsn = { timeline: 3, lsn: 1n, isMet: false }
+    world.pool().acquire(late)
+    await world.pass(3400)
+    expect(late.error).toMatchObject({ code: 'no_primary', sqlstate: '57P03' })
+  })
+
+  test('a SET of something else asks nobody for it', async () => {
+    const world = new World()
+    world.pools.setTopology(lagging(100, 500n, [400n]))
+    expect(await served(world, { ...asks(7, 1n), wantsRole: 'any' })).not.toBeNull()
   })
 })
 
