@@ -46,7 +46,7 @@ export interface RegistrationDeps {
 }
 
 /** An instance that is killed is forgotten after this long. */
-export const LEASE_S = 8
+const LEASE_S = 8
 const RENEW_MS = 2000
 const PERIOD_MS = 1000
 /** After a failure, and when somebody else was faster. */

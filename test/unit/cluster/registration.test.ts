@@ -139,9 +139,11 @@ async function settled(): Promise<void> {
 
 function recordingLog(lines: string[]): RegistrationDeps['log'] {
   const log = createLog({ level: 'silent', format: 'json', file: undefined }, {})
-  const note = (level: string) => (fields: unknown, text?: unknown) => {
-    lines.push(`${level} ${JSON.stringify(fields)} ${String(text ?? '')}`)
-  }
+  const note =
+    (level: string) =>
+    (fields: unknown, text = '') => {
+      lines.push(`${level} ${JSON.stringify(fields)} ${text}`)
+    }
   return new Proxy(log, {
     get: (target, name) =>
       name === 'warn' || name === 'info' ? note(name) : Reflect.get(target, name),
@@ -393,7 +395,10 @@ test("the keys are outside of Patroni's namespace", () => {
 })
 
 describe('what the data plane works with', () => {
-  const all = [1, 2].map((id) => ({ ...card(`owner${id}`), id }))
+  const all = [
+    { ...card('one'), id: 1 },
+    { ...card('two'), id: 2 },
+  ]
 
   test('is what etcd knows, this instance left out', () => {
     const config = withInstances(configFrom('[databases]\n* = host=pg1'), { id: 2, all })
