@@ -106,8 +106,13 @@ export class Instances {
 
   start(options: SteerOptions = {}, at = this.store): Promise<Steer> {
     const { members } = this.#shared.cluster
+    return Steer.start({ members }, this.with(options, at))
+  }
+
+  /** What such an instance is configured with. */
+  with(options: SteerOptions, at = this.store): SteerOptions {
     const cluster = { source: 'etcd', scope: SCOPE, etcd_hosts: at.etcdHosts.join(', ') }
-    return Steer.start({ members }, { ...options, cluster: { ...cluster, ...options.cluster } })
+    return { ...options, cluster: { ...cluster, ...options.cluster } }
   }
 
   /** For one test only. */

@@ -128,6 +128,23 @@ test('an instance whose number was taken gets another one, and its old keys hit 
   expect(await at.expectCancelled(third, at.other)).toEqual(CANCELLED)
 })
 
+test('RELOAD with [peers] takes an instance out of etcd, and back under its number without it', async () => {
+  const { at } = instances
+  const third = await at.newcomer()
+  await acquainted([at.one, at.other, third])
+  const number = await numberOf(third)
+  const peers = `* =\n[peers]\n9 = host=127.0.0.1 port=${at.one.port}`
+  third.rewrite(at.with({ databases: peers, pgbouncer: { peer_id: 5 } }))
+  await third.console('RELOAD')
+  await acquainted([at.one, at.other])
+  expect(await sight(third)).toMatchObject({ instance: 5, instances: [{ id: 9 }] })
+  third.rewrite(at.with({ pgbouncer: { peer_id: number } }))
+  await third.console('RELOAD')
+  await acquainted([at.one, at.other, third])
+  expect(await numberOf(third)).toBe(number)
+  expect(await at.expectCancelled(third, at.one)).toEqual(CANCELLED)
+})
+
 describe('TLS', () => {
   test('is used towards an instance that offers it, though servers have none', async () => {
     const { at } = instances
