@@ -65,6 +65,7 @@ interface Lost {
 function goOn(session: Session, parts: Parts, { error, server, outcome }: Lost): After {
   const { attempt, input, isMoving, lease, replies } = parts
   const { carried, meter, prepared, transaction } = session
+  const { keptBack } = lease.relay
   const isFree = transaction.state === 'idle' && !lease.isMidBatch
   const repeated = isFree && lease.mayRepeat(error) ? attempt.takeBackLost() : null
   if (repeated === null && !isMoving) dropRest(parts, outcome)
@@ -76,7 +77,7 @@ function goOn(session: Session, parts: Parts, { error, server, outcome }: Lost):
   if (isMoving) return { kind: 'repeat' }
   if (repeated === null) {
     attempt.end()
-    return tell(session, outcome)
+    return tell(session, outcome, keptBack)
   }
   prepared.rewind()
   input.unshift(repeated)
@@ -93,11 +94,17 @@ function dropRest({ input, lease }: Parts, { isRestVoid }: Outcome): void {
   if (isRestVoid) input.dropToSync()
 }
 
-function tell({ meter, prepared, services, transaction }: Session, outcome: Outcome): After {
+/** `keptBack`  what the server had said before its farewell, and its client did not get. */
+function tell(
+  { meter, prepared, services, transaction }: Session,
+  outcome: Outcome,
+  keptBack: Buffer,
+): After {
   prepared.unmark()
   prepared.endTransaction()
-  if (outcome.isOpen) transaction.lose(outcome.isTold)
-  else transaction.ready(frame.STATUS_IDLE, services.clock.nowMs())
+  const nowMs = services.clock.nowMs()
+  if (outcome.isOpen) transaction.lose(outcome.isTold, nowMs)
+  else transaction.ready(frame.STATUS_IDLE, nowMs)
   for (const sqlstate of outcome.sqlstates) meter.failed(sqlstate)
-  return { kind: 'told', replies: outcome.replies }
+  return { kind: 'told', replies: Buffer.concat([keptBack, outcome.replies]) }
 }

@@ -63,7 +63,7 @@ export interface ForwardContext {
   onStatement(classified: Classified): void
 }
 
-/** The front of a Bind (portal and statement name) must fit in this. */
+/** The front of a Bind (portal and statement name) must fit in this; a longer Query is not read. */
 const NAMES_BYTES_MAX = 64 * 1024
 /** Messages that are read whole, and how long they may be: a Parse is kept as long as it is used. */
 const WHOLE_BYTES_MAX = new Map<number, number>([
@@ -75,8 +75,8 @@ const WHOLE_BYTES_MAX = new Map<number, number>([
 const STATEMENT = 0x53
 /** Prepared statements that one session may have at a time. */
 const NAMES_MAX = 10_000
-/** Messages that only a Sync completes. */
-const EXTENDED = new Set([frame.PARSE, frame.BIND, frame.DESCRIBE, frame.EXECUTE, frame.CLOSE])
+/** Messages that only a Sync completes; Bind is another when its names are here. */
+const EXTENDED = new Set([frame.PARSE, frame.DESCRIBE, frame.EXECUTE, frame.CLOSE])
 const NAME_END = 0
 const FUNCTION_ENTRY = forwardEntry('function', null, stakeOf(NOT_UNDERSTOOD))
 const EMPTY = Buffer.alloc(0)
@@ -140,6 +140,7 @@ export class Forwarder {
     this.#passing = 0
     this.isCopyIn = false
     this.isUnsynced = false
+    this.wantedBytes = 0
     this.#pieces.length = 0
   }
 
@@ -202,9 +203,9 @@ export class Forwarder {
 
   #take(type: number, bytes: number, server: ServerConnection): boolean {
     const isWhole = this.#offset + bytes <= this.#input.length
+    if (!isWhole && WHOLE_BYTES_MAX.has(type)) return this.#want(type, bytes)
     if (EXTENDED.has(type)) this.isUnsynced = true
     else if (type === frame.FUNCTION_CALL) this.isUnsynced = false
-    if (!isWhole && WHOLE_BYTES_MAX.has(type)) return this.#want(type, bytes)
     switch (type) {
       case frame.QUERY:
         return this.#query(bytes, isWhole, server)
@@ -287,6 +288,10 @@ export class Forwarder {
 
   #query(bytes: number, isWhole: boolean, server: ServerConnection): boolean {
     if (!this.#context.isQueryAllowed) throw new ProxyError('pqexec_disallowed')
+    if (!isWhole && bytes <= NAMES_BYTES_MAX) {
+      this.wantedBytes = bytes
+      return false
+    }
     const classified = this.#judged ?? (isWhole ? this.#judge() : NOT_UNDERSTOOD)
     this.#judged = null
     if (this.#isOwnDeallocate(classified, server)) return this.#replace(bytes)
@@ -483,9 +488,13 @@ export class Forwarder {
     const portal = this.#reader.cstring()
     const name = this.#reader.cstring()
     if (this.#reader.isBroken) {
-      if (!isWhole && this.#input.length - this.#offset < NAMES_BYTES_MAX) return false
+      if (!isWhole && this.#input.length - this.#offset < NAMES_BYTES_MAX) {
+        this.wantedBytes = Math.min(bytes, NAMES_BYTES_MAX)
+        return false
+      }
       throw new ProxyError('broken_message', { message: 'Bind' })
     }
+    this.isUnsynced = true
     this.#context.stats.binds += 1
     const entry = this.#context.prepared.get(name)
     this.#context.prepared.bind(portal, entry?.classified ?? NOT_UNDERSTOOD)

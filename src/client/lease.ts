@@ -70,10 +70,13 @@ export class Lease {
     return this.#server?.channel.unsentBytes ?? 0
   }
 
-  /** Between two batches and outside a transaction: nothing of this session is in the server. */
+  /**
+   * Between two batches and outside a transaction: nothing of this session is in the server, and no
+   * message that is to go there is being waited for.
+   */
   get isFree(): boolean {
     const server = this.#server
-    return server?.isIdle === true && !this.isMidBatch
+    return server?.isIdle === true && !this.isMidBatch && this.forwarder.wantedBytes === 0
   }
 
   /** A message went by in part, in either direction, or its Sync is still to come. */

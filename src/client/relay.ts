@@ -2,11 +2,12 @@
  * From a server to its client: finds the replies in the bytes, takes them off the ledger, and sends
  * on what the client is owed in one write per chunk. Rows are never looked at.
  *
- * hot path: the longest run of frames is one piece; a frame split over chunks costs a counter,
- * unless it is one of the few small ones that have to be read.
+ * hot path: the longest run of frames is one piece. Of a frame split over chunks the front waits for
+ * the rest and is copied in front of it, once; a long row costs a counter.
  * Source  PostgreSQL manual, "Message Flow".
  */
 import { ProxyError } from '../base/errors.ts'
+import { joined } from '../net/shared-read.ts'
 import type { ServerConnection } from '../server/connection.ts'
 import * as frame from '../wire/frame.ts'
 import { completes, type Entry } from '../wire/ledger.ts'
@@ -53,12 +54,17 @@ const SHUTDOWN = '57P01'
 const CRASH = '57P02'
 /** An error or report longer than this passes without being read. */
 const READ_BYTES_MAX = 64 * 1024
+/**
+ * A longer row goes on as it comes. A shorter one goes when it is whole: whose server is lost in the
+ * middle of a message cannot be told anything any more.
+ */
+const ROW_BYTES_MAX = 16 * 1024
 const EMPTY = Buffer.alloc(0)
 
 export class Relay {
   readonly #owner: RelayOwner
   readonly #copyIn: CopyIn
-  /** The front of a frame that has to be read and is not whole. */
+  /** The front of a frame that is not whole. */
   #held: Buffer = EMPTY
   /** Bytes of a frame whose front went its way already. */
   #passing = 0
@@ -78,6 +84,11 @@ export class Relay {
   completes = 0
   /** A notice that says farewell: the client only gets it when the server speaks again. */
   #withheld: Buffer | null = null
+  /**
+   * What of the answer had not gone out when the server said farewell. The client gets it when the
+   * server speaks again, or when the batch does not go elsewhere.
+   */
+  keptBack: Buffer = EMPTY
 
   constructor(owner: RelayOwner, copyIn: CopyIn) {
     this.#owner = owner
@@ -108,13 +119,14 @@ export class Relay {
     this.answeredStake = 0
     this.completes = 0
     this.#withheld = null
+    this.keptBack = EMPTY
   }
 
   /**
    * Errors  ProxyError `server_protocol` when the server says what it cannot say now.
    */
   onBytes(bytes: Buffer, server: ServerConnection): void {
-    this.#chunk = this.#held.length === 0 ? bytes : Buffer.concat([this.#held, bytes])
+    this.#chunk = this.#held.length === 0 ? bytes : joined(this.#held, bytes)
     this.#held = EMPTY
     this.#runStart = 0
     this.#offset = 0
@@ -144,31 +156,37 @@ export class Relay {
   }
 
   /** An answer that is whole is the answer, whatever its server says behind it. */
-  #mayTakeAnswer({ ledger }: ServerConnection): boolean {
+  #mayKeepAnswer({ ledger }: ServerConnection): boolean {
     return ledger.length > 0 && !this.hasAnswered && this.#owner.mayRepeat()
   }
 
-  /** Takes back what of the answer has not gone out. */
-  #takeAnswer(): Buffer[] {
+  /** Keeps back what of the answer has not gone out. */
+  #keepAnswer(): void {
     this.#endRun(this.#offset)
-    return this.#pieces.splice(0)
+    this.keptBack = Buffer.concat(this.#pieces)
+    this.#pieces.length = 0
   }
 
   /** It was no farewell. */
   #release(notice: Buffer): void {
     this.#withheld = null
     this.lastWord = 'none'
+    if (this.keptBack.length > 0) this.#pieces.push(this.keptBack)
     this.#pieces.push(notice)
+    this.keptBack = EMPTY
   }
 
   #flush(): void {
-    const pieces = this.#pieces
-    const [first] = pieces
-    if (first === undefined) return
+    const bytes = this.#joined()
+    if (bytes === undefined) return
     this.hasAnswered = true
-    const bytes = pieces.length === 1 ? first : Buffer.concat(pieces)
-    pieces.length = 0
     this.#owner.send(bytes)
+  }
+
+  /** What goes out, in one; usually it is one piece. */
+  #joined(): Buffer | undefined {
+    if (this.#pieces.length <= 1) return this.#pieces.pop()
+    return Buffer.concat(this.#pieces.splice(0))
   }
 
   /** Takes one frame. Returns false when more bytes are needed. */
@@ -177,12 +195,13 @@ export class Relay {
     if (bytes < frame.HEADER_BYTES) throw breach('bad length word')
     const type = this.#chunk[this.#offset] ?? 0
     const head = server.ledger.head
+    const isWhole = this.#offset + bytes <= this.#chunk.length
     if (type === frame.DATA_ROW || type === frame.COPY_DATA) {
       if (head === undefined) throw breach('a row that nobody asked for')
+      if (!isWhole && bytes <= ROW_BYTES_MAX) return false
       this.#move(bytes, head.forward)
       return true
     }
-    const isWhole = this.#offset + bytes <= this.#chunk.length
     if (!isWhole && bytes <= READ_BYTES_MAX) return false
     this.#reply(type, bytes, server)
     return true
@@ -261,7 +280,7 @@ export class Relay {
     const fields = reportFields(this.#body(bytes))
     if (isFatal(fields) && this.#owner.keepsEnd(fields, server)) {
       this.lastWord = fields['C'] === SHUTDOWN ? 'shutdown' : 'fatal'
-      if (this.#mayTakeAnswer(server)) this.#takeAnswer()
+      if (this.#mayKeepAnswer(server)) this.#keepAnswer()
       this.#move(bytes, false)
       return
     }
@@ -287,9 +306,8 @@ export class Relay {
     const farewell = isLast ? farewellOf(reportFields(this.#body(bytes))) : 'none'
     if (farewell !== 'none') {
       this.lastWord = farewell
-      const notice = Buffer.from(this.#chunk.subarray(this.#offset))
-      const isKept = this.#mayTakeAnswer(server)
-      this.#withheld = isKept ? Buffer.concat([...this.#takeAnswer(), notice]) : notice
+      this.#withheld = Buffer.from(this.#chunk.subarray(this.#offset))
+      if (this.#mayKeepAnswer(server)) this.#keepAnswer()
       this.#move(bytes, false)
       return
     }

@@ -550,7 +550,8 @@ export class Session implements Receiver, Waiter {
   #answerRefused(error: ProxyError): void {
     noteRefusal(this, error)
     const { state } = this.transaction
-    if (state === 'deferred' || state === 'lost') this.transaction.lose(true)
+    if (state === 'deferred' || state === 'lost')
+      this.transaction.lose(true, this.services.clock.nowMs())
     const isReady = this.#input.dropBatch(this.#attempt)
     this.send(refuseBatch(error, this.#codes, this.transaction.status, isReady))
   }

@@ -18,7 +18,8 @@ export const TRANSACTION_STATES = ['idle', 'deferred', 'open', 'failed', 'lost']
 export type TransactionState = (typeof TRANSACTION_STATES)[number]
 
 export const NEXT_TRANSACTION_STATES = {
-  idle: ['idle', 'deferred', 'open', 'failed'],
+  // Lost: with its BEGIN on the way.
+  idle: ['idle', 'deferred', 'open', 'failed', 'lost'],
   deferred: ['idle', 'open', 'failed', 'lost'],
   open: ['idle', 'open', 'failed', 'lost'],
   failed: ['idle', 'open', 'failed', 'lost'],
@@ -93,7 +94,8 @@ export class Transaction {
   }
 
   /** The server that was inside it is gone, or none could be had. `isTold`: the client knows. */
-  lose(isTold: boolean): void {
+  lose(isTold: boolean, nowMs: number): void {
+    if (this.#state === 'idle') this.startedMs = nowMs
     if (this.#state !== 'lost') this.#move('lost')
     this.#isLossTold = isTold
   }

@@ -10,7 +10,10 @@ import { Socket } from 'node:net'
 
 /** One read takes at most this. */
 const READ_BYTES_MAX = 128 * 1024
-const SHARED = Buffer.allocUnsafeSlow(READ_BYTES_MAX)
+/** In front of every read, for what was left of the one before: see `joined`. */
+const FRONT_BYTES = 16 * 1024
+const WHOLE = Buffer.allocUnsafeSlow(FRONT_BYTES + READ_BYTES_MAX)
+const SHARED = WHOLE.subarray(FRONT_BYTES)
 
 const fields = Object.getOwnPropertySymbols(new Socket())
 const BUFFER = fields.find(({ description }) => description === 'kBuffer')
@@ -38,7 +41,20 @@ export function readShared(socket: Socket, onRead: (bytes: Buffer) => void): num
 
 /** Whether the next read overwrites these bytes. */
 export function isShared(bytes: Buffer): boolean {
-  return bytes.buffer === SHARED.buffer
+  return bytes.buffer === WHOLE.buffer
+}
+
+/**
+ * `front` and then `read`, as one piece that is valid as long as `read` is.
+ *
+ * Cost    what was read into the shared buffer is not copied, if `front` is short.
+ */
+export function joined(front: Buffer, read: Buffer): Buffer {
+  const { length } = front
+  const isFirst = isShared(read) && read.byteOffset === SHARED.byteOffset
+  if (!isFirst || length > FRONT_BYTES) return Buffer.concat([front, read])
+  front.copy(WHOLE, FRONT_BYTES - length)
+  return WHOLE.subarray(FRONT_BYTES - length, FRONT_BYTES + read.length)
 }
 
 function isHandle(handle: unknown): handle is Handle {

@@ -30,7 +30,12 @@ export function load(input: ConfigInput | string): Loaded {
   }
 }
 
-/** The configuration alone. */
+const known = new Map<string, Config>()
+
+/** The configuration alone. The same text gives the same object: it is frozen. */
 export function configFrom(input: ConfigInput | string): Config {
-  return load(input).config
+  if (typeof input !== 'string') return load(input).config
+  const config = known.get(input) ?? load(input).config
+  known.set(input, config)
+  return config
 }

@@ -271,6 +271,45 @@ describe.each(WAYS)('a server lost by %s', (way) => {
     expect(client.closed).toBe('session_lost')
   })
 
+  test('a BEGIN that was on its way begins a lost transaction', async () => {
+    const { world, client, server } = await flight('primary', 'simple', ['BEGIN READ WRITE'])
+    await lose(world, server, way)
+    expect(told(client)).toBe('40001 ZE')
+    client.sends(frontend.query('INSERT INTO t VALUES (1)'), frontend.query('ROLLBACK'))
+    expect(told(client)).toBe('25P02 ZE ROLLBACK ZI')
+  })
+
+  test('a row of which a part had come is not begun', async () => {
+    const { world, client, server } = await flight('primary', 'simple', ['SELECT 1'])
+    const row = backend.dataRow(['x'.repeat(5000)])
+    server.onBytes(Buffer.concat([backend.rowDescription([{ name: 'a' }]), row, row]))
+    server.onBytes(row.subarray(0, 4000))
+    await lose(world, server, way === 'fatal' || way === 'notice' ? 'eof' : way)
+    expect(told(client)).toBe('T D D 08007 ZI')
+    expect(client.closed).toBeNull()
+  })
+
+  test('a client in the middle of a long row is disconnected without a word', async () => {
+    const { world, client, server } = await flight('primary', 'simple', ['SELECT 1'])
+    const begun = backend.dataRow(['x'.repeat(50_000)]).subarray(0, 40_000)
+    server.onBytes(begun)
+    // What it says now is part of the row.
+    await lose(world, server, way === 'fatal' || way === 'notice' ? 'eof' : way)
+    expect(client.take()).toEqual(begun)
+    expect(client.closed).toBe('session_lost')
+  })
+
+  test('a COMMIT that came in two pieces is a COMMIT', async () => {
+    const { world, client, server } = await flight('primary', 'simple', [...BEGUN, 'SELECT 2'])
+    server.onBytes(Buffer.concat([backend.commandComplete('SELECT 1'), backend.readyForQuery('T')]))
+    client.take()
+    const commit = frontend.query('COMMIT')
+    client.sends(commit.subarray(0, 8))
+    client.sends(commit.subarray(8))
+    await lose(world, server, way)
+    expect(told(client)).toBe(way === 'fatal' ? '40001 ZI' : '08007 ZI')
+  })
+
   test('a hundred pipelined writes get a hundred answers', async () => {
     const { world, client, server } = await flight('primary', 'simple', [
       'INSERT INTO t VALUES (1)',
@@ -351,6 +390,16 @@ test('what a dying server had not sent before its farewell does not reach the cl
     expect(told(client)).toBe('')
     expect(world.written(client.server)).toBe('Q')
   }
+})
+
+test('what a crashing server had said before its farewell goes out, since the read is not repeated', async () => {
+  const { world, client, server } = await flight('replica', 'extended', ['SELECT 1'])
+  const answer = [backend.parseComplete(), backend.bindComplete(), backend.noData()]
+  const farewell = backend.noticeResponse('57P02', 'crash', 'WARNING')
+  server.onBytes(Buffer.concat([...answer, backend.commandComplete('SELECT 0'), farewell]))
+  expect(told(client)).toBe('')
+  await lose(world, server, 'eof')
+  expect(told(client)).toBe('1 2 n SELECT 0 ZI')
 })
 
 test('a read is not repeated when it may be what crashed its server', async () => {

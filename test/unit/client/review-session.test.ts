@@ -209,6 +209,23 @@ test('a Parse that is longer than the input may be is waited for, and sent whole
   expect([client.types(), server.state]).toEqual(['12CZ', 'idle'])
 })
 
+test('a message longer than a batch may be, in pieces, waits with its server', async () => {
+  const world = new SessionWorld(`${plainIni()}[pgsteer]\nbatch_bytes_max = 1024`)
+  const { client, server } = await warm(world)
+  for (const text of [
+    frontend.query(`SELECT '${'x'.repeat(3000)}'`),
+    frontend.parse('s'.repeat(3000), 'SELECT 1'),
+  ]) {
+    client.sends(text.subarray(0, 2000))
+    await world.settle()
+    expect(world.written(server)).toBe('')
+    client.sends(text.subarray(2000))
+    await world.settle()
+    expect(world.bytesTo(server).length).toBeGreaterThan(0)
+    if (text[0] === 0x51) answered(client, ANSWER)
+  }
+})
+
 test('a Parse without bound is refused before it is gathered', async () => {
   const { client } = await warm()
   const head = Buffer.from([0x50, 0x3f, 0xff, 0xff, 0xff])

@@ -92,8 +92,8 @@ describe('a transaction', () => {
 
   test('that was lost refuses everything up to its end, which answers ROLLBACK', () => {
     const transaction = deferred()
-    transaction.lose(true)
-    transaction.lose(true)
+    transaction.lose(true, 1)
+    transaction.lose(true, 2)
     expect(transaction.status).toBe(frame.STATUS_FAILED)
     for (const sql of ['SELECT 1', 'BEGIN', 'SAVEPOINT a'])
       expect(transaction.localAnswer(statement(sql)), sql).toEqual({ kind: 'refuse' })
@@ -103,8 +103,10 @@ describe('a transaction', () => {
       expect(transaction.localAnswer(statement(sql))).toMatchObject({ tag: 'ROLLBACK' })
   })
 
-  test('can not be lost where none is', () => {
-    expect(() => new Transaction().lose(true)).toThrow(/idle does not become lost/)
+  test('that was lost with its BEGIN on the way lasts since then', () => {
+    const transaction = new Transaction()
+    transaction.lose(true, 7)
+    expect([transaction.state, transaction.startedMs]).toEqual(['lost', 7])
   })
 })
 
