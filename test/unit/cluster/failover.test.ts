@@ -329,6 +329,14 @@ describe('pause', () => {
     expect(ended.state).toBe('fenced')
   })
 
+  test('a pause that begins after the fence does not lift it', () => {
+    const world = serving().leads(null)
+    expect(world.state).toBe('fenced')
+    world.leads('a').replays('a', 5).leads(null).dynamic({ paused: true })
+    expect(world.state).toBe('vacant')
+    expect(world.writes('a', 5).primary).toBeNull()
+  })
+
   test('a crash in pause is waited out', () => {
     const world = serving().dynamic({ paused: true }).fails('a', 'refused').leads(null)
     expect(world.state).toBe('interrupted')
