@@ -332,7 +332,7 @@ describe('pause', () => {
   test('a pause that begins after the fence does not lift it', () => {
     const world = serving().leads(null)
     expect(world.state).toBe('fenced')
-    world.leads('a').replays('a', 5).leads(null).dynamic({ paused: true })
+    world.wait(1).leads('a').replays('a', 5).leads(null).dynamic({ paused: true })
     expect(world.state).toBe('vacant')
     expect(world.writes('a', 5).primary).toBeNull()
   })
