@@ -15,7 +15,14 @@ const front = useSteer(shared, {
     'reader = dbname=demo route=replica',
     'strict = dbname=demo consistency=primary',
   ].join('\n'),
+  users: 'postgres = consistency=eventual\nreplicator = consistency=primary',
+  cluster: { probe_timeout_ms: 5000 },
   pgsteer: { replica_wait_ms: 100 },
+})
+/** Another instance, which sees what it sees. */
+const other = useSteer(shared, {
+  databases: '* =\neventual = dbname=demo consistency=eventual',
+  cluster: { probe_timeout_ms: 5000 },
 })
 
 const REPLICAS = ['pg2', 'pg3']
@@ -247,6 +254,165 @@ describe('read your writes with replay paused on all replicas', () => {
     await resume()
     await client.query('DROP TABLE later')
     await client.close()
+  })
+})
+
+describe('consistency with replay paused on all replicas', () => {
+  test.each([
+    ['session', { database: 'demo' }, '0', REPLICAS],
+    ['eventual', { database: 'eventual' }, '0', REPLICAS],
+    ['global', { database: 'everybody' }, '1', ['pg1']],
+    ['primary', { database: 'strict' }, '1', ['pg1']],
+    ['eventual of the user', { database: 'demo', user: 'postgres' }, '0', REPLICAS],
+    [
+      'eventual of the user, before the database',
+      { database: 'strict', user: 'postgres' },
+      '0',
+      REPLICAS,
+    ],
+    [
+      'primary of the user, before the database',
+      { database: 'eventual', user: 'replicator' },
+      '1',
+      ['pg1'],
+    ],
+  ] as const)(
+    '%s: what a session reads of the write of another',
+    async (_mode, login, seen, by) => {
+      const writer = await front.steer.wire()
+      await writer.query('CREATE TABLE judged (n int); INSERT INTO judged VALUES (0)')
+      await writer.query('GRANT SELECT ON judged TO PUBLIC')
+      await shared.cluster.caughtUp()
+      const reader = await front.steer.wire(login)
+      if (seen === '0') await untilRead(reader)
+      await pause()
+      await writer.query('UPDATE judged SET n = 1')
+      for (let turn = 0; turn < 3; turn += 1) {
+        expect(await cell(reader, 'SELECT n FROM judged')).toBe(seen)
+        expect(by).toContain(await served(reader))
+      }
+      expect(await cell(writer, 'SELECT n FROM judged')).toBe('1')
+      await resume()
+      await writer.query('DROP TABLE judged')
+      await Promise.all([writer.close(), reader.close()])
+    },
+  )
+
+  test.each([
+    ['eventual', '0'],
+    ['demo', '1'],
+  ])('what %s reads of its own write is %s', async (database, seen) => {
+    const client = await front.steer.wire({ database })
+    await client.query('CREATE TABLE own (n int); INSERT INTO own VALUES (0)')
+    await shared.cluster.caughtUp()
+    await untilRead(client)
+    await pause()
+    await client.query('UPDATE own SET n = 1')
+    for (let turn = 0; turn < 3; turn += 1)
+      expect(await cell(client, 'SELECT n FROM own')).toBe(seen)
+    await resume()
+    await client.query('DROP TABLE own')
+    await client.close()
+  })
+})
+
+describe('a token', () => {
+  async function written(): Promise<{ writer: WireClient; token: string }> {
+    const writer = await front.steer.wire()
+    await writer.query('CREATE TABLE handed (n int); INSERT INTO handed VALUES (0)')
+    await shared.cluster.caughtUp()
+    await pause()
+    await writer.query('UPDATE handed SET n = 1')
+    const token = (await cell(writer, 'SHOW pgsteer.lsn')) ?? ''
+    expect(token).toMatch(/^1:[0-9A-F]+\/[0-9A-F]+$/)
+    return { writer, token }
+  }
+
+  async function clear(writer: WireClient): Promise<void> {
+    await resume()
+    await writer.query('DROP TABLE handed')
+    await writer.close()
+  }
+
+  test('lets connections of this and of another instance read what was written', async () => {
+    const { writer, token } = await written()
+    for (const steer of [front.steer, other.steer])
+      for (const database of ['demo', 'eventual']) {
+        const reader = await steer.wire({ database })
+        expect(await cell(reader, 'SELECT n FROM handed')).toBe('0')
+        expect((await reader.query(`SET pgsteer.min_lsn = '${token}'`)).errors).toEqual([])
+        expect(await cell(reader, 'SELECT n FROM handed')).toBe('1')
+        expect(await served(reader)).toBe('pg1')
+        await reader.query('RESET pgsteer.min_lsn')
+        await reader.close()
+      }
+    await clear(writer)
+  })
+
+  test('lets them go back to replicas that have it', async () => {
+    const { writer, token } = await written()
+    const reader = await other.steer.wire({
+      parameters: { options: `-c pgsteer.min_lsn=${token}` },
+    })
+    expect(await cell(reader, 'SHOW pgsteer.min_lsn')).toBe(token)
+    expect(await cell(reader, 'SELECT n FROM handed')).toBe('1')
+    await resume()
+    await untilRead(reader)
+    expect(await cell(reader, 'SELECT n FROM handed')).toBe('1')
+    await reader.close()
+    await clear(writer)
+  })
+
+  test('is for one transaction with SET LOCAL, which the primary then has', async () => {
+    const { writer, token } = await written()
+    const reader = await other.steer.wire({ database: 'eventual' })
+    await reader.query('BEGIN READ ONLY')
+    await reader.query(`SET LOCAL pgsteer.min_lsn = '${token}'`)
+    expect(await cell(reader, 'SELECT n FROM handed')).toBe('1')
+    await reader.query('COMMIT')
+    expect(await cell(reader, 'SELECT n FROM handed')).toBe('0')
+    await reader.close()
+    await clear(writer)
+  })
+
+  test('is told and taken by drivers of the extended protocol, alone and inside a transaction', async () => {
+    const client = await front.steer.connect()
+    await client.query('CREATE TABLE driven (n int)')
+    const shown = await client.query({ text: 'SHOW pgsteer.lsn', values: [] })
+    expect(shown.fields.map(({ name }) => name)).toEqual(['pgsteer.lsn'])
+    const named = { name: 'where', text: 'SHOW pgsteer.lsn' }
+    const [first] = (await client.query(named)).rows
+    await client.query('INSERT INTO driven VALUES (1)')
+    const [second] = (await client.query(named)).rows
+    expect(first['pgsteer.lsn']).not.toBe(second['pgsteer.lsn'])
+    const token = String(second['pgsteer.lsn'])
+    await client.query({ text: `SET pgsteer.min_lsn = '${token}'`, values: [] })
+    expect((await client.query('SHOW pgsteer.min_lsn')).rows).toEqual([
+      { 'pgsteer.min_lsn': token },
+    ])
+    await client.query('BEGIN')
+    await client.query('INSERT INTO driven VALUES (2)')
+    expect((await client.query('SHOW pgsteer.lsn')).rows).toHaveLength(1)
+    await client.query("SET pgsteer.min_lsn = '1:0/1'")
+    await client.query('ROLLBACK')
+    expect((await client.query('SHOW pgsteer.min_lsn')).rows).toEqual([
+      { 'pgsteer.min_lsn': token },
+    ])
+    await client.query('DISCARD ALL')
+    expect((await client.query('SHOW pgsteer.min_lsn')).rows).toEqual([{ 'pgsteer.min_lsn': '' }])
+    await client.query('DROP TABLE driven')
+    await client.end()
+  })
+
+  test('that is none is 22023, at log-in too, and no server has it', async () => {
+    const client = await front.steer.wire()
+    expect((await client.query("SET pgsteer.min_lsn = 'now'")).sqlstate).toBe('22023')
+    await client.query("SET pgsteer.min_lsn = '1:0/1'")
+    const known = await cell(client, "SELECT current_setting('pgsteer.min_lsn', true)")
+    expect(known ?? '').toBe('')
+    await client.close()
+    const login = front.steer.wire({ parameters: { 'pgsteer.min_lsn': 'now' } })
+    await expect(login).rejects.toThrow(/timeline and a position/)
   })
 })
 
