@@ -468,6 +468,7 @@ class Control implements Actions {
       source: facts?.source ?? null,
       sourceState: facts?.sourceAnswers === true ? 'connected' : 'lost',
       sourceError: facts?.sourceTrouble ?? '',
+      failoverState: facts?.state ?? null,
       failovers: facts?.failovers ?? 0,
       primarySinceWallMs: this.#primarySinceWallMs,
       withoutPrimaryMs: this.#watcher === null ? 0 : this.#withoutPrimaryMs + lostMs,

@@ -4,6 +4,7 @@
  * is in merge.ts.
  */
 import type { ClientFacts, ClientsFacts, DatabaseStats, PeerFacts } from '../client/facts.ts'
+import type { FailoverState } from '../cluster/failover.ts'
 import type { Instances } from '../cluster/instances.ts'
 import type { Topology } from '../cluster/topology.ts'
 import type { Config } from '../config/config.ts'
@@ -97,6 +98,8 @@ export interface ClusterFacts {
   readonly sourceState: string
   /** The last thing that went wrong with the source; '' when nothing did. */
   readonly sourceError: string
+  /** Where the failover machine stands; null without [cluster]. */
+  readonly failoverState: FailoverState | null
   /** Changes of the verified primary from one member to another. */
   readonly failovers: number
   /** When the present primary was verified; null while there is none. */

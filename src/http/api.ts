@@ -27,6 +27,7 @@ export function clusterJson(snapshot: Snapshot): object {
     isPaused: topology.paused,
     isStandbyCluster: topology.standbyCluster,
     source: { kind: cluster.source, state: cluster.sourceState, error: cluster.sourceError },
+    failoverState: cluster.failoverState,
     switchover: topology.switchover,
     hooks: topology.hooks,
     writableForMs:

@@ -261,6 +261,7 @@ export function snapshotOf(
       source: 'static',
       sourceState: 'connected',
       sourceError: '',
+      failoverState: 'serving',
       failovers: 1,
       primarySinceWallMs: WALL_MS - 600_000,
       withoutPrimaryMs: 1500,

@@ -87,7 +87,7 @@ export function formatLsn(lsn: bigint | null): string | null {
 export const CLUSTER = columns(`
   term:int8 serial:int8 primary missing source source_state source_error timeline:int4
   system_identifier paused:bool standby_cluster:bool failovers:int8 primary_since
-  without_primary_ms:int8 workers:int4 workers_behind:int4`)
+  without_primary_ms:int8 workers:int4 workers_behind:int4 failover_state`)
 
 /** One row. `missing` says what keeps a primary from being believed in, and is empty else. */
 export function showCluster(snapshot: Snapshot): Row[] {
@@ -112,6 +112,7 @@ export function showCluster(snapshot: Snapshot): Row[] {
       cluster.withoutPrimaryMs,
       facts.workers.length,
       facts.workers.filter((worker) => worker.topologyTerm < topology.term).length,
+      cluster.failoverState,
     ),
   ]
 }

@@ -159,6 +159,13 @@ const CLUSTER: readonly MetricRow[] = onlyRouted([
     ({ snapshot: { cluster } }) =>
       cluster.source === null ? [] : [[[cluster.source, cluster.sourceState], 1]],
   ),
+  gauge(
+    'pgsteer_cluster_failover_state_info',
+    'state',
+    'What the belief in the primary rests on, by the states of docs/failover.md; always 1.',
+    ({ snapshot: { cluster } }) =>
+      cluster.failoverState === null ? [] : [[[cluster.failoverState], 1]],
+  ),
   counter(
     'pgsteer_cluster_probes_failed_total',
     '',

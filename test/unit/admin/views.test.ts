@@ -445,6 +445,7 @@ describe('SHOW CLUSTER', () => {
         without_primary_ms: '1500',
         workers: '1',
         workers_behind: '0',
+        failover_state: 'serving',
       },
     ])
   })
