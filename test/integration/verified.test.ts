@@ -111,12 +111,17 @@ async function untilPrimary(): Promise<void> {
   })
 }
 
-/** What PostgreSQL says of the connections of this name. */
-function connectionsOf(name: string): Promise<{ ssl: boolean; serial: string | null }[]> {
-  return shared.cluster.primary.query<{ ssl: boolean; serial: string | null }>(
-    `SELECT ssl, client_serial::text AS serial FROM pg_stat_ssl JOIN pg_stat_activity USING (pid)
-      WHERE application_name = $1`,
-    [name],
+async function failedProbes(): Promise<number> {
+  const response = await fetch(`http://127.0.0.1:${front.steer.httpPort}/metrics`)
+  const value = /^pgsteer_cluster_probes_failed_total (\d+)$/m.exec(await response.text())?.[1]
+  return Number(value)
+}
+
+/** The connections of probes, as PostgreSQL sees them; the serial is of the certificate we show. */
+function probes(): Promise<{ pid: number; serial: string | null }[]> {
+  return shared.cluster.primary.query<{ pid: number; serial: string | null }>(
+    `SELECT pid, client_serial::text AS serial FROM pg_stat_ssl JOIN pg_stat_activity USING (pid)
+      WHERE application_name = 'pgsteer probe' AND ssl`,
   )
 }
 
@@ -127,8 +132,8 @@ async function serialOf(client: WireClient): Promise<string | null | undefined> 
 }
 
 test('probes and the function catalogue verify the server, and show our certificate', async () => {
-  const probes = await connectionsOf('pgsteer probe')
-  expect(probes.map(({ ssl, serial }) => [ssl, serial !== null])).toEqual([[true, true]])
+  const serials = (await probes()).map(({ serial }) => serial)
+  expect(serials).toEqual([expect.any(String)])
   const client = await front.steer.wire()
   await client.query('SELECT 1')
   await waitFor('a proved function', async () => {
@@ -141,8 +146,12 @@ test('probes and the function catalogue verify the server, and show our certific
 
 test('probes refuse a server of another name under verify-full, and take it under verify-ca', async () => {
   await show(ours.issue({ ...RIGHT, names: 'IP:127.0.0.2' }))
+  const [before] = await probes()
   await reload('verify-ca')
-  await untilPrimary()
+  await waitFor('a new probe', async () => {
+    const [after] = await probes()
+    return after !== undefined && after.pid !== before?.pid
+  })
   await reload('verify-full')
   await untilMissing(/127\.0\.0\.1:\d+: .*IP: 127\.0\.0\.1 is not in the cert's list/)
   await show(ours.issue(RIGHT))
@@ -153,6 +162,9 @@ test('probes refuse a server of a strange authority, until RELOAD after that is 
   await show(theirs.issue(RIGHT))
   for (const mode of ['verify-ca', 'verify-full']) {
     await reload(mode)
+    const failed = await failedProbes()
+    // One may have been under way.
+    await waitFor('two more failures', async () => (await failedProbes()) > failed + 1)
     await untilMissing(/127\.0\.0\.1:\d+: unable to verify the first certificate/)
   }
   copyFileSync(theirs.caFile, live('ca.crt'))
