@@ -27,7 +27,7 @@ export interface Account {
   readonly acknowledged: number
   /** Acknowledged and not there. */
   readonly lost: number
-  /** Acknowledged by the old primary behind the point where the new one's timeline begins. */
+  /** Acknowledged by the old primary, and written behind the point where the new one's timeline begins. */
   readonly beyondFork: number
   /** Lost though the old primary had them before that point, or another member took them. */
   readonly lostOfOurs: number

@@ -184,18 +184,18 @@ export class ChaosLoad {
   async #living(client: Client | null, door: Door): Promise<Client | null> {
     if (client !== null && this.#open.has(client)) return client
     const fresh = clientOf(door)
-    this.#open.add(fresh)
-    fresh.on('end', () => {
-      if (this.#open.delete(fresh) && !LEAVING.has(fresh)) this.dropped += 1
-    })
     try {
       await fresh.connect()
     } catch {
-      this.#open.delete(fresh)
       this.refused += 1
       await pause(PACE_MS)
       return null
     }
+    // Not before: node-postgres forgets who waits for a log-in that is ended.
+    this.#open.add(fresh)
+    fresh.on('end', () => {
+      if (this.#open.delete(fresh) && !LEAVING.has(fresh)) this.dropped += 1
+    })
     return fresh
   }
 }

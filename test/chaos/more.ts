@@ -21,6 +21,8 @@ const GIVE_UP = 10
 /** How long the CHECKPOINT of a switchover is made to last. */
 const CHECKPOINT_MS = 3000
 const FREEZE_MS = 6000
+/** For so long replicas get nothing. */
+const BEHIND_MS = 1500
 const SCHEDULED_MS = 6000
 
 export const MORE: readonly Scenario[] = [
@@ -31,6 +33,19 @@ export const MORE: readonly Scenario[] = [
     play: async (stage, scene) => {
       await leadEtcd(stage, `etcd${scene.site}`)
       scene.struckMs = performance.now()
+      await killNode(stage, scene)
+      await stage.succeeded(scene)
+    },
+  },
+  {
+    name: 'node killed, replicas behind',
+    title: 'what is lost with a primary whose replicas were behind is what they had not got',
+    costs: 'flight',
+    play: async (stage, scene) => {
+      const sql = "select pid from pg_stat_activity where backend_type = 'walsender'"
+      const rows = await stage.cluster.query(scene.primary.name, sql)
+      for (const { pid } of rows) process.kill(Number(pid), 'SIGSTOP')
+      await stage.lasted(scene, BEHIND_MS)
       await killNode(stage, scene)
       await stage.succeeded(scene)
     },
