@@ -1,8 +1,8 @@
 /**
  * What one query costs a worker without the kernel: the real session, pool, forwarder, ledger and
  * relay between two channels that are not there. Run with `node bench/session.bench.ts [WORD]`; a
- * word chooses what to run. `node bench/session.bench.ts cpu` prints nanoseconds of CPU time per
- * query instead, which a busy machine disturbs least.
+ * word chooses what to run. `node bench/session.bench.ts cpu [WORD]` prints nanoseconds of CPU time
+ * per query instead, which a busy machine disturbs least.
  */
 import { bench, do_not_optimize, run } from 'mitata'
 import { systemClock } from '../src/base/clock.ts'
@@ -163,16 +163,17 @@ async function warm(): Promise<void> {
 }
 
 await warm()
-const [word = ''] = process.argv.slice(2)
-if (word === 'cpu') measureCpu()
+const [word = '', shape = ''] = process.argv.slice(2)
+if (word === 'cpu') measureCpu(shape)
 else {
   for (const [name, once] of Object.entries(SHAPES)) if (name.includes(word)) bench(name, once)
   await run()
 }
 
-function measureCpu(): void {
+function measureCpu(shape: string): void {
   const count = 200_000
   for (const [name, once] of Object.entries(SHAPES)) {
+    if (!name.includes(shape)) continue
     const found: number[] = []
     for (let trial = 0; trial < 7; trial += 1) {
       const before = process.cpuUsage()
