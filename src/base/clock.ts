@@ -2,6 +2,7 @@
  * Time, as everything in the program reads it. Decisions use the monotonic clock only; the wall
  * clock is for people (logs, SHOW CLIENTS).
  */
+import { performance } from 'node:perf_hooks'
 
 export interface Timer {
   cancel(): void

@@ -49,17 +49,18 @@ export function forwardEntry(kind: EntryKind, subject: Subject | null, stake = 0
   return { kind, forward: true, subject, reply: null, stake }
 }
 
-const STAKED = new Map<number, Readonly<Record<'query' | 'execute', Entry>>>()
+/** By stake. */
+const STAKED: (Readonly<Record<'query' | 'execute', Entry>> | undefined)[] = []
 
 /** A Query or an Execute whose success changes nothing in the session: one object per stake. */
 export function plainEntry(kind: 'query' | 'execute', stake: number): Entry {
-  const known = STAKED.get(stake)
+  const known = STAKED[stake]
   if (known !== undefined) return known[kind]
   const entry = {
     query: forwardEntry('query', null, stake),
     execute: forwardEntry('execute', null, stake),
   }
-  STAKED.set(stake, entry)
+  STAKED[stake] = entry
   return entry[kind]
 }
 

@@ -48,14 +48,19 @@ export interface Subject {
   settle(succeeded: boolean): void
 }
 
+/** A ledger that was longer than this gives its room back when it is empty. */
+const ROOM_MAX = 64
+
 export class Ledger {
-  readonly #entries: Entry[] = []
+  /** Those before the head and behind the tail are gone: their room is used again. */
+  readonly #entries: (Entry | undefined)[] = []
   #head = 0
+  #tail = 0
   /** An error came in the extended protocol: the server ignores everything up to the next Sync. */
   #skipping = false
 
   get length(): number {
-    return this.#entries.length - this.#head
+    return this.#tail - this.#head
   }
 
   get head(): Entry | undefined {
@@ -80,19 +85,25 @@ export class Ledger {
       }
       this.#skipping = false
     }
-    this.#entries.push(entry)
+    this.#entries[this.#tail] = entry
+    this.#tail += 1
   }
 
   /** Takes the head off; its reply is whole. */
   take(): Entry {
     const entry = this.#entries[this.#head]
     invariant(entry !== undefined, 'a reply is owed when one comes')
+    this.#entries[this.#head] = undefined
     this.#head += 1
-    if (this.#head === this.#entries.length) {
-      this.#entries.length = 0
-      this.#head = 0
-    }
+    if (this.#head === this.#tail) this.#restart()
     return entry
+  }
+
+  /** Empty: the next entry is the first again. */
+  #restart(): void {
+    if (this.#tail > ROOM_MAX) this.#entries.length = 0
+    this.#head = 0
+    this.#tail = 0
   }
 
   /**
@@ -113,7 +124,10 @@ export class Ledger {
 
   /** The server began COPY FROM STDIN: the Syncs that follow at once will not be answered. */
   dropSyncs(): void {
-    while (this.#entries[this.#head + 1]?.kind === 'sync') this.#entries.splice(this.#head + 1, 1)
+    while (this.#entries[this.#head + 1]?.kind === 'sync') {
+      this.#entries.splice(this.#head + 1, 1)
+      this.#tail -= 1
+    }
   }
 
   /** Settles everything as failed: the server is gone. */
@@ -123,7 +137,7 @@ export class Ledger {
   }
 
   *[Symbol.iterator](): IterableIterator<Entry> {
-    for (let index = this.#head; index < this.#entries.length; index += 1) {
+    for (let index = this.#head; index < this.#tail; index += 1) {
       const entry = this.#entries[index]
       if (entry !== undefined) yield entry
     }
