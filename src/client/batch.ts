@@ -56,8 +56,10 @@ export class BatchReader {
   readonly texts: string[] = []
   readonly #reader = new FrameReader()
   #isRouted = true
-  /** Statements parsed in this very batch. */
-  readonly #parsed = new Map<string, Classified>()
+  /** The unnamed statement is parsed in this very batch. */
+  #parsesUnnamed = false
+  /** Named statements parsed in this very batch. */
+  readonly #parsed = new Set<string>()
 
   /**
    * Reads the next batch at the start of `input`. Returns false when more bytes are needed.
@@ -99,8 +101,10 @@ export class BatchReader {
     this.executes = 0
     this.binds = 0
     this.usesNamed = false
-    this.classified.length = 0
-    this.texts.length = 0
+    // `length = 0` would give their room up, and make it anew for each batch.
+    while (this.classified.pop() !== undefined) {}
+    while (this.texts.pop() !== undefined) {}
+    this.#parsesUnnamed = false
     if (this.#parsed.size > 0) this.#parsed.clear()
   }
 
@@ -118,7 +122,7 @@ export class BatchReader {
         this.#query(classify)
         return true
       case frame.PARSE:
-        this.#parse(classify)
+        this.#parse(prepared, classify)
         return false
       case frame.BIND:
         this.binds += 1
@@ -166,20 +170,22 @@ export class BatchReader {
     this.classified.push(classify(text))
   }
 
-  #parse(classify: Classify): void {
+  #parse(prepared: SessionPrepared, classify: Classify): void {
     const name = this.#reader.cstring()
-    const text = this.#reader.cstring()
+    const like = name === '' ? prepared.unnamedLike(this.#reader) : null
+    const text = like === null ? this.#reader.cstring() : like.statement.text
     if (this.#reader.isBroken) throw new ProxyError('broken_message', { message: 'Parse' })
     const classified = classify(text)
     this.texts.push(text)
     this.classified.push(classified)
-    this.#parsed.set(name, classified)
+    if (name === '') this.#parsesUnnamed = true
+    else this.#parsed.add(name)
   }
 
   /** What is known of a text may have changed since its Parse: it is asked again. */
   #uses(name: string, prepared: SessionPrepared, classify: Classify): void {
     if (this.#reader.isBroken) throw new ProxyError('broken_message', { message: 'Bind' })
-    if (this.#parsed.has(name)) return
+    if (name === '' ? this.#parsesUnnamed : this.#parsed.has(name)) return
     const known = prepared.get(name)
     if (name !== '') this.usesNamed = true
     if (known === undefined) {

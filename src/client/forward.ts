@@ -10,6 +10,7 @@ import { ProxyError } from '../base/errors.ts'
 import type { Classified } from '../routing/classify.ts'
 import type { ServerConnection } from '../server/connection.ts'
 import {
+  NO_NAME,
   type PreparedRegistry,
   type PreparedStatement,
   STATEMENT_PREFIX,
@@ -29,8 +30,9 @@ import { FrameReader } from '../wire/reader.ts'
 import { checkedFrameBytes, NOT_UNDERSTOOD } from './batch.ts'
 import { hasEffects } from './effects.ts'
 import type { DatabaseStats } from './facts.ts'
+import { Outgoing } from './outgoing.ts'
 import type { Pins } from './pin.ts'
-import type { SessionPrepared } from './prepared.ts'
+import type { SessionPrepared, SessionStatement } from './prepared.ts'
 import type { CopyIn } from './relay.ts'
 import type { SessionSettings } from './settings.ts'
 import { OWN, stakeOf } from './stake.ts'
@@ -75,18 +77,14 @@ const WHOLE_BYTES_MAX = new Map<number, number>([
 const STATEMENT = 0x53
 /** Prepared statements that one session may have at a time. */
 const NAMES_MAX = 10_000
-/** Messages that only a Sync completes; Bind is another when its names are here. */
-const EXTENDED = new Set([frame.PARSE, frame.DESCRIBE, frame.EXECUTE, frame.CLOSE])
-const NAME_END = 0
 const FUNCTION_ENTRY = forwardEntry('function', null, stakeOf(NOT_UNDERSTOOD))
 const EMPTY = Buffer.alloc(0)
+const outgoing = new Outgoing()
 
 export class Forwarder {
   readonly #context: ForwardContext
   readonly #reader = new FrameReader()
-  readonly #pieces: Buffer[] = []
   #input: Buffer = EMPTY
-  #runStart = 0
   #offset = 0
   /** Bytes of a message whose front was sent already: they pass unread. */
   #passing = 0
@@ -141,7 +139,6 @@ export class Forwarder {
     this.isCopyIn = false
     this.isUnsynced = false
     this.wantedBytes = 0
-    this.#pieces.length = 0
   }
 
   /**
@@ -152,16 +149,24 @@ export class Forwarder {
    */
   forward(input: Buffer, bytesMax: number, server: ServerConnection): number {
     this.#input = bytesMax === input.length ? input : input.subarray(0, bytesMax)
-    this.#runStart = 0
     this.#offset = 0
     this.wantedBytes = 0
-    this.#begin(server)
-    while (this.#offset < this.#input.length && this.#message(server)) {}
-    this.#endRun(this.#offset)
-    const taken = this.#offset
-    this.#send(server)
+    const bytes = this.#gather(server)
     this.#input = EMPTY
+    const taken = this.#offset
+    if (bytes !== null) server.write(bytes)
     return taken
+  }
+
+  #gather(server: ServerConnection): Buffer | null {
+    outgoing.begin(this.#input)
+    try {
+      this.#begin(server)
+      while (this.#offset < this.#input.length && this.#message(server)) {}
+      return outgoing.all()
+    } finally {
+      outgoing.end()
+    }
   }
 
   /** A BEGIN that was answered already goes out in the same write. */
@@ -169,26 +174,15 @@ export class Forwarder {
     const { transaction } = this.#context
     if (transaction.deferredText === null || server.ledger.length > 0) return
     if (server.status !== frame.STATUS_IDLE) return
-    this.#pieces.push(latin1Query(transaction.deferredText))
+    outgoing.bytes(latin1Query(transaction.deferredText))
     server.ledger.push(SWALLOW.query)
-  }
-
-  #send(server: ServerConnection): void {
-    const pieces = this.#pieces
-    const [first] = pieces
-    if (first === undefined) return
-    const bytes = pieces.length === 1 ? first : Buffer.concat(pieces)
-    pieces.length = 0
-    server.write(bytes)
   }
 
   /** Takes one message, or as much of it as is there. Returns false when more bytes are needed. */
   #message(server: ServerConnection): boolean {
     const available = this.#input.length - this.#offset
     if (this.#passing > 0) {
-      const bytes = Math.min(this.#passing, available)
-      this.#passing -= bytes
-      this.#offset += bytes
+      this.#pass(this.#passing)
       return true
     }
     if (available < frame.HEADER_BYTES) return false
@@ -204,7 +198,7 @@ export class Forwarder {
   #take(type: number, bytes: number, server: ServerConnection): boolean {
     const isWhole = this.#offset + bytes <= this.#input.length
     if (!isWhole && WHOLE_BYTES_MAX.has(type)) return this.#want(type, bytes)
-    if (EXTENDED.has(type)) this.isUnsynced = true
+    if (needsSync(type)) this.isUnsynced = true
     else if (type === frame.FUNCTION_CALL) this.isUnsynced = false
     switch (type) {
       case frame.QUERY:
@@ -259,31 +253,16 @@ export class Forwarder {
     const available = this.#input.length - this.#offset
     const now = Math.min(bytes, available)
     this.#passing = bytes - now
+    outgoing.run(this.#offset, this.#offset + now)
     this.#offset += now
     return true
   }
 
-  /** The message is not sent; `pieces` go in its place. */
-  #replace(bytes: number, ...pieces: readonly Buffer[]): true {
-    this.#endRun(this.#offset)
-    this.#pieces.push(...pieces)
+  /** The message is not sent; `piece` goes in its place. */
+  #replace(bytes: number, piece: Buffer = EMPTY): true {
+    if (piece.length > 0) outgoing.bytes(piece)
     this.#offset += bytes
-    this.#runStart = this.#offset
     return true
-  }
-
-  /** Something goes out before the message at hand. */
-  #insert(piece: Buffer): void {
-    this.#endRun(this.#offset)
-    this.#pieces.push(piece)
-  }
-
-  #endRun(end: number): void {
-    if (end > this.#runStart) {
-      const isAll = this.#runStart === 0 && end === this.#input.length
-      this.#pieces.push(isAll ? this.#input : this.#input.subarray(this.#runStart, end))
-    }
-    this.#runStart = end
   }
 
   #query(bytes: number, isWhole: boolean, server: ServerConnection): boolean {
@@ -352,7 +331,7 @@ export class Forwarder {
 
   /** Nothing of the client follows on the settings that were made for this transaction only. */
   #endPipeline(server: ServerConnection): void {
-    this.#insert(SYNC_FRAME)
+    outgoing.bytes(SYNC_FRAME)
     server.ledger.push(SWALLOW.sync)
   }
 
@@ -360,7 +339,8 @@ export class Forwarder {
     const { prepared, registry, settings, stats } = this.#context
     const name = this.#reader.cstring()
     const bodyStart = this.#reader.offset
-    const text = this.#reader.cstring()
+    const like = name === '' ? prepared.unnamedLike(this.#reader) : null
+    const text = like === null ? this.#reader.cstring() : like.statement.text
     if (this.#reader.isBroken) throw new ProxyError('broken_message', { message: 'Parse' })
     stats.clientParses += 1
     const taken = prepared.get(name)
@@ -373,13 +353,16 @@ export class Forwarder {
     const classified = this.#context.classify(text)
     const own = this.#deallocated(classified)
     const local = standIn(classified, server)
+    const isSame = like !== null && own === null && local === null
+    if (isSame && like.classified === classified && server.ledger.length === 0)
+      return this.#parseAgain(bytes, like.statement, server)
     const sent = Buffer.from(this.#input.subarray(bodyStart, this.#offset + bytes))
     let body: Buffer = sent
     if (own !== null) body = this.#deallocateBody(own, server)
     else if (local !== null) body = Buffer.from(`${local}\0\0\0`, 'latin1')
     const statement =
       name === '' ? unnamedStatement(text, body) : registry.hold(text, body, settings.current)
-    const takeBack = prepared.enter(name, { statement, classified })
+    const takeBack = prepared.enter(name, { statement, classified, isRewritten: body !== sent })
     if (name === '' || server.isShared) {
       server.statements.unnamed = statement
       stats.serverParses += 1
@@ -392,8 +375,8 @@ export class Forwarder {
           }),
         ),
       )
-      const isSame = name === '' && body === sent
-      return isSame ? this.#pass(bytes) : this.#replace(bytes, statement.parseUnnamedFrame)
+      const isVerbatim = name === '' && body === sent
+      return isVerbatim ? this.#pass(bytes) : this.#replace(bytes, statement.parseUnnamedFrame)
     }
     if (server.statements.has(statement)) {
       server.ledger.push(localEntry(() => PARSE_COMPLETE_FRAME, new Entered(takeBack)))
@@ -402,6 +385,14 @@ export class Forwarder {
     this.#makeRoom(server)
     this.#enterOnServer(statement, server, takeBack)
     return this.#replace(bytes, statement.parseFrame)
+  }
+
+  /** Nothing is under way, and it says what the unnamed statement is already. */
+  #parseAgain(bytes: number, statement: PreparedStatement, server: ServerConnection): true {
+    this.#context.stats.serverParses += 1
+    server.statements.unnamed = statement
+    server.ledger.push(server.statements.unnamedAgain)
+    return this.#pass(bytes)
   }
 
   /** The statement of ours that a lone DEALLOCATE names, or null. */
@@ -445,7 +436,7 @@ export class Forwarder {
     const least = server.statements.leastUsed(this.#context.preparedMax)
     if (least === undefined) return
     server.statements.remove(least)
-    this.#insert(closeStatement(least.name))
+    outgoing.bytes(closeStatement(least.name))
     server.ledger.push(swallowEntry('close', new Entered(() => server.statements.add(least))))
   }
 
@@ -454,13 +445,13 @@ export class Forwarder {
     if (server.isShared) return this.#ensureUnnamed(statement, server)
     if (server.statements.has(statement)) return
     this.#makeRoom(server)
-    this.#insert(statement.parseFrame)
+    outgoing.bytes(statement.parseFrame)
     this.#enterOnServer(statement, server)
   }
 
   #ensureUnnamed(statement: PreparedStatement, server: ServerConnection): void {
     if (server.statements.unnamed === statement) return
-    this.#insert(statement.parseUnnamedFrame)
+    outgoing.bytes(statement.parseUnnamedFrame)
     server.statements.unnamed = statement
     server.ledger.push(
       swallowEntry(
@@ -477,7 +468,7 @@ export class Forwarder {
     const { unnamed } = server.statements
     if (unnamed === null) return
     server.statements.unnamed = null
-    this.#insert(closeStatement(''))
+    outgoing.bytes(closeStatement(''))
     const takeBack = (): void => {
       server.statements.unnamed ??= unnamed
     }
@@ -485,7 +476,9 @@ export class Forwarder {
   }
 
   #bind(bytes: number, isWhole: boolean, server: ServerConnection): boolean {
+    const portalStart = this.#reader.offset
     const portal = this.#reader.cstring()
+    const portalEnd = this.#reader.offset
     const name = this.#reader.cstring()
     if (this.#reader.isBroken) {
       if (!isWhole && this.#input.length - this.#offset < NAMES_BYTES_MAX) {
@@ -498,33 +491,39 @@ export class Forwarder {
     this.#context.stats.binds += 1
     const entry = this.#context.prepared.get(name)
     this.#context.prepared.bind(portal, entry?.classified ?? NOT_UNDERSTOOD)
-    const onServer = this.#nameOnServer(name, server)
+    const onServer = this.#nameOnServer(name, entry, server)
     server.ledger.push(FORWARD.bind)
     if (onServer === null) return this.#pass(bytes)
-    const rest = this.#reader.offset
-    const head = bindHead(portal, onServer, bytes - (rest - this.#offset))
-    this.#endRun(this.#offset)
-    this.#pieces.push(head)
-    this.#runStart = rest
-    return this.#pass(bytes)
+    const restStart = this.#reader.offset
+    outgoing.byte(frame.BIND)
+    outgoing.int32(bytes - 1 + onServer.length - (restStart - portalEnd))
+    outgoing.run(portalStart, portalEnd)
+    outgoing.bytes(onServer)
+    const restBytes = this.#offset + bytes - restStart
+    this.#offset = restStart
+    return this.#pass(restBytes)
   }
 
   /**
-   * What the server calls the statement that the client names; it has it after this. Null: the name
-   * goes as it came. The names of other sessions' statements are not to be found.
+   * What the server calls the statement that the client names, as it stands in messages; it has it
+   * after this. Null: the name goes as it came. The names of other sessions' statements are not to
+   * be found.
    */
-  #nameOnServer(name: string, server: ServerConnection): string | null {
-    const entry = this.#context.prepared.get(name)
+  #nameOnServer(
+    name: string,
+    entry: SessionStatement | undefined,
+    server: ServerConnection,
+  ): Buffer | null {
     if (entry === undefined) {
       if (name === '') this.#forgetUnnamed(server)
-      return name.startsWith(STATEMENT_PREFIX) ? `${name}?` : null
+      return name.startsWith(STATEMENT_PREFIX) ? Buffer.from(`${name}?\0`, 'latin1') : null
     }
     if (name === '') {
       this.#ensureUnnamed(entry.statement, server)
       return null
     }
     this.#ensure(entry.statement, server)
-    return server.isShared ? '' : entry.statement.name
+    return server.isShared ? NO_NAME : entry.statement.nameBytes
   }
 
   #describe(bytes: number, server: ServerConnection): true {
@@ -535,9 +534,13 @@ export class Forwarder {
       server.ledger.push(FORWARD.describe)
       return this.#pass(bytes)
     }
-    const onServer = this.#nameOnServer(name, server)
+    const onServer = this.#nameOnServer(name, this.#context.prepared.get(name), server)
     server.ledger.push(FORWARD.describe_statement)
-    return onServer === null ? this.#pass(bytes) : this.#replace(bytes, describeStatement(onServer))
+    if (onServer === null) return this.#pass(bytes)
+    outgoing.byte(frame.DESCRIBE)
+    outgoing.int32(frame.HEADER_BYTES + onServer.length)
+    outgoing.byte(STATEMENT)
+    return this.#replace(bytes, onServer)
   }
 
   /** Statements stay on the server for the next session; only the name is given up. */
@@ -573,26 +576,15 @@ function latin1Query(text: string): Buffer {
   return fixed(frame.QUERY, Buffer.from(`${text}\0`, 'latin1'))
 }
 
-/** The front of a Bind under the statement's name on the server; `restBytes` follow. */
-function bindHead(portal: string, name: string, restBytes: number): Buffer {
-  const head = Buffer.allocUnsafe(frame.HEADER_BYTES + portal.length + name.length + 2)
-  head[0] = frame.BIND
-  head.writeInt32BE(head.length - 1 + restBytes, 1)
-  let offset = frame.HEADER_BYTES
-  offset += head.write(portal, offset, 'latin1')
-  head[offset] = NAME_END
-  offset += 1
-  offset += head.write(name, offset, 'latin1')
-  head[offset] = NAME_END
-  return head
-}
-
-function describeStatement(name: string): Buffer {
-  const bytes = Buffer.allocUnsafe(frame.HEADER_BYTES + 2 + name.length)
-  bytes[0] = frame.DESCRIBE
-  bytes.writeInt32BE(bytes.length - 1, 1)
-  bytes[frame.HEADER_BYTES] = STATEMENT
-  bytes.write(name, frame.HEADER_BYTES + 1, 'latin1')
-  bytes[bytes.length - 1] = 0
-  return bytes
+/** Only a Sync completes these; Bind is another when its names are here. */
+function needsSync(type: number): boolean {
+  switch (type) {
+    case frame.PARSE:
+    case frame.DESCRIBE:
+    case frame.EXECUTE:
+    case frame.CLOSE:
+      return true
+    default:
+      return false
+  }
 }

@@ -5,21 +5,68 @@
  */
 import type { Classified } from '../routing/classify.ts'
 import type { PreparedRegistry, PreparedStatement } from '../server/prepared.ts'
+import type { FrameReader } from '../wire/reader.ts'
 
 export interface SessionStatement {
   readonly statement: PreparedStatement
   readonly classified: Classified
+  /** Its Parse was not sent as it came: the body is not the client's. */
+  readonly isRewritten?: boolean
 }
 
 type Undo = () => void
 
+/** Things by name. The one without a name costs no map, and most sessions name nothing. */
+class Names<Thing> {
+  #unnamed: Thing | undefined
+  #named: Map<string, Thing> | null = null
+
+  get size(): number {
+    return (this.#named?.size ?? 0) + (this.#unnamed === undefined ? 0 : 1)
+  }
+
+  get(name: string): Thing | undefined {
+    return name === '' ? this.#unnamed : this.#named?.get(name)
+  }
+
+  has(name: string): boolean {
+    return this.get(name) !== undefined
+  }
+
+  set(name: string, thing: Thing): void {
+    if (name === '') {
+      this.#unnamed = thing
+      return
+    }
+    this.#named ??= new Map()
+    this.#named.set(name, thing)
+  }
+
+  delete(name: string): void {
+    if (name === '') this.#unnamed = undefined
+    else this.#named?.delete(name)
+  }
+
+  clear(): void {
+    this.#unnamed = undefined
+    this.#named = null
+  }
+
+  *[Symbol.iterator](): IterableIterator<readonly [string, Thing]> {
+    if (this.#unnamed !== undefined) yield ['', this.#unnamed]
+    if (this.#named !== null) yield* this.#named
+  }
+}
+
 export class SessionPrepared {
   readonly #registry: PreparedRegistry
-  readonly #named = new Map<string, SessionStatement>()
-  /** Portals of the open transaction: what an Execute runs. */
-  readonly #portals = new Map<string, Classified>()
-  /** How to take back what the batch in progress did, newest last; null when nobody will ask. */
-  #undo: Undo[] | null = null
+  /** Statements, and what an Execute runs of the open transaction's portals. */
+  readonly #statements = new Names<SessionStatement>()
+  readonly #portals = new Names<Classified>()
+  /** `rewind` may be asked for. */
+  #isMarked = false
+  /** How to take back what the batch in progress did, newest last. */
+  readonly #undo: Undo[] = []
   /** Grows when everything is given up: nothing that was done before is taken back then. */
   #generation = 0
 
@@ -28,11 +75,18 @@ export class SessionPrepared {
   }
 
   get size(): number {
-    return this.#named.size
+    return this.#statements.size
   }
 
   get(name: string): SessionStatement | undefined {
-    return this.#named.get(name)
+    return this.#statements.get(name)
+  }
+
+  /** The unnamed statement, if the rest of this Parse is what it was made of. */
+  unnamedLike(parse: FrameReader): SessionStatement | null {
+    const known = this.#statements.get('')
+    if (known === undefined || known.isRewritten === true) return null
+    return parse.restIs(known.statement.body) ? known : null
   }
 
   /**
@@ -40,12 +94,12 @@ export class SessionPrepared {
    * Returns how to take that back.
    */
   enter(name: string, entry: SessionStatement): Undo {
-    const previous = this.#named.get(name)
-    this.#named.set(name, entry)
+    const previous = this.#statements.get(name)
+    this.#statements.set(name, entry)
     return this.#record(() => {
-      if (this.#named.get(name) !== entry) return
-      if (previous === undefined) this.#named.delete(name)
-      else this.#named.set(name, previous)
+      if (this.#statements.get(name) !== entry) return
+      if (previous === undefined) this.#statements.delete(name)
+      else this.#statements.set(name, previous)
       this.#registry.drop(entry.statement)
       if (previous !== undefined) previous.statement.holders += 1
     }, previous)
@@ -53,32 +107,32 @@ export class SessionPrepared {
 
   /** Close of a statement. Returns how to take that back, or null when there was none. */
   remove(name: string): Undo | null {
-    const entry = this.#named.get(name)
+    const entry = this.#statements.get(name)
     if (entry === undefined) return null
-    this.#named.delete(name)
+    this.#statements.delete(name)
     return this.#record(() => {
-      if (this.#named.has(name)) return
-      this.#named.set(name, entry)
+      if (this.#statements.has(name)) return
+      this.#statements.set(name, entry)
       entry.statement.holders += 1
     }, entry)
   }
 
   /** Every name of this text stands for a freshly prepared statement from here on. */
   renew(text: string): void {
-    for (const [name, entry] of this.#named) {
+    for (const [name, entry] of this.#statements) {
       if (entry.statement.text !== text) continue
       const statement = this.#registry.renew(entry.statement)
       this.#registry.drop(entry.statement)
-      this.#named.set(name, { statement, classified: entry.classified })
+      this.#statements.set(name, { ...entry, statement })
     }
   }
 
   /** DEALLOCATE ALL, DISCARD ALL, or the end of the session. */
   clear(): void {
-    for (const { statement } of this.#named.values()) this.#registry.drop(statement)
-    this.#named.clear()
+    for (const [, { statement }] of this.#statements) this.#registry.drop(statement)
+    this.#statements.clear()
     this.#portals.clear()
-    this.#undo = null
+    this.unmark()
     this.#generation += 1
   }
 
@@ -92,21 +146,23 @@ export class SessionPrepared {
 
   /** Portals end with their transaction. */
   endTransaction(): void {
-    if (this.#portals.size > 0) this.#portals.clear()
+    this.#portals.clear()
   }
 
   /** From here on `rewind` takes everything back: the batch may be sent once more elsewhere. */
   mark(): void {
-    this.#undo = []
+    this.unmark()
+    this.#isMarked = true
   }
 
   unmark(): void {
-    this.#undo = null
+    this.#isMarked = false
+    while (this.#undo.pop() !== undefined) {}
   }
 
   rewind(): void {
-    for (const undo of this.#undo?.toReversed() ?? []) undo()
-    this.#undo = null
+    for (const undo of this.#undo.toReversed()) undo()
+    this.unmark()
   }
 
   #record(undo: Undo, dropped: SessionStatement | undefined): Undo {
@@ -118,7 +174,7 @@ export class SessionPrepared {
       isUndone = true
       undo()
     }
-    this.#undo?.push(once)
+    if (this.#isMarked) this.#undo.push(once)
     return once
   }
 }

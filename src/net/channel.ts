@@ -12,6 +12,7 @@ import type { Socket } from 'node:net'
 import { TLSSocket } from 'node:tls'
 import { systemClock } from '../base/clock.ts'
 import { invariant } from '../base/invariant.ts'
+import { isScratch } from './scratch.ts'
 import { isShared, readShared } from './shared-read.ts'
 
 /** Who gets what arrives once the log-in is over. */
@@ -129,7 +130,8 @@ export class Channel {
 
   /**
    * Sends bytes in order. Returns false when the peer reads too slowly: stop the source until
-   * `onDrain`. The bytes belong to the channel from here on, unless they are those of `onBytes`.
+   * `onDrain`. The bytes belong to the channel from here on, unless they are those of `onBytes` or in
+   * the scratch buffer.
    */
   write(bytes: Buffer): boolean {
     if (this.#closed !== null) return true
@@ -137,7 +139,8 @@ export class Channel {
     const sent = this.#writeNow(bytes)
     if (sent === bytes.length) return true
     const rest = sent === 0 ? bytes : bytes.subarray(sent)
-    return this.#socket.write(isShared(rest) ? Buffer.from(rest) : rest)
+    const isLent = isShared(rest) || isScratch(rest)
+    return this.#socket.write(isLent ? Buffer.from(rest) : rest)
   }
 
   pause(): void {

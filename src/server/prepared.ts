@@ -3,6 +3,7 @@
  * what parse analysis depends on; each server remembers which of them it has parsed, least recently
  * used first.
  */
+import type { Entry } from '../wire/ledger.ts'
 import { parse } from '../wire/messages.ts'
 import type { Settings } from './settings.ts'
 
@@ -18,10 +19,15 @@ const ANALYSIS_SETTINGS = [
 /** Every statement's name on the servers begins with this. */
 export const STATEMENT_PREFIX = 'PGSTEER_'
 
+/** The name of the unnamed statement, in messages. */
+export const NO_NAME = Buffer.alloc(1)
+
 /** One text with its parameter types; its frames are made when a server lacks it. */
 export class PreparedStatement {
   /** Its name on every server; '' for an unnamed one. */
   readonly name: string
+  /** The name as it stands in messages, with its zero byte. */
+  readonly nameBytes: Buffer
   /** Latin1 string of the bytes. */
   readonly text: string
   /** Its place in the registry; '' for an unnamed one, which has none. */
@@ -35,6 +41,7 @@ export class PreparedStatement {
 
   constructor(parts: { name: string; text: string; key: string; body: Buffer }) {
     this.name = parts.name
+    this.nameBytes = parts.name === '' ? NO_NAME : Buffer.from(`${parts.name}\0`, 'latin1')
     this.text = parts.text
     this.key = parts.key
     this.body = parts.body
@@ -119,7 +126,21 @@ function keyOf(body: Buffer, settings: Settings): string {
 export class ServerStatements {
   /** By name, in order of use: the first is the one to give up. */
   readonly #named = new Map<string, PreparedStatement>()
+  /** The last of them. */
+  #latest: PreparedStatement | null = null
   unnamed: PreparedStatement | null = null
+  /** What is owed for a Parse of the unnamed statement that says what the one before it said. */
+  readonly unnamedAgain: Entry = {
+    kind: 'parse',
+    forward: true,
+    subject: {
+      settle: (succeeded) => {
+        if (!succeeded) this.unnamed = null
+      },
+    },
+    reply: null,
+    stake: 0,
+  }
 
   get size(): number {
     return this.#named.size
@@ -127,17 +148,20 @@ export class ServerStatements {
 
   /** Whether the server has it; asking counts as use. */
   has(statement: PreparedStatement): boolean {
+    if (statement === this.#latest) return true
     if (!this.#named.delete(statement.name)) return false
-    this.#named.set(statement.name, statement)
+    this.add(statement)
     return true
   }
 
   add(statement: PreparedStatement): void {
     this.#named.set(statement.name, statement)
+    this.#latest = statement
   }
 
   remove(statement: PreparedStatement): void {
     this.#named.delete(statement.name)
+    this.#latest = null
   }
 
   /** The one to give up so that `statementsMax` holds, or undefined. */
@@ -149,6 +173,7 @@ export class ServerStatements {
 
   clear(): void {
     this.#named.clear()
+    this.#latest = null
     this.unnamed = null
   }
 }

@@ -23,6 +23,12 @@ export class FrameReader {
     return test(this.#bytes, this.offset, this.#end)
   }
 
+  /** Whether the rest of the body is these bytes. */
+  restIs(bytes: Buffer): boolean {
+    if (this.#end - this.offset !== bytes.length) return false
+    return this.#bytes.compare(bytes, 0, bytes.length, this.offset, this.#end) === 0
+  }
+
   get isAtEnd(): boolean {
     return this.offset === this.#end
   }

@@ -5,6 +5,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterEach, describe, expect, test } from 'vitest'
 import { Channel, type Receiver } from '../../../src/net/channel.ts'
+import { SCRATCH, scratchFront } from '../../../src/net/scratch.ts'
 import { isShared } from '../../../src/net/shared-read.ts'
 
 const opened: { destroy(): void }[] = []
@@ -98,6 +99,20 @@ describe('a channel with a receiver', () => {
     const got = await collect(sink, sent.length)
     expect(got.equals(sent)).toBe(true)
     expect(to.bytesSent).toBe(sent.length)
+  })
+
+  test('takes a copy of what is in the scratch buffer and does not go out at once', async () => {
+    const { channel, peer } = await pair()
+    channel.attach(receiver({}))
+    const filler = Buffer.alloc(1024 * 1024, 0x61)
+    let sent = 0
+    while (channel.write(filler)) sent += filler.length
+    sent += filler.length
+    SCRATCH.fill(0x62)
+    channel.write(scratchFront(1000))
+    SCRATCH.fill(0x63)
+    const got = await collect(peer, sent + 1000)
+    expect(got.subarray(sent).equals(Buffer.alloc(1000, 0x62))).toBe(true)
   })
 
   test('writes nothing more once its socket is destroyed, whoever has the descriptor then', async () => {
