@@ -10,7 +10,7 @@ import { type BatchReader, NOT_UNDERSTOOD } from './batch.ts'
 import type { Lease } from './lease.ts'
 import type { Session } from './session.ts'
 import { answerToken, invalidToken, positionQuery } from './token.ts'
-import type { LocalAnswer } from './transaction.ts'
+import type { LocalAnswer, Transaction } from './transaction.ts'
 import { isAsciiSafe, isOn, valuesOf } from './values.ts'
 import { isUnclean } from './work.ts'
 
@@ -21,6 +21,10 @@ export interface Completion {
   readonly status: number
   readonly row?: { readonly name: string; readonly value: string }
   readonly change?: Statement
+  /** The transaction that begins behind the one that ends: its BEGIN, which is answered with it. */
+  readonly begins?: string
+  /** It answers the first statement of a Query alone; the others are next. */
+  readonly isFirst?: true
 }
 
 export type Decision =
@@ -68,9 +72,17 @@ function answerHere(session: Session, batch: BatchReader, lone: Statement | null
   if (transaction.state !== 'deferred' && transaction.state !== 'lost') return null
   // A statement that is prepared with it has to be known to a server, if there is one.
   const isOurs = batch.kind === 'simple' || transaction.state === 'lost'
-  const answer = lone === null || !isOurs ? null : transaction.localAnswer(lone)
-  if (answer?.kind === 'complete' && batch.endsReady) return answer
+  const first = lone ?? firstOfLost(session, batch)
+  const answer = first === null || !isOurs ? null : transaction.localAnswer(first)
+  if (answer?.kind === 'complete' && batch.endsReady)
+    return lone === null ? { ...answer, isFirst: true } : answer
   return transaction.state === 'lost' ? refuseLost(session, batch, answer) : null
+}
+
+/** What a Query of several statements begins with, where that may end a lost transaction. */
+function firstOfLost({ transaction }: Session, batch: BatchReader): Statement | null {
+  if (transaction.state !== 'lost' || batch.kind !== 'simple' || !batch.isWhole) return null
+  return batch.classified[0]?.statements[0] ?? null
 }
 
 /** A server is needed, or the client has to be told: its transaction is gone. */
@@ -205,6 +217,15 @@ function transactionKind(session: Session, batch: BatchReader): 'no' | 'read_onl
   return session.transaction.isReadOnly ? 'read_only' : 'read_write'
 }
 
+function noteOther(transaction: Transaction, statements: readonly Statement[]): void {
+  transaction.hasWritten = true
+  for (const statement of statements) {
+    const { reason, verb } = statement
+    const isModes = verb === 'begin' || verb === 'set_transaction'
+    if (isModes || reason === 'not_understood') transaction.noteModes(statement)
+  }
+}
+
 /**
  * A statement is being sent.
  *
@@ -214,7 +235,7 @@ function transactionKind(session: Session, batch: BatchReader): 'no' | 'read_onl
 export function noteStatement(session: Session, classified: Classified): void {
   const refusal = refusalOfText(session, classified)
   if (refusal !== null) throw refusal
-  if (!classified.read) session.transaction.hasWritten = true
+  if (!classified.read) noteOther(session.transaction, classified.statements)
   if (session.server !== null && isUnclean(classified, session.pool.config.isRouted))
     session.server.isUnclean = true
 }

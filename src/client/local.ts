@@ -3,6 +3,7 @@
  * have sent them.
  */
 import type { ProxyError } from '../base/errors.ts'
+import { firstStatement } from '../routing/classify.ts'
 import { unnamedStatement } from '../server/prepared.ts'
 import * as frame from '../wire/frame.ts'
 import {
@@ -36,11 +37,13 @@ const TEXT = 25
  * `status`  the transaction status that its ReadyForQuery tells.
  */
 export function completeBatch(session: Session, batch: Buffer, completion: Completion): Buffer {
-  const { change, row, status, tag } = completion
+  const { begins, change, isFirst, row, status, tag } = completion
   enterNames(session, batch)
   session.meter.answeredLocally(status === frame.STATUS_IDLE)
   if (change !== undefined) changeToken(session, change)
-  if (status === frame.STATUS_IDLE) endTransaction(session, tag)
+  if (status === frame.STATUS_IDLE || begins !== undefined) endTransaction(session, tag)
+  if (begins !== undefined) beginNext(session, begins)
+  if (isFirst === true) return commandComplete(tag)
   const replies: Buffer[] = []
   const described =
     row === undefined ? NO_DATA_FRAME : rowDescription([{ name: row.name, type: TEXT }])
@@ -79,6 +82,20 @@ function endTransaction({ carried, services, transaction }: Session, tag: string
   transaction.ready(frame.STATUS_IDLE, services.clock.nowMs())
   if (tag === 'ROLLBACK') carried.rollback()
   else carried.commit()
+}
+
+function beginNext({ classify, services, transaction }: Session, text: string): void {
+  transaction.defer(text, classify(text), services.clock.nowMs())
+}
+
+/**
+ * A Query without its first statement, which was answered: spaces stand in its place, so that what
+ * PostgreSQL says of a position in the text holds.
+ */
+export function withoutFirst(batch: Buffer): Buffer {
+  const text = batch.toString('latin1', frame.HEADER_BYTES, batch.length - 1)
+  const { start, end } = firstStatement(text)
+  return Buffer.from(batch).fill(0x20, frame.HEADER_BYTES + start, frame.HEADER_BYTES + end)
 }
 
 /** Takes over the names that a batch gives and gives up, as if a server had seen it. */

@@ -28,7 +28,7 @@ import { type Completion, type Decision, decide, mayLeaveReplica, noteStatement 
 import type { ClientState } from './facts.ts'
 import { Input } from './input.ts'
 import { Lease } from './lease.ts'
-import { completeBatch, noteRefusal, refuseBatch } from './local.ts'
+import { completeBatch, noteRefusal, refuseBatch, withoutFirst } from './local.ts'
 import { Meter } from './meter.ts'
 import { NO_ADVISORY_LOCKS, Pins } from './pin.ts'
 import { SessionPrepared } from './prepared.ts'
@@ -373,6 +373,7 @@ export class Session implements Receiver, Waiter {
     const batch = this.#input.bytes.subarray(0, this.#attempt.bytes)
     const replies = completeBatch(this, batch, completion)
     this.#input.take(this.#attempt.bytes)
+    if (completion.isFirst === true) this.#input.unshift(withoutFirst(batch))
     this.send(replies)
   }
 

@@ -29,6 +29,13 @@ export const NEXT_TRANSACTION_STATES = {
 /** What the session answers itself, without a server. */
 export type LocalAnswer =
   | { readonly kind: 'complete'; readonly tag: string; readonly status: number }
+  /** AND CHAIN: the next transaction begins, by this text. */
+  | {
+      readonly kind: 'complete'
+      readonly tag: string
+      readonly status: number
+      readonly begins: string
+    }
   | { readonly kind: 'refuse' }
   /** The client has not been told yet, or asks for what is gone. `ends`: the transaction is over. */
   | { readonly kind: 'lost'; readonly ends: boolean }
@@ -39,6 +46,8 @@ export class Transaction {
   #deferred: Classified | null = null
   #deferredText = ''
   #isLossTold = false
+  /** What said which kind of transaction it is, if that was sent; 'mixed' where that is not known. */
+  #modes: Statement | 'mixed' | null = null
   /** BEGIN READ ONLY, or a session whose transactions are read only by default. */
   isReadOnly = false
   /** A statement that may have written was sent inside it. */
@@ -93,6 +102,12 @@ export class Transaction {
     this.startedMs = nowMs
   }
 
+  /** A statement is being sent that says what kind of transaction it is, or that nobody has read. */
+  noteModes(statement: Statement): void {
+    const isFirst = this.#state === 'idle' && this.#modes === null
+    this.#modes = isFirst && statement.verb === 'begin' ? statement : 'mixed'
+  }
+
   /** The server that was inside it is gone, or none could be had. `isTold`: the client knows. */
   lose(isTold: boolean, nowMs: number): void {
     if (this.#state === 'idle') this.startedMs = nowMs
@@ -117,8 +132,32 @@ export class Transaction {
    */
   localAnswer(statement: Statement): LocalAnswer | null {
     if (this.#state === 'deferred') return deferredAnswer(statement)
-    if (this.#state === 'lost') return lostAnswer(statement, this.#isLossTold)
+    if (this.#state === 'lost') return this.#lostAnswer(statement)
     return null
+  }
+
+  /**
+   * As PostgreSQL answers in a failed transaction, except that no savepoint is left to go back to. Who
+   * has not been told yet and says COMMIT must not take the answer for a success.
+   */
+  #lostAnswer({ chain, verb }: Statement): LocalAnswer {
+    const isEnd = verb === 'commit' || verb === 'rollback'
+    const isAnswered = isEnd && (this.#isLossTold || verb === 'rollback')
+    if (isAnswered && chain !== true)
+      return { kind: 'complete', tag: 'ROLLBACK', status: frame.STATUS_IDLE }
+    const begins = isAnswered ? this.#chainText : null
+    if (begins !== null)
+      return { kind: 'complete', tag: 'ROLLBACK', status: frame.STATUS_OPEN, begins }
+    const isGone = chain === true || verb === 'rollback_to' || verb === 'release'
+    if (this.#isLossTold && !isGone) return { kind: 'refuse' }
+    return { kind: 'lost', ends: isEnd && chain !== true }
+  }
+
+  /** The BEGIN of another transaction of the same kind, or null where the kind is not known. */
+  get #chainText(): string | null {
+    if (this.#modes === 'mixed') return null
+    if (this.#modes !== null) return beginLike(this.#modes)
+    return this.#deferred === null ? null : this.#deferredText
   }
 
   #end(): void {
@@ -128,6 +167,7 @@ export class Transaction {
     this.hasWritten = false
     this.startedMs = 0
     this.#isLossTold = false
+    this.#modes = null
   }
 
   #move(to: TransactionState): void {
@@ -147,14 +187,15 @@ function deferredAnswer(statement: Statement): LocalAnswer | null {
   return null
 }
 
-/**
- * As PostgreSQL answers in a failed transaction, except that no savepoint is left to go back to. Who
- * has not been told yet and says COMMIT must not take the answer for a success.
- */
-function lostAnswer({ chain, verb }: Statement, isTold: boolean): LocalAnswer {
-  const ends = chain !== true && (verb === 'commit' || verb === 'rollback')
-  if (ends && (isTold || verb === 'rollback'))
-    return { kind: 'complete', tag: 'ROLLBACK', status: frame.STATUS_IDLE }
-  const isGone = chain === true || verb === 'rollback_to' || verb === 'release'
-  return !isTold || isGone ? { kind: 'lost', ends } : { kind: 'refuse' }
+const LEVELS = {
+  read_committed: 'READ COMMITTED',
+  repeatable_read: 'REPEATABLE READ',
+  serializable: 'SERIALIZABLE',
+} as const
+
+/** Null where it might fail on a replica, or be DEFERRABLE, which a Statement does not tell. */
+function beginLike({ isolation, readOnly }: Statement): string | null {
+  if (readOnly === false || (readOnly === true && isolation === 'serializable')) return null
+  const level = isolation === undefined ? '' : ` ISOLATION LEVEL ${LEVELS[isolation]}`
+  return `BEGIN${level}${readOnly === true ? ' READ ONLY' : ''}`
 }

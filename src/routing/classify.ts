@@ -165,6 +165,19 @@ export function classify(text: string, catalogue: Catalogue): Classified {
   return summary(statements, tokens.hint, functions)
 }
 
+/** Where the first statement of a text that is understood begins, and where the next may begin. */
+export function firstStatement(text: string): { readonly start: number; readonly end: number } {
+  const tokens = lex(text)
+  if (tokens === null) return { start: 0, end: 0 }
+  let from = 0
+  let to = endOf(tokens, from)
+  while (to === from && from < tokens.count) {
+    from += 1
+    to = endOf(tokens, from)
+  }
+  return { start: tokens.start[from] ?? 0, end: tokens.end[Math.min(to, tokens.count - 1)] ?? 0 }
+}
+
 function summary(
   statements: readonly Statement[],
   hint: Classified['hint'],

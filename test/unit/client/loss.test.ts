@@ -35,6 +35,9 @@ function told(client: Client): string {
   return words.join(' ')
 }
 
+const HINT = '/* pgsteer: primary */ '
+const textOf = (body: Buffer): string => body.toString('latin1', 0, body.length - 1)
+
 type Protocol = 'simple' | 'extended'
 
 function says(protocol: Protocol, sql: string): Buffer {
@@ -225,6 +228,60 @@ describe.each(WAYS)('a server lost by %s', (way) => {
     client.sends(...texts.map((sql) => frontend.query(sql)))
     expect(told(client)).toBe('25P02 ZE 25P02 ZE 40001 ZE 40001 ZE 25P02 ZE ROLLBACK ZI')
   })
+
+  test.each(['ROLLBACK; BEGIN', ';/* a */ COMMIT /* ; */; BEGIN'])(
+    'a lost transaction ends with the first statement of %j, and the rest runs',
+    async (sql) => {
+      const { world, client, server } = await flight('primary', 'simple', [...BEGUN, 'SELECT 2'])
+      await lose(world, server, way)
+      client.take()
+      client.sends(frontend.query(sql), frontend.query(`${HINT}INSERT INTO t VALUES (1)`))
+      expect(told(client)).toBe('ROLLBACK BEGIN ZT')
+      await world.settle()
+      const written = frames(world.bytesTo(client.server)).frames.map(({ body }) => textOf(body))
+      expect(written[0]).toMatch(/^;?(\/\* a \*\/)? *BEGIN$/)
+      expect(written.slice(1)).toEqual([`${HINT}INSERT INTO t VALUES (1)`])
+    },
+  )
+
+  test('what follows the end of a lost transaction in one Query keeps its place in the text', async () => {
+    const { world, client, server } = await flight('primary', 'simple', [...BEGUN, 'SELECT 2'])
+    await lose(world, server, way)
+    client.take()
+    client.sends(frontend.query(`${HINT}ROLLBACK; INSERT INTO t VALUES (1); SELECT 1`))
+    expect(told(client)).toBe('ROLLBACK')
+    await world.settle()
+    const [written] = frames(world.bytesTo(client.server)).frames
+    expect(textOf(written?.body ?? Buffer.alloc(0))).toBe(
+      `${HINT}          INSERT INTO t VALUES (1); SELECT 1`,
+    )
+  })
+
+  test('a COMMIT before others is no success where nobody was told, and they do not run', async () => {
+    const { world, client, server } = await flight('primary', 'simple', [...BEGUN, 'SELECT 2'])
+    server.onBytes(Buffer.concat([backend.commandComplete('SELECT 1'), backend.readyForQuery('T')]))
+    client.take()
+    await lose(world, server, way)
+    client.sends(frontend.query('COMMIT; BEGIN; INSERT INTO t VALUES (1)'))
+    expect(told(client)).toBe('40001 ZI')
+    expect([client.session.state, client.session.server]).toEqual(['idle', null])
+  })
+
+  test.each(['simple', 'extended'] as const)(
+    'ROLLBACK AND CHAIN begins the next transaction, %s',
+    async (protocol) => {
+      const texts = ['BEGIN ISOLATION LEVEL REPEATABLE READ', 'SELECT 1', 'SELECT 2']
+      const { world, client, server } = await flight('primary', 'simple', texts)
+      await lose(world, server, way)
+      client.take()
+      client.sends(says(protocol, 'ROLLBACK AND CHAIN'))
+      expect(told(client)).toBe(protocol === 'simple' ? 'ROLLBACK ZT' : '1 2 n ROLLBACK ZT')
+      client.sends(frontend.query('INSERT INTO t VALUES (1)'))
+      await world.settle()
+      const [begin] = frames(world.bytesTo(client.server)).frames
+      expect(textOf(begin?.body ?? Buffer.alloc(0))).toBe(`${HINT}${texts[0]}`)
+    },
+  )
 
   test('a lost transaction ends in the extended protocol, and its names are known', async () => {
     const { world, client, server } = await flight('primary', 'simple', [...BEGUN, 'SELECT 2'])

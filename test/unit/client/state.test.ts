@@ -97,10 +97,31 @@ describe('a transaction', () => {
     expect(transaction.status).toBe(frame.STATUS_FAILED)
     for (const sql of ['SELECT 1', 'BEGIN', 'SAVEPOINT a'])
       expect(transaction.localAnswer(statement(sql)), sql).toEqual({ kind: 'refuse' })
-    for (const sql of ['ROLLBACK TO a', 'RELEASE a', 'COMMIT AND CHAIN'])
+    for (const sql of ['ROLLBACK TO a', 'RELEASE a'])
       expect(transaction.localAnswer(statement(sql)), sql).toEqual({ kind: 'lost', ends: false })
     for (const sql of ['COMMIT', 'ROLLBACK'])
       expect(transaction.localAnswer(statement(sql))).toMatchObject({ tag: 'ROLLBACK' })
+  })
+
+  test.each([
+    [['BEGIN'], 'BEGIN'],
+    [
+      ['BEGIN READ ONLY, ISOLATION LEVEL REPEATABLE READ'],
+      'BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY',
+    ],
+    [['BEGIN READ WRITE'], null],
+    [['BEGIN ISOLATION LEVEL SERIALIZABLE READ ONLY DEFERRABLE'], null],
+    [['BEGIN', 'SET TRANSACTION READ ONLY'], null],
+  ])('that was lost and was begun by %j goes on AND CHAIN with %j', (texts, begins) => {
+    const transaction = new Transaction()
+    for (const sql of texts) transaction.noteModes(statement(sql))
+    transaction.lose(true, 1)
+    for (const sql of ['COMMIT AND CHAIN', 'ROLLBACK AND CHAIN'])
+      expect(transaction.localAnswer(statement(sql))).toEqual(
+        begins === null
+          ? { kind: 'lost', ends: false }
+          : { kind: 'complete', tag: 'ROLLBACK', status: frame.STATUS_OPEN, begins },
+      )
   })
 
   test('that was lost with its BEGIN on the way lasts since then', () => {
