@@ -104,6 +104,7 @@ function tell(
   prepared.endTransaction()
   const nowMs = services.clock.nowMs()
   if (outcome.isOpen) transaction.lose(outcome.isTold, nowMs)
+  else if (outcome.sqlstates.length > 0) transaction.endByLoss(nowMs)
   else transaction.ready(frame.STATUS_IDLE, nowMs)
   for (const sqlstate of outcome.sqlstates) meter.failed(sqlstate)
   return { kind: 'told', replies: Buffer.concat([keptBack, outcome.replies]) }

@@ -23,6 +23,8 @@ export interface Completion {
   readonly change?: Statement
   /** The transaction that begins behind the one that ends: its BEGIN, which is answered with it. */
   readonly begins?: string
+  /** A warning says that no transaction is open. */
+  readonly isWarned?: true
   /** It answers the first statement of a Query alone; the others are next. */
   readonly isFirst?: true
 }
@@ -69,9 +71,9 @@ function loneStatement(batch: BatchReader): Statement | null {
 
 function answerHere(session: Session, batch: BatchReader, lone: Statement | null): Decision | null {
   const { transaction } = session
-  if (transaction.state !== 'deferred' && transaction.state !== 'lost') return null
+  if (transaction.state === 'open' || transaction.state === 'failed') return null
   // A statement that is prepared with it has to be known to a server, if there is one.
-  const isOurs = batch.kind === 'simple' || transaction.state === 'lost'
+  const isOurs = batch.kind === 'simple' || transaction.state !== 'deferred'
   const first = lone ?? firstOfLost(session, batch)
   const answer = first === null || !isOurs ? null : transaction.localAnswer(first)
   if (answer?.kind === 'complete' && batch.endsReady)

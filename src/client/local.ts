@@ -17,6 +17,7 @@ import {
   NO_DATA_FRAME,
   PARSE_COMPLETE_FRAME,
   readyForQuery,
+  report,
   rowDescription,
 } from '../wire/messages.ts'
 import { FrameReader } from '../wire/reader.ts'
@@ -26,6 +27,14 @@ import { changeToken } from './token.ts'
 
 const STATEMENT = 0x53
 export const NO_PARAMETERS = fixed(frame.PARAMETER_DESCRIPTION, Buffer.alloc(2))
+
+/** Source  EndTransactionBlock and UserAbortTransactionBlock in xact.c. */
+const NO_TRANSACTION = report(frame.NOTICE_RESPONSE, {
+  S: 'WARNING',
+  V: 'WARNING',
+  C: '25P01',
+  M: 'there is no transaction in progress',
+})
 
 /** OID of text. */
 const TEXT = 25
@@ -37,14 +46,14 @@ const TEXT = 25
  * `status`  the transaction status that its ReadyForQuery tells.
  */
 export function completeBatch(session: Session, batch: Buffer, completion: Completion): Buffer {
-  const { begins, change, isFirst, row, status, tag } = completion
+  const { begins, change, isFirst, isWarned, row, status, tag } = completion
   enterNames(session, batch)
   session.meter.answeredLocally(status === frame.STATUS_IDLE)
   if (change !== undefined) changeToken(session, change)
   if (status === frame.STATUS_IDLE || begins !== undefined) endTransaction(session, tag)
   if (begins !== undefined) beginNext(session, begins)
   if (isFirst === true) return commandComplete(tag)
-  const replies: Buffer[] = []
+  const replies: Buffer[] = isWarned === true ? [NO_TRANSACTION] : []
   const described =
     row === undefined ? NO_DATA_FRAME : rowDescription([{ name: row.name, type: TEXT }])
   const rows = row === undefined ? [] : [dataRow([row.value])]

@@ -28,7 +28,13 @@ export const NEXT_TRANSACTION_STATES = {
 
 /** What the session answers itself, without a server. */
 export type LocalAnswer =
-  | { readonly kind: 'complete'; readonly tag: string; readonly status: number }
+  | {
+      readonly kind: 'complete'
+      readonly tag: string
+      readonly status: number
+      /** None is open, says a warning. */
+      readonly isWarned?: true
+    }
   /** AND CHAIN: the next transaction begins, by this text. */
   | {
       readonly kind: 'complete'
@@ -48,6 +54,8 @@ export class Transaction {
   #isLossTold = false
   /** What said which kind of transaction it is, if that was sent; 'mixed' where that is not known. */
   #modes: Statement | 'mixed' | null = null
+  /** It ended with its server, the client was told by an error, and has asked for nothing since. */
+  #isEndNews = false
   /** BEGIN READ ONLY, or a session whose transactions are read only by default. */
   isReadOnly = false
   /** A statement that may have written was sent inside it. */
@@ -115,6 +123,12 @@ export class Transaction {
     this.#isLossTold = isTold
   }
 
+  /** The server that was inside it is gone, and it is over: the client was told by an error. */
+  endByLoss(nowMs: number): void {
+    this.ready(frame.STATUS_IDLE, nowMs)
+    this.#isEndNews = true
+  }
+
   /** A ReadyForQuery of the server, or of ours. */
   ready(status: number, nowMs: number): void {
     if (status === frame.STATUS_IDLE) {
@@ -131,6 +145,7 @@ export class Transaction {
    * transaction; null when a server has to answer.
    */
   localAnswer(statement: Statement): LocalAnswer | null {
+    if (this.#state === 'idle') return this.#isEndNews ? idleAnswer(statement) : null
     if (this.#state === 'deferred') return deferredAnswer(statement)
     if (this.#state === 'lost') return this.#lostAnswer(statement)
     return null
@@ -168,6 +183,7 @@ export class Transaction {
     this.startedMs = 0
     this.#isLossTold = false
     this.#modes = null
+    this.#isEndNews = false
   }
 
   #move(to: TransactionState): void {
@@ -175,6 +191,12 @@ export class Transaction {
     if (!allowed.includes(to)) invariant(false, `transaction ${this.#state} does not become ${to}`)
     this.#state = to
   }
+}
+
+/** Drivers roll back after an error, which is no reason to wait for a primary. */
+function idleAnswer({ chain, verb }: Statement): LocalAnswer | null {
+  if (verb !== 'rollback' || chain === true) return null
+  return { kind: 'complete', tag: 'ROLLBACK', status: frame.STATUS_IDLE, isWarned: true }
 }
 
 /** An empty transaction never needs a server. */

@@ -356,6 +356,20 @@ describe.each(WAYS)('a server lost by %s', (way) => {
     expect(client.closed).toBe('session_lost')
   })
 
+  test.each(['simple', 'extended'] as const)(
+    'a ROLLBACK behind what was lost needs no server, once, %s',
+    async (protocol) => {
+      const { world, client, server } = await flight('primary', 'simple', [...BEGUN, 'COMMIT'])
+      await lose(world, server, way)
+      client.take()
+      client.sends(says(protocol, 'ROLLBACK'))
+      expect(told(client)).toBe(`N ${protocol === 'simple' ? '' : '1 2 n '}ROLLBACK ZI`)
+      client.sends(frontend.query('ROLLBACK'))
+      await world.settle()
+      expect(world.written(client.server)).toBe('Q')
+    },
+  )
+
   test('a COMMIT that came in two pieces is a COMMIT', async () => {
     const { world, client, server } = await flight('primary', 'simple', [...BEGUN, 'SELECT 2'])
     server.onBytes(Buffer.concat([backend.commandComplete('SELECT 1'), backend.readyForQuery('T')]))
