@@ -1,13 +1,30 @@
 import { defineConfig } from 'vitest/config'
 
+/** Of tests that take seconds at most: a machine with other work may need many times as long. */
+const LOADED_MS = 30_000
+
 export default defineConfig({
   test: {
     coverage: { provider: 'v8', include: ['src/**/*.ts'], reporter: ['text-summary', 'lcov'] },
     projects: [
-      { test: { name: 'unit', include: ['test/*.test.ts', 'test/unit/**/*.test.ts'] } },
-      { test: { name: 'simulation', include: ['test/simulation/**/*.test.ts'] } },
-      { test: { name: 'protocol', include: ['test/protocol/**/*.test.ts'] } },
-      { test: { name: 'deploy', include: ['test/deploy/**/*.test.ts'] } },
+      {
+        test: {
+          name: 'unit',
+          include: ['test/*.test.ts', 'test/unit/**/*.test.ts'],
+          testTimeout: LOADED_MS,
+        },
+      },
+      {
+        test: {
+          name: 'simulation',
+          include: ['test/simulation/**/*.test.ts'],
+          testTimeout: LOADED_MS,
+        },
+      },
+      {
+        test: { name: 'protocol', include: ['test/protocol/**/*.test.ts'], testTimeout: LOADED_MS },
+      },
+      { test: { name: 'deploy', include: ['test/deploy/**/*.test.ts'], testTimeout: LOADED_MS } },
       {
         test: {
           name: 'integration',
