@@ -42,6 +42,10 @@ export class Backend implements Peer {
   #status: 'I' | 'T' | 'E' = 'I'
   /** Written and not committed. */
   #pending: string[] = []
+  /** As many had been written at the savepoint; null: there is none. */
+  #savepoint: number | null = null
+  /** What a procedure commits after its first part. */
+  #later: readonly string[] = []
   #path = 'public'
   #pathBefore: string | null = null
   #isListening = false
@@ -169,6 +173,10 @@ export class Backend implements Peer {
 
   /** The end of a Query or of extended messages: what is no transaction of its own is committed. */
   #finish(answer: Buffer): void {
+    if (this.#later.length > 0) {
+      this.#goOnLater(answer)
+      return
+    }
     const ready = (): void => {
       if (this.#isEnded) return
       const report = this.#wasStandby && !this.member.isInRecovery
@@ -180,6 +188,21 @@ export class Backend implements Peer {
     }
     if (this.#status === 'I') this.#commit()
     this.#await(ready)
+  }
+
+  /** A procedure works on behind its first commit. */
+  #goOnLater(answer: Buffer): void {
+    const { clock, chance } = this.#tools
+    clock.after(chance.between(0, 30), () => {
+      if (this.#isEnded) return
+      if (this.member.isFrozen) {
+        this.#goOnLater(answer)
+        return
+      }
+      this.#pending.push(...this.#later)
+      this.#later = []
+      this.#finish(answer)
+    })
   }
 
   #commit(): void {
@@ -231,9 +254,13 @@ export class Backend implements Peer {
     else if (frame.type === 'D') answer = { bytes: backend.noData(), isError: false }
     else if (frame.type === 'C') answer = this.#close(texts)
     else if (frame.type !== 'H') this.#tools.events.breach(`the server got ${frame.type}`)
-    this.link.send(answer.bytes)
-    this.#isSkipping = answer.isError
-    this.#done()
+    // What ends a transaction is answered when its commit is done.
+    this.#await(() => {
+      if (this.#isEnded) return
+      this.link.send(answer.bytes)
+      this.#isSkipping = answer.isError
+      this.#done()
+    })
   }
 
   #close(texts: readonly string[]): Answer {
@@ -249,8 +276,8 @@ export class Backend implements Peer {
   }
 
   #error(sqlstate: string, text: string): Answer {
-    if (this.#status === 'T') this.#status = 'E'
-    this.#pending = []
+    if (this.#status === 'I') this.#pending = []
+    else this.#status = 'E'
     return { bytes: backend.errorResponse(sqlstate, text), isError: true }
   }
 
@@ -283,13 +310,20 @@ export class Backend implements Peer {
       case 'COMMIT':
         return this.#endTransaction(this.#status !== 'E')
       case 'ROLLBACK':
-        return this.#endTransaction(false)
+        return sql.startsWith('ROLLBACK TO') ? this.#rollbackTo() : this.#endTransaction(false)
+      case 'SAVEPOINT':
+        this.#savepoint = this.#pending.length
+        return this.#complete('SAVEPOINT')
       case 'SET':
         this.#path = /search_path"?\s+TO\s+(\w+)/i.exec(sql)?.[1] ?? this.#path
         return this.#complete('SET')
       case 'RESET':
       case 'DISCARD':
         if (/search_path|ALL/i.test(sql)) this.#path = 'public'
+        if (/DISCARD ALL/i.test(sql)) {
+          this.#statements.clear()
+          this.#isListening = false
+        }
         return this.#complete(verb)
       case 'LISTEN':
         this.#isListening = true
@@ -323,10 +357,10 @@ export class Backend implements Peer {
     if (this.#tools.chance.is(0.02)) return this.#error('23505', 'duplicate key')
     if (verb === 'CALL') {
       // Each is a transaction of its own.
-      for (const name of names) {
-        this.#pending.push(name)
-        this.#commit()
-      }
+      const [first = '', ...later] = names
+      this.#pending.push(first)
+      this.#commit()
+      this.#later = later
       return this.#complete('CALL')
     }
     if (verb === 'COPY' && /FROM STDIN/.test(sql)) {
@@ -353,8 +387,16 @@ export class Backend implements Peer {
     this.#finish(this.#complete(`COPY ${copying.length}`).bytes)
   }
 
+  #rollbackTo(): Answer {
+    if (this.#savepoint === null) return this.#error('3B001', 'savepoint does not exist')
+    this.#pending.length = this.#savepoint
+    this.#status = 'T'
+    return this.#complete('ROLLBACK')
+  }
+
   #endTransaction(commits: boolean): Answer {
     this.#status = 'I'
+    this.#savepoint = null
     if (!commits) {
       this.#pending = []
       this.#path = this.#pathBefore ?? this.#path

@@ -9,15 +9,46 @@ import type { Chance } from './chance.ts'
 import type { SimulationClock } from './clock.ts'
 import type { Judge } from './judge.ts'
 import type { Link, Peer } from './network.ts'
-
-type Kind = 'read' | 'write' | 'begin' | 'commit' | 'rollback' | 'set' | 'listen' | 'call' | 'copy'
+import {
+  ANYTHING,
+  isSatisfied,
+  type Kind,
+  type Lost,
+  type Sight,
+  verdictOf,
+  type Word,
+  wordInLost,
+} from './oracle.ts'
+import { ToClient, type WithServer } from './sight.ts'
 
 interface Asked {
   readonly kind: Kind
   readonly ids: readonly string[]
+  /** In its text: whether it was sent to a server can be told by it. */
+  readonly mark: string
+  readonly isExtended: boolean
+  /** The text that it prepares under a name. */
+  readonly prepares: string | null
   readonly path: string
   /** Answered writes and reads that this read must not be older than. */
   readonly floor: number
+  /** What its answer has to be since a server was lost under it. */
+  wanted: Word | null
+}
+
+interface Saying {
+  readonly kind: Kind
+  readonly ids: readonly string[]
+  readonly bytes: Buffer
+  readonly mark: string
+  readonly isExtended?: boolean
+  readonly prepares?: string | null
+}
+
+interface ClientTools {
+  readonly clock: SimulationClock
+  readonly chance: Chance
+  readonly judge: Judge
 }
 
 /** Errors that say nothing about what became of a write. */
@@ -25,31 +56,41 @@ const UNKNOWN = new Set(['08007', '08006', '57P01', '08P01'])
 
 export class SimulatedClient implements Peer {
   readonly name: string
+  /** Its server is its own as long as it lives: the pool is in session mode. */
+  readonly isKept: boolean
   session: Session | null = null
   isEnded = false
   isStopped = false
   readonly asked: Asked[] = []
   readonly link: Link
+  readonly told = new ToClient()
   readonly #judge: Judge
-  readonly #tools: { readonly clock: SimulationClock; readonly chance: Chance }
+  readonly #tools: ClientTools
   #rest: Buffer = Buffer.alloc(0)
   #frames: Frame[] = []
+  #answers = 0
   #serial = 0
+  /** It waits for its answers, as long as that may take. */
+  readonly #isPatient: boolean
   #status: 'I' | 'T' | 'E' = 'I'
+  #isReadOnly = false
   #transaction: string[] = []
   #path = 'public'
   #pathBefore = 'public'
-  #prepared = new Set<string>()
+  readonly #prepared = new Set<string>()
+  /** The transaction at hand was lost with its server; `unclear`: a message was sent in part. */
+  #lost: Lost | 'unclear' = 'no'
+  /** Writes before the savepoint; null: there is none. */
+  #savepoint: number | null = null
+  #end: { readonly sqlstate: string } | null = null
 
-  constructor(
-    name: string,
-    link: Link,
-    tools: { readonly clock: SimulationClock; readonly chance: Chance; readonly judge: Judge },
-  ) {
-    this.name = name
+  constructor(identity: { name: string; isKept: boolean }, link: Link, tools: ClientTools) {
+    this.name = identity.name
+    this.isKept = identity.isKept
     this.link = link
     this.#tools = tools
     this.#judge = tools.judge
+    this.#isPatient = tools.chance.is(0.6)
     link.peer = this
     this.#next()
   }
@@ -67,10 +108,64 @@ export class SimulatedClient implements Peer {
   onClosed(): void {
     if (this.isEnded) return
     this.isEnded = true
+    if (this.#isProvedAborted()) {
+      for (const { ids, kind } of this.asked)
+        if (kind === 'set' || kind === 'listen') continue
+        else this.#judge.failed(ids, 'its session was lost (57P01)')
+      this.#judge.failed(this.#transaction, 'its session was lost (57P01)')
+      return
+    }
     for (const { ids, kind } of this.asked) this.#judge.unknown(ids, kind)
     const commits = this.asked.some(({ kind }) => kind === 'commit')
     if (commits) this.#judge.unknown(this.#transaction, 'commit')
     else this.#judge.failed(this.#transaction, 'its client is gone')
+  }
+
+  /** Whether what it was told last, with its server, says that nothing of it happened. */
+  #isProvedAborted(): boolean {
+    if (this.#end === null) return false
+    const error = this.#frames.findLast(({ type }) => type === 'E')
+    const sqlstate = error === undefined ? '' : sqlstateOf(error.body)
+    if (this.#rest.length === 0 && sqlstate !== this.#end.sqlstate)
+      this.#judge.breach(`${this.name} is told ${sqlstate} at its end, not ${this.#end.sqlstate}`)
+    return sqlstate === '57P01'
+  }
+
+  /** Its server is about to be lost: what must be said of everything that is under way? */
+  loses(server: WithServer, sight: Pick<Sight, 'role' | 'isOurs'>): void {
+    const { told } = this
+    const answered = told.answers - this.#answers
+    for (const one of this.asked.slice(0, answered)) one.wanted ??= ANYTHING
+    const waiting = this.asked.slice(answered)
+    const sent = waiting.filter(({ mark }) => server.hasSent(mark))
+    if (sent.some(({ mark }) => server.wasSplit(mark))) {
+      for (const one of sent) one.wanted = null
+      this.#lost = 'unclear'
+      return
+    }
+    const verdict = verdictOf(sent, { ...told.sight, ...sight, farewell: server.farewell })
+    if (this.isKept || this.session?.pins.isPinned === true) {
+      const sqlstate = verdict.isUnknown ? '08007' : '57P01'
+      if (!told.isMidMessage && !server.isMidBatch) this.#end = { sqlstate }
+      return
+    }
+    if (told.isMidMessage) return
+    for (const [index, one] of sent.entries()) one.wanted = verdict.words[index] ?? null
+    this.#lost = verdict.lost
+    if (!server.isMidBatch) return
+    const cut = waiting[sent.length - (sent.at(-1)?.kind === 'copy' ? 1 : 0)]
+    if (cut !== undefined) cut.wanted = null
+    this.#lost = 'unclear'
+  }
+
+  /** A server that its session kept, and did not use, is lost. */
+  losesKept(): void {
+    this.#end = { sqlstate: '57P01' }
+  }
+
+  /** It is told at once. */
+  get mustBeClosed(): boolean {
+    return this.#end !== null && this.session?.state !== 'closed'
   }
 
   /** Gives up, whatever is under way. */
@@ -78,6 +173,7 @@ export class SimulatedClient implements Peer {
     if (this.isEnded) return
     const held = this.asked.flatMap(({ ids }) => ids)
     this.link.events = { sending: () => {}, arriving: () => {}, closing: () => this.#leaving(held) }
+    this.#end = null
     this.onClosed()
     this.link.end()
   }
@@ -101,7 +197,7 @@ export class SimulatedClient implements Peer {
     const isFree = this.asked.length === 0
     const isPipelining =
       this.asked.length < 3 && this.asked.every(({ kind }) => kind === 'read' || kind === 'write')
-    if (!isFree && chance.is(0.03)) this.session?.cancel()
+    if (!isFree && !this.#isPatient && chance.is(0.03)) this.session?.cancel()
     else if (chance.is(0.002)) this.leave()
     else if (this.#status !== 'I') {
       if (isFree) this.#inTransaction()
@@ -112,11 +208,24 @@ export class SimulatedClient implements Peer {
     const { chance } = this.#tools
     const kind =
       this.#status === 'E'
-        ? chance.of(['commit', 'rollback'] as const)
-        : chance.weighted({ read: 3, write: 4, commit: 3, rollback: 0.5 })
-    if (kind === 'commit' || kind === 'rollback')
-      this.#ask(kind, [], frontend.query(kind.toUpperCase()))
-    else this.#statement(kind)
+        ? chance.weighted({ commit: 3, rollback: 3, rollback_to: 1, read: 0.5 })
+        : chance.weighted({ read: 3, write: 4, commit: 3, rollback: 0.5, savepoint: 0.3 })
+    if (kind === 'read' || (kind === 'write' && !this.#isReadOnly)) this.#statement(kind)
+    else if (kind === 'write') this.#statement('read')
+    else this.#command(kind)
+    // The rest of it at once, as drivers do that pipeline.
+    if (this.#status !== 'T' || kind === 'commit' || kind === 'rollback' || !chance.is(0.15)) return
+    if (chance.is(0.5)) this.#statement(this.#isReadOnly ? 'read' : 'write')
+    this.#command(chance.is(0.85) ? 'commit' : 'rollback')
+  }
+
+  #command(kind: 'commit' | 'rollback' | 'savepoint' | 'rollback_to'): void {
+    const { chance } = this.#tools
+    const mark = this.#name('x')
+    const text = `${COMMANDS[kind]} /* ${mark} */`
+    const isExtended = chance.is(0.3)
+    const bytes = isExtended ? unnamed(text) : frontend.query(text)
+    this.#ask({ kind, ids: [], mark, bytes, isExtended })
   }
 
   #outside(isFree: boolean): void {
@@ -132,43 +241,58 @@ export class SimulatedClient implements Peer {
           listen: 0.05,
         })
       : chance.weighted({ read: 3, write: 2 })
+    if (kind === 'read' || kind === 'write') return this.#statement(kind)
+    if (kind === 'begin') return this.#begin()
+    const mark = this.#name(kind === 'call' || kind === 'copy' ? 'w' : 'x')
     switch (kind) {
-      case 'begin':
-        this.#pathBefore = this.#path
-        this.#ask('begin', [], frontend.query('BEGIN'))
-        break
       case 'set': {
         const path = `s${chance.int(4)}`
-        this.#ask('set', [path], frontend.query(`SET search_path TO ${path}`))
-        break
+        const bytes = frontend.query(`SET search_path TO ${path} /* ${mark} */`)
+        return this.#ask({ kind, ids: [path], mark, bytes })
       }
       case 'listen':
-        this.#ask('listen', [], frontend.query('LISTEN news'))
-        break
+        return this.#ask({
+          kind,
+          ids: [],
+          mark,
+          bytes: frontend.query(`LISTEN news /* ${mark} */`),
+        })
       case 'call': {
-        const ids = [this.#name('w'), this.#name('w')]
-        this.#ask('call', ids, frontend.query(`CALL put(${ids.join(', ')})`))
-        break
+        const ids = [mark, this.#name('w')]
+        return this.#ask({ kind, ids, mark, bytes: frontend.query(`CALL put(${ids.join(', ')})`) })
       }
       case 'copy': {
-        const ids = [this.#name('w')]
-        this.#ask('copy', ids, frontend.query(`COPY t /* ${ids[0]} */ FROM STDIN`))
-        break
+        const bytes = frontend.query(`COPY t /* ${mark} */ FROM STDIN`)
+        return this.#ask({ kind, ids: [mark], mark, bytes })
       }
-      case 'read':
-      case 'write':
-        this.#statement(kind)
     }
+  }
+
+  #begin(): void {
+    const { chance } = this.#tools
+    this.#pathBefore = this.#path
+    this.#isReadOnly = chance.is(0.2)
+    const text = this.#isReadOnly ? 'BEGIN READ ONLY' : 'BEGIN'
+    this.#ask({ kind: 'begin', ids: [], mark: this.#name('x'), bytes: frontend.query(text) })
+    if (this.#isReadOnly || !chance.is(0.15)) return
+    this.#statement('write')
+    if (chance.is(0.5)) this.#statement('write')
+    this.#command('commit')
   }
 
   #statement(kind: 'read' | 'write'): void {
     const { chance } = this.#tools
     const id = this.#name(kind === 'read' ? 'n' : 'w')
+    const said = { kind, ids: [id], mark: id }
     const text = this.#text(kind, chance.is(0.3))
-    const isHidden = kind === 'write' && this.#status === 'I' && chance.is(0.08)
-    if (isHidden) this.#ask(kind, [id], frontend.query(`SELECT * FROM hidden WHERE id = '${id}'`))
-    else if (chance.is(0.5)) this.#ask(kind, [id], frontend.query(text.replace('$1', `'${id}'`)))
-    else this.#ask(kind, [id], this.#extended(text, id))
+    // What ends with its session is judged by its text: a read has no outcome there.
+    const isTied = this.isKept || this.session?.pins.isPinned === true
+    const isHidden = kind === 'write' && this.#status === 'I' && !isTied && chance.is(0.08)
+    if (isHidden)
+      this.#ask({ ...said, bytes: frontend.query(`SELECT * FROM hidden WHERE id = '${id}'`) })
+    else if (chance.is(0.5))
+      this.#ask({ ...said, bytes: frontend.query(text.replace('$1', `'${id}'`)) })
+    else this.#ask({ ...said, ...this.#extended(text, id), isExtended: true })
   }
 
   #text(kind: 'read' | 'write', isOther: boolean): string {
@@ -177,23 +301,31 @@ export class SimulatedClient implements Peer {
     return isOther ? 'INSERT INTO u VALUES ($1)' : 'INSERT INTO t VALUES ($1)'
   }
 
-  #extended(text: string, id: string): Buffer {
-    const statement = this.#tools.chance.is(0.5) ? '' : `p${text.length}`
+  #extended(text: string, id: string): { bytes: Buffer; prepares: string | null } {
+    const statement = this.#tools.chance.is(0.5)
+      ? ''
+      : `p${text.length}${/ (?:FROM|INTO) u/.test(text) ? 'u' : 't'}`
     const messages = [
       frontend.bind({ statement, values: [id] }),
       frontend.describe('P'),
       frontend.execute(),
       frontend.sync(),
     ]
+    const isKnown = this.#prepared.has(text)
     if (statement === '') messages.unshift(frontend.parse('', text))
-    else if (!this.#prepared.has(text))
+    else if (!isKnown)
       messages.unshift(frontend.close('S', statement), frontend.parse(statement, text))
-    return Buffer.concat(messages)
+    const prepares = statement === '' || isKnown ? null : text
+    return { bytes: Buffer.concat(messages), prepares }
   }
 
-  #ask(kind: Kind, ids: readonly string[], bytes: Buffer): void {
+  #ask({ bytes, ...said }: Saying): void {
+    const { kind, ids } = said
     if (kind !== 'set') this.#judge.asked(ids, this.name)
-    this.asked.push({ kind, ids, path: this.#path, floor: this.#judge.floorOf(this.name) })
+    const floor = this.#judge.floorOf(this.name)
+    const what = { isExtended: false, prepares: null, ...said }
+    if (what.prepares !== null) this.#prepared.delete(what.prepares)
+    this.asked.push({ ...what, path: this.#path, floor, wanted: null })
     this.link.send(bytes)
   }
 
@@ -209,6 +341,7 @@ export class SimulatedClient implements Peer {
   #answered(status: 'I' | 'T' | 'E'): void {
     const answer = this.#frames
     this.#frames = []
+    this.#answers += 1
     const asked = this.asked.shift()
     if (asked === undefined) {
       this.#judge.breach(`${this.name} got ReadyForQuery without having asked`)
@@ -222,10 +355,27 @@ export class SimulatedClient implements Peer {
     if (sqlstate === '' && tags.length === 0)
       this.#judge.breach(`${this.name} got an answer without an end`)
     if (sqlstate === '26000') this.#judge.breach(`${this.name}: a prepared statement is gone`)
+    const tag = tags.at(-1) ?? ''
+    this.#compare(asked, sqlstate, tag)
     if (asked.kind === 'read' && sqlstate === '') this.#read(asked, answer)
+    if (asked.prepares !== null && sqlstate === '') this.#prepared.add(asked.prepares)
     const wasOpen = this.#status !== 'I'
-    this.#settle(asked, { sqlstate, tag: tags.at(-1) ?? '', isOpen: wasOpen || status !== 'I' })
+    this.#settle(asked, { sqlstate, tag, isOpen: wasOpen || status !== 'I' })
     this.#status = status
+  }
+
+  #compare({ kind, mark, wanted }: Asked, sqlstate: string, tag: string): void {
+    const answer = tag === 'ROLLBACK' ? tag : 'done'
+    const word = sqlstate === '' ? answer : sqlstate
+    const ends = kind === 'commit' || kind === 'rollback'
+    const lost = this.#lost
+    let due = wanted
+    if (wanted === null && (lost === 'told' || lost === 'untold')) {
+      due = wordInLost(kind, lost)
+      this.#lost = ends ? 'no' : 'told'
+    } else if (wanted === null && ends) this.#lost = 'no'
+    if (due === null || isSatisfied(word, due)) return
+    this.#judge.breach(`${this.name}: ${kind} ${mark} is answered ${word}, not ${due}`)
   }
 
   #settle(
@@ -238,9 +388,16 @@ export class SimulatedClient implements Peer {
       case 'set':
         if (sqlstate === '') this.#path = asked.ids[0] ?? 'public'
         return
-      case 'read':
       case 'listen':
+      case 'read':
       case 'begin':
+        return
+      case 'savepoint':
+        if (sqlstate === '') this.#savepoint = this.#transaction.length
+        return
+      case 'rollback_to':
+        if (sqlstate !== '' || this.#savepoint === null) return
+        judge.failed(this.#transaction.splice(this.#savepoint), 'ROLLBACK TO')
         return
       case 'commit':
       case 'rollback':
@@ -251,6 +408,7 @@ export class SimulatedClient implements Peer {
         else judge.failed(this.#transaction, tag)
         if (tag !== 'COMMIT') this.#path = this.#pathBefore
         this.#transaction = []
+        this.#savepoint = null
         return
       case 'write':
         if (isOpen && sqlstate === '') this.#transaction.push(...asked.ids)
@@ -260,6 +418,7 @@ export class SimulatedClient implements Peer {
         return
       case 'call':
         if (sqlstate === '') judge.acknowledged(asked.ids, this.name)
+        else if (sqlstate === '40001') judge.failed(asked.ids, sqlstate)
         else judge.unknown(asked.ids, sqlstate)
         return
       case 'copy':
@@ -279,8 +438,20 @@ export class SimulatedClient implements Peer {
     this.#judge.read(this.name, asked.floor, Number(snapshot))
   }
 
-  #name(kind: 'w' | 'n'): string {
+  #name(kind: 'w' | 'n' | 'x'): string {
     this.#serial += 1
     return `${this.name}${kind}${this.#serial}`
   }
+}
+
+const COMMANDS = {
+  commit: 'COMMIT',
+  rollback: 'ROLLBACK',
+  savepoint: 'SAVEPOINT a',
+  rollback_to: 'ROLLBACK TO SAVEPOINT a',
+}
+
+function unnamed(text: string): Buffer {
+  const messages = [frontend.parse('', text), frontend.bind(), frontend.execute(), frontend.sync()]
+  return Buffer.concat(messages)
 }

@@ -7,7 +7,7 @@ import { EventEmitter } from 'node:events'
 import type { Backend } from './backend.ts'
 import type { Chance } from './chance.ts'
 import type { SimulationClock } from './clock.ts'
-import { Etcd, TTL_MS } from './etcd.ts'
+import { Etcd } from './etcd.ts'
 import { ancestorAt, append, contains, FIRST_RECORD, forkOf, type WalRecord } from './wal.ts'
 
 export const SYSTEM_IDENTIFIER = '7412345678901234567'
@@ -31,8 +31,8 @@ export class Member extends EventEmitter {
   isAgentFrozen = false
   /** Its Patroni does not reach etcd. */
   isAgentCut = false
-  /** The proxy cannot reach it. */
-  isCut = false
+  /** Proxies that cannot reach it. */
+  readonly cutFrom = new Set<string>()
   startedMs = 0
   isStarting = false
   blindSinceMs: number | null = null
@@ -51,8 +51,8 @@ export class Member extends EventEmitter {
     return this.isInRecovery ? this.replayed : this.head
   }
 
-  get isReachable(): boolean {
-    return !this.isFrozen && !this.isCut
+  isReachableFrom(proxy: string): boolean {
+    return !this.isFrozen && !this.cutFrom.has(proxy)
   }
 }
 
@@ -64,19 +64,24 @@ export class Cluster {
   isPaused = false
   syncStandby: string | null = 'pg2'
   timelines = 1
+  #isHandingOver = false
+  /** `postgresql.before_stop`; null: Patroni has no hook. */
+  hook: ((member: Member) => Promise<void>) | null = null
+  /** Just before a primary is stopped as planned, behind its hook. */
+  onPlannedStop: (member: Member) => void = () => {}
   readonly #clock: SimulationClock
   readonly #chance: Chance
   readonly #trace: (text: string) => void
 
   constructor(
     tools: { clock: SimulationClock; chance: Chance; trace: (text: string) => void },
-    isSynchronous: boolean,
+    { isSynchronous, ttlMs }: { isSynchronous: boolean; ttlMs: number },
   ) {
     this.#clock = tools.clock
     this.#chance = tools.chance
     this.#trace = tools.trace
     this.isSynchronous = isSynchronous
-    this.etcd = new Etcd(tools.clock, tools.chance)
+    this.etcd = new Etcd(tools.clock, tools.chance, ttlMs)
     this.#found()
     for (const member of this.members) {
       this.#schedule(member, this.#chance.between(0, LOOP_MS))
@@ -104,15 +109,25 @@ export class Cluster {
       this.isFailsafe &&
       member.isUp &&
       !member.isInRecovery &&
-      this.#clock.nowMs() - (member.vouchedMs ?? Number.NEGATIVE_INFINITY) < TTL_MS
+      this.#clock.nowMs() - (member.vouchedMs ?? Number.NEGATIVE_INFINITY) < this.etcd.ttlMs
     )
   }
 
   /** Whether a commit may be acknowledged by `member`. */
   isReplicated(member: Member, record: WalRecord): boolean {
-    if (!this.isSynchronous || this.syncStandby === null) return true
+    if (!this.isSynchronous) return true
+    // Whoever was its standby has been promoted, and does not stream from it any more.
+    if (member.timeline < this.timelines) return false
+    if (this.syncStandby === null) return true
     const standby = this.member(this.syncStandby)
     return standby?.upstream === member.name && contains(standby.head, record)
+  }
+
+  /** Patroni's own word on /primary. */
+  isWitnessed(member: Member): boolean {
+    if (this.isVouchedFor(member)) return true
+    const isLeading = member.isUp && !member.isInRecovery && this.etcd.leader === member.name
+    return isLeading && (this.etcd.isUp || this.isFailsafe || member.blindSinceMs === null)
   }
 
   stop(member: Member, how: 'fast' | 'crash' | 'kill'): void {
@@ -150,17 +165,30 @@ export class Cluster {
       member.emit('stopped')
     } else
       for (const backend of member.backends) {
-        if (!member.isCut) backend.link.speakAgain()
+        if (!member.cutFrom.has(backend.link.owner)) backend.link.speakAgain()
         backend.goOn()
       }
     this.#clock.after(this.#chance.between(100, 500), () => this.#turn(member))
   }
 
-  cut(member: Member, isCut: boolean): void {
-    member.isCut = isCut
-    for (const backend of member.backends)
+  cut(member: Member, proxy: string, isCut: boolean): void {
+    if (isCut) member.cutFrom.add(proxy)
+    else member.cutFrom.delete(proxy)
+    for (const backend of member.backends) {
+      if (backend.link.owner !== proxy) continue
       if (isCut) backend.link.isSilent = true
       else if (!member.isFrozen) backend.link.speakAgain()
+    }
+  }
+
+  /** Patroni stops the primary and starts it again, as an operator asked for. */
+  async restart(member: Member): Promise<void> {
+    if (!this.#mayStop(member)) return
+    await this.#callHook(member)
+    if (!this.#mayStop(member)) return
+    this.onPlannedStop(member)
+    this.stop(member, 'fast')
+    this.start(member, this.#chance.between(200, 1500))
   }
 
   switchOver(candidate: string | null): void {
@@ -199,7 +227,7 @@ export class Cluster {
     this.etcd.put(
       'config',
       JSON.stringify({
-        ttl: 6,
+        ttl: this.etcd.ttlMs / 1000,
         loop_wait: 2,
         pause: this.isPaused,
         failsafe_mode: this.isFailsafe,
@@ -250,13 +278,68 @@ export class Cluster {
     }
     member.blindSinceMs = null
     const { leader } = this.etcd
-    if (leader === null && this.isVouchedFor(member)) this.etcd.lead(member.name)
+    const goesOn = this.isVouchedFor(member) || this.#mayGoOn(member)
+    if (leader === null && goesOn) this.etcd.lead(member.name)
     member.vouchedMs = null
     if (this.etcd.leader === member.name) this.#leads(member)
     else if (member.isUp && !member.isInRecovery && !(this.isPaused && leader === null))
       this.#demote(member)
     else if (leader === null) this.#race(member)
     else this.#follow(member, leader)
+  }
+
+  /** Its key ran out, nobody was promoted since, and it still runs as a primary: it goes on. */
+  #mayGoOn(member: Member): boolean {
+    const isRunning = member.isUp && !member.isInRecovery && !this.isPaused
+    return isRunning && member.timeline === this.timelines && this.#chance.is(0.6)
+  }
+
+  /** A Patroni that stood still wakes up and writes its key over another's, for a moment. */
+  steal(member: Member): void {
+    const isZombie = member.isUp && !member.isInRecovery && member.timeline < this.timelines
+    if (
+      !isZombie ||
+      member.isAgentCut ||
+      !this.etcd.isUp ||
+      this.isPaused ||
+      this.etcd.leader === null
+    )
+      return
+    this.#trace(`${member.name} steals the leader key`)
+    this.etcd.lead(member.name, false)
+    this.#clock.after(this.#chance.between(100, 900), () => {
+      if (this.etcd.leader === member.name) this.etcd.delete('leader')
+      if (member.isUp && !member.isInRecovery) this.#demote(member)
+    })
+  }
+
+  /** Another one takes the key and gives it back, and nobody was promoted. */
+  interregnum(): void {
+    const { primary } = this
+    const other = this.members.find((one) => one !== primary && one.isUp && one.isInRecovery)
+    if (primary === undefined || other === undefined || !this.etcd.isUp || this.isPaused) return
+    if (primary.isAgentFrozen || other.isAgentFrozen || primary.isAgentCut) return
+    this.#trace(`${other.name} takes the leader key for a moment`)
+    primary.isAgentFrozen = true
+    other.isAgentFrozen = true
+    this.etcd.lead(other.name, false)
+    this.#clock.after(this.#chance.between(20, 900), () => {
+      primary.isAgentFrozen = false
+      other.isAgentFrozen = false
+      if (this.etcd.leader !== other.name) return
+      const isServing = primary.isUp && !primary.isInRecovery && !primary.isFrozen
+      if (isServing && primary.timeline === this.timelines) this.etcd.lead(primary.name)
+      else this.etcd.delete('leader')
+    })
+  }
+
+  #mayStop(member: Member): boolean {
+    const isServing = member.isUp && !member.isInRecovery && this.etcd.leader === member.name
+    return isServing && !member.isFrozen && !member.isAgentFrozen && !member.isAgentCut
+  }
+
+  #callHook(member: Member): Promise<void> {
+    return this.hook === null ? Promise.resolve() : this.hook(member)
   }
 
   #withoutEtcd(member: Member): void {
@@ -290,7 +373,8 @@ export class Cluster {
         this.start(member, this.#chance.between(200, 2500))
       else {
         this.#recover(member)
-        this.etcd.delete('leader')
+        // It may also be promoted again under the key that it has.
+        if (this.#chance.is(0.5)) this.etcd.delete('leader')
         this.start(member, 1000)
       }
       return
@@ -321,6 +405,7 @@ export class Cluster {
   }
 
   #handOver(member: Member, request: string): void {
+    if (this.#isHandingOver) return
     const wanted = (JSON.parse(request) as { member?: string }).member ?? null
     const candidates = this.members.filter(
       (one) =>
@@ -339,22 +424,35 @@ export class Cluster {
       this.etcd.put('failover', '{}')
       return
     }
-    this.#clock.after(this.#chance.between(100, 600), () => {
-      if (
-        !member.isUp ||
-        member.isInRecovery ||
-        this.etcd.leader !== member.name ||
-        member.isFrozen
-      )
-        return
-      this.stop(member, 'fast')
-      // A clean stop waits until replicas have everything.
-      if (contains(member.head, candidate.head) && candidate.isUp) candidate.head = member.head
-      this.#recover(member)
-      this.#clock.after(this.#chance.between(100, 800), () => {
-        if (this.etcd.isUp && this.etcd.leader === member.name) this.etcd.delete('leader')
-        this.start(member, this.#chance.between(500, 2000))
-      })
+    this.#isHandingOver = true
+    this.#clock.after(
+      this.#chance.between(100, 600),
+      () => void this.#stopWithHook(member, candidate),
+    )
+  }
+
+  async #stopWithHook(member: Member, candidate: Member): Promise<void> {
+    const isServing = this.#mayStop(member)
+    if (isServing) await this.#callHook(member)
+    this.#isHandingOver = false
+    if (isServing) this.#stopFor(member, candidate)
+  }
+
+  #stopFor(member: Member, candidate: Member): void {
+    if (!this.#mayStop(member)) return
+    // It called, and something kept it from stopping after all.
+    if (this.#chance.is(0.1)) {
+      this.etcd.put('failover', '{}')
+      return
+    }
+    this.onPlannedStop(member)
+    this.stop(member, 'fast')
+    // A clean stop waits until replicas have everything.
+    if (contains(member.head, candidate.head) && candidate.isUp) candidate.head = member.head
+    this.#recover(member)
+    this.#clock.after(this.#chance.between(100, 800), () => {
+      if (this.etcd.isUp && this.etcd.leader === member.name) this.etcd.delete('leader')
+      this.start(member, this.#chance.between(500, 2000))
     })
   }
 

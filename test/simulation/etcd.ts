@@ -8,14 +8,40 @@ import type { EndpointPort } from '../../src/cluster/outside.ts'
 import type { Chance } from './chance.ts'
 import type { SimulationClock } from './clock.ts'
 
-export const TTL_MS = 6000
 const DEADLINE_MS = 1000
+
+/** What one proxy was told of who leads, in the order of revisions. */
+export class Ear {
+  readonly name: string
+  /** Since somebody looked last. */
+  leaders: string[] = []
+  #revision = 0n
+
+  constructor(name: string) {
+    this.name = name
+  }
+
+  /** News that are no news to whoever has read later. */
+  hear(revision: bigint, leader: string | null | undefined): void {
+    if (revision <= this.#revision) return
+    this.#revision = revision
+    if (typeof leader === 'string') this.leaders.push(leader)
+  }
+}
+
+interface OpenWatch {
+  readonly endpoint: SimulatedEndpoint
+  readonly events: WatchEvents
+  /** Events come in order. */
+  readyMs: number
+}
 
 export class Etcd {
   /** It has a quorum. */
   isUp = true
-  /** The proxy reaches it. */
-  isReachable = true
+  /** Proxies that do not reach it. */
+  readonly cutFrom = new Set<string>()
+  readonly ttlMs: number
   leaseUntilMs = 0
   /** Holders of the leader key, in order, with the time at which they got it. */
   readonly reigns: { readonly name: string; readonly atMs: number }[] = []
@@ -23,11 +49,12 @@ export class Etcd {
   readonly #clock: SimulationClock
   readonly #chance: Chance
   readonly #keys = new Map<string, StoredKey>()
-  readonly #watches = new Set<{ endpoint: SimulatedEndpoint; events: WatchEvents }>()
+  readonly #watches = new Set<OpenWatch>()
   #revision = 10n
   #lease = 100
 
-  constructor(clock: SimulationClock, chance: Chance) {
+  constructor(clock: SimulationClock, chance: Chance, ttlMs: number) {
+    this.ttlMs = ttlMs
     this.#clock = clock
     this.#chance = chance
     clock.every(100, () => this.#expire())
@@ -56,15 +83,17 @@ export class Etcd {
     if (name === 'leader') this.onLeaderGone()
   }
 
-  lead(name: string): void {
+  /** `isReign`: it is not taken from one who leads rightly. */
+  lead(name: string, isReign = true): void {
     this.#lease += 1
-    this.reigns.push({ name, atMs: this.#clock.nowMs() })
+    if (isReign) this.reigns.push({ name, atMs: this.#clock.nowMs() })
+    if (this.leader !== null) this.delete('leader')
     this.refresh()
     this.put('leader', name)
   }
 
   refresh(): void {
-    this.leaseUntilMs = this.#clock.nowMs() + TTL_MS
+    this.leaseUntilMs = this.#clock.nowMs() + this.ttlMs
   }
 
   /** No quorum: leases live on, and begin anew afterwards. */
@@ -73,8 +102,8 @@ export class Etcd {
     this.refresh()
   }
 
-  endpoint(url: string): EndpointPort {
-    return new SimulatedEndpoint(url, this, this.#clock)
+  endpoint(url: string, ear: Ear): EndpointPort {
+    return new SimulatedEndpoint(url, { etcd: this, clock: this.#clock, ear })
   }
 
   snapshot(): Snapshot {
@@ -82,18 +111,18 @@ export class Etcd {
   }
 
   watch(endpoint: SimulatedEndpoint, events: WatchEvents): Watch {
-    const watch = { endpoint, events }
+    const watch = { endpoint, events, readyMs: 0 }
     this.#watches.add(watch)
     return { endpoint, close: () => this.#watches.delete(watch) }
   }
 
   /** Answers after a while, or not in time. */
-  answer<T>(make: () => T): Promise<T> {
+  answer<T>({ name }: Ear, make: () => T): Promise<T> {
     return new Promise((resolve, reject) => {
       const fail = (): void => reject(new Error('no answer within 1000 ms'))
       const timer = this.#clock.after(DEADLINE_MS, fail)
       this.#clock.after(this.#chance.between(0, this.#chance.is(0.02) ? 1500 : 6), () => {
-        if (!this.isUp || !this.isReachable) return
+        if (!this.isUp || this.cutFrom.has(name)) return
         timer.cancel()
         resolve(make())
       })
@@ -106,11 +135,19 @@ export class Etcd {
     const events: KeyEvent[] = [{ name, key, modRevision: this.#revision }]
     const header = this.#header()
     const lateMs = this.#chance.is(0.1) ? 900 : 5
-    for (const watch of this.#watches)
-      this.#clock.after(this.#chance.between(lateMs, lateMs + 5), () => {
-        if (this.#watches.has(watch) && this.isUp && this.isReachable)
-          watch.events.changed(header, events)
-      })
+    for (const watch of this.#watches) {
+      const nowMs = this.#clock.nowMs()
+      watch.readyMs = Math.max(watch.readyMs, nowMs + this.#chance.between(lateMs, lateMs + 5))
+      this.#clock.after(watch.readyMs - nowMs, () => this.#tell(watch, header, events))
+    }
+  }
+
+  #tell(watch: OpenWatch, header: Snapshot['header'], events: readonly KeyEvent[]): void {
+    const { ear } = watch.endpoint
+    if (!this.#watches.has(watch) || !this.isUp || this.cutFrom.has(ear.name)) return
+    const leader = events.find(({ name }) => name === 'leader')
+    ear.hear(header.revision, leader === undefined ? undefined : (leader.key?.value ?? null))
+    watch.events.changed(header, events)
   }
 
   #expire(): void {
@@ -125,13 +162,15 @@ export class Etcd {
 
 class SimulatedEndpoint implements EndpointPort {
   readonly url: string
+  readonly ear: Ear
   isReading = false
   restUntilMs = 0
   readonly #etcd: Etcd
   readonly #clock: SimulationClock
 
-  constructor(url: string, etcd: Etcd, clock: SimulationClock) {
+  constructor(url: string, { etcd, clock, ear }: { etcd: Etcd; clock: SimulationClock; ear: Ear }) {
     this.url = url
+    this.ear = ear
     this.#etcd = etcd
     this.#clock = clock
   }
@@ -140,16 +179,20 @@ class SimulatedEndpoint implements EndpointPort {
     return nowMs < this.restUntilMs
   }
   read(): Promise<Snapshot> {
-    return this.#etcd.answer(() => this.#etcd.snapshot())
+    return this.#etcd.answer(this.ear, () => {
+      const snapshot = this.#etcd.snapshot()
+      this.ear.hear(snapshot.header.revision, snapshot.keys.get('leader')?.value ?? null)
+      return snapshot
+    })
   }
   leaseSeconds(): Promise<number> {
     const { leaseUntilMs } = this.#etcd
-    return this.#etcd.answer(() =>
+    return this.#etcd.answer(this.ear, () =>
       Math.max(0, Math.floor((leaseUntilMs - this.#clock.nowMs()) / 1000)),
     )
   }
   watch(_revision: bigint, events: WatchEvents): Promise<Watch> {
-    return this.#etcd.answer(() => this.#etcd.watch(this, events))
+    return this.#etcd.answer(this.ear, () => this.#etcd.watch(this, events))
   }
   succeeded(): void {
     this.restUntilMs = 0

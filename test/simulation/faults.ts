@@ -16,7 +16,12 @@ const FAULTS = {
   cutEtcd: 1,
   pause: 1,
   switchover: 4,
+  restart: 1,
+  steal: 1,
+  interregnum: 0.4,
   pauseReplay: 2,
+  leapfrog: 2,
+  outage: 0.3,
   killBackend: 4,
   resetBackend: 2,
   slowClient: 3,
@@ -54,6 +59,9 @@ function strike(world: SimulatedWorld, fault: keyof typeof FAULTS): void {
         replica.isReplayPaused = false
       })
       break
+    case 'leapfrog':
+      leapfrog(world)
+      break
     case 'killBackend':
     case 'resetBackend': {
       const [backend] = member.backends
@@ -73,22 +81,39 @@ function strike(world: SimulatedWorld, fault: keyof typeof FAULTS): void {
     case 'cutEtcd':
     case 'pause':
     case 'switchover':
+    case 'restart':
+    case 'steal':
+    case 'interregnum':
+    case 'outage':
       strikeControl(world, fault, member)
   }
 }
 
 function strikeControl(
   world: SimulatedWorld,
-  fault: 'freezePatroni' | 'cutPatroni' | 'cut' | 'loseEtcd' | 'cutEtcd' | 'pause' | 'switchover',
+  fault:
+    | 'freezePatroni'
+    | 'cutPatroni'
+    | 'cut'
+    | 'loseEtcd'
+    | 'cutEtcd'
+    | 'pause'
+    | 'switchover'
+    | 'restart'
+    | 'steal'
+    | 'interregnum'
+    | 'outage',
   member: Member,
 ): void {
   const { chance, cluster } = world
   const { etcd } = cluster
+  const proxy = chance.of(world.proxies).name
   switch (fault) {
     case 'freezePatroni':
       member.isAgentFrozen = true
       lasts(world, 12_000, () => {
         member.isAgentFrozen = false
+        if (chance.is(0.4)) cluster.steal(member)
       })
       break
     case 'cutPatroni':
@@ -98,18 +123,16 @@ function strikeControl(
       })
       break
     case 'cut':
-      cluster.cut(member, true)
-      lasts(world, 4000, () => cluster.cut(member, false))
+      cluster.cut(member, proxy, true)
+      lasts(world, 4000, () => cluster.cut(member, proxy, false))
       break
     case 'loseEtcd':
       etcd.setUp(false)
       lasts(world, 8000, () => etcd.setUp(true))
       break
     case 'cutEtcd':
-      etcd.isReachable = false
-      lasts(world, 8000, () => {
-        etcd.isReachable = true
-      })
+      etcd.cutFrom.add(proxy)
+      lasts(world, 8000, () => etcd.cutFrom.delete(proxy))
       break
     case 'pause':
       cluster.setPause(true)
@@ -117,7 +140,34 @@ function strikeControl(
       break
     case 'switchover':
       cluster.switchOver(chance.is(0.5) ? chance.of(cluster.members).name : null)
+      break
+    case 'restart':
+      if (cluster.primary !== undefined) void cluster.restart(cluster.primary)
+      break
+    case 'steal':
+      for (const one of cluster.members) cluster.steal(one)
+      break
+    case 'interregnum':
+      cluster.interregnum()
+      break
+    case 'outage':
+      // In pause nobody takes over, and nobody starts it.
+      cluster.setPause(true)
+      if (cluster.primary !== undefined) freeze(world, cluster.primary, true)
+      lasts(world, 5000, () => cluster.setPause(false))
   }
+}
+
+/** One replica stands still, and the one that is ahead of it is gone: reads have to move. */
+function leapfrog(world: SimulatedWorld): void {
+  const { chance, cluster } = world
+  const [late, ahead] = cluster.members.filter((one) => one !== cluster.primary)
+  if (late === undefined || ahead === undefined) return
+  late.isReplayPaused = true
+  world.clock.after(chance.between(20, 600), () => cluster.stop(ahead, 'fast'))
+  lasts(world, 3000, () => {
+    late.isReplayPaused = false
+  })
 }
 
 function freeze(world: SimulatedWorld, member: Member, isRebooted: boolean): void {

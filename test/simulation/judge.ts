@@ -41,7 +41,8 @@ export class Judge {
     write.executions += 1
     if (isWriter) write.primaries.push(where)
     if (write.fate === 'withdrawn') this.breach(`${id} was withdrawn and runs on ${where}`)
-    if (write.primaries.length > 1 && id.includes('w'))
+    // What a primary was sent is never sent again, a read neither.
+    if (write.primaries.length > 1 || (!isWriter && write.primaries.length > 0))
       this.breach(`${id} runs twice: ${write.primaries.join(', ')}`)
     if (write.executions > 2) this.breach(`${id} runs for the ${write.executions}th time`)
   }

@@ -31,6 +31,7 @@ export interface LinkTools {
   readonly clock: SimulationClock
   readonly chance: Chance
   readonly latencyMs: number
+  readonly owner: string
 }
 
 interface Pipe {
@@ -52,6 +53,10 @@ export class Link implements ServerChannel {
   readonly localPort = 40_000
   peer: Peer | null = null
   events: LinkEvents | null = null
+  /** Which proxy it is a connection of. */
+  readonly owner: string
+  /** Who ended it. */
+  endedBy: 'proxy' | 'peer' | null = null
   /** Nothing arrives on either side; it waits. */
   isSilent = false
   /** The peer does not read. */
@@ -67,6 +72,11 @@ export class Link implements ServerChannel {
 
   constructor(tools: LinkTools) {
     this.#tools = tools
+    this.owner = tools.owner
+  }
+
+  get receiver(): Receiver | null {
+    return this.#receiver
   }
 
   // The proxy's side.
@@ -111,6 +121,7 @@ export class Link implements ServerChannel {
   destroy(error?: Error): void {
     if (this.isClosed) return
     this.#error ??= error ?? null
+    this.endedBy ??= 'proxy'
     this.#toPeer.queue = Buffer.alloc(0)
     this.#tools.clock.after(0, () => this.#close())
     this.#tools.clock.after(this.#delay(), () => this.#peerEnds())
@@ -135,6 +146,7 @@ export class Link implements ServerChannel {
   reset(): void {
     this.#toProxy.queue = Buffer.alloc(0)
     this.#error = Object.assign(new Error('read ECONNRESET'), { code: 'ECONNRESET' })
+    this.endedBy ??= 'peer'
     this.#isPeerGone = true
     this.#tools.clock.after(this.#delay(), () => this.#close())
   }
@@ -213,6 +225,7 @@ export class Link implements ServerChannel {
   #close(): void {
     if (this.isClosed) return
     this.isClosed = true
+    this.endedBy ??= 'peer'
     this.events?.closing()
     this.#receiver?.onClosed(this.#error)
     this.#tools.clock.after(this.#delay(), () => this.#peerEnds())
