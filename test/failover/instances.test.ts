@@ -89,6 +89,7 @@ test('an instance whose lease is lost takes another one and keeps its number', a
 })
 
 describe('an instance that cannot be reached', () => {
+  // Both numbers were written down a moment ago: nobody has been told of them, etcd is asked.
   test('is counted, and the client sees the end of its connection', async () => {
     const { at } = instances
     const number = await freeNumber(at.other)

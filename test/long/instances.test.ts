@@ -51,7 +51,7 @@ test('an instance that stops is forgotten at once, one that is killed when its l
   await acquainted([one, other])
 })
 
-test('an instance that just came is found, though nobody has been told of it', async () => {
+test('an instance that comes later finds the others, and they find it', async () => {
   const { at } = instances
   const third = await at.newcomer()
   await waitFor('its number', async () => (await numberOf(third)) > 0, NOTICE)
@@ -64,14 +64,16 @@ test('a new control process keeps the number of its instance', async () => {
   await acquainted([at.one, at.other])
   const number = await numberOf(at.one)
   const holder = await at.wire(at.one)
+  const lease = async (): Promise<string | undefined> =>
+    (await at.keysUnder(PREFIX)).find(({ name }) => name === `${PREFIX}${number}`)?.lease
+  const before = await lease()
   process.kill(controlOf(at.one), 'SIGKILL')
   expect(await at.expectCancelled(at.one, at.other, holder)).toEqual(CANCELLED)
-  const known = async (): Promise<boolean> => (await numberOf(at.one)) === number
-  await waitFor('a new control process', known, NOTICE)
+  const isTaken = async (): Promise<boolean> => ((await lease()) ?? before) !== before
+  await waitFor('its key on the lease of a new control process', isTaken, NOTICE)
   await acquainted([at.one, at.other])
-  const names = (await at.keysUnder(PREFIX)).map(({ name }) => name)
-  expect(names).toContain(`${PREFIX}${number}`)
-  expect(names).toHaveLength(2)
+  expect(await numberOf(at.one)).toBe(number)
+  expect(await at.keysUnder(PREFIX)).toHaveLength(2)
 })
 
 /** Its control process. */
