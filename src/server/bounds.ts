@@ -103,7 +103,9 @@ export function judge(asked: MinLsn, topology: Topology): Bound | 'newer' | 'unk
   if (timeline === null || asked.timeline > timeline) return 'newer'
   if (asked.timeline === timeline || asked.isMet) return asked
   const lines = history.filter((line) => line.timeline >= asked.timeline)
-  if (!lines.some((line) => line.timeline === asked.timeline)) return 'unknown'
+  const isTold = lines.some((line) => line.timeline === asked.timeline)
+  // Of later ones only: the current timeline does not descend from it, or it is too long ago.
+  if (!isTold) return lines.length > 0 ? 'lost' : 'unknown'
   const isKept = lines.every(({ lsn }) => asked.lsn <= lsn)
   return isKept ? { timeline, lsn: asked.lsn } : 'lost'
 }

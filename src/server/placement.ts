@@ -49,6 +49,9 @@ export interface PlacementRules {
   readonly nowMs: number
 }
 
+/** Patroni says where a timeline ended a second or so after the next one began. */
+const HISTORY_WAIT_MS = 10_000
+
 const ANY: Placement = { kind: 'any' }
 const HELD_PRIMARY: Placement = { kind: 'held', until: 'primary' }
 const HELD_REPLICA: Placement = { kind: 'held', until: 'replica' }
@@ -120,7 +123,7 @@ function placeUnmet(asked: MinLsn, sinceMs: number, rules: PlacementRules): Plac
       return refuse(new ProxyError('no_primary', { reason, ms: Math.round(waitedMs) }))
     }
     case 'unknown':
-      return waitedMs < rules.replicaWaitMs ? HELD_REPLICA : refuse(lostError(asked))
+      return waitedMs < HISTORY_WAIT_MS ? HELD_REPLICA : refuse(lostError(asked))
     case 'lost':
       return refuse(lostError(asked))
     default:

@@ -17,12 +17,7 @@ const front = useSteer(shared, {
   ].join('\n'),
   users: 'postgres = consistency=eventual\nreplicator = consistency=primary',
   cluster: { probe_timeout_ms: 5000 },
-  pgsteer: { replica_wait_ms: 100 },
-})
-/** Another instance, which sees what it sees. */
-const other = useSteer(shared, {
-  databases: '* =\neventual = dbname=demo consistency=eventual',
-  cluster: { probe_timeout_ms: 5000 },
+  pgsteer: { replica_wait_ms: 100, replica_lag_ms_max: 120_000 },
 })
 
 const REPLICAS = ['pg2', 'pg3']
@@ -313,106 +308,6 @@ describe('consistency with replay paused on all replicas', () => {
     await resume()
     await client.query('DROP TABLE own')
     await client.close()
-  })
-})
-
-describe('a token', () => {
-  async function written(): Promise<{ writer: WireClient; token: string }> {
-    const writer = await front.steer.wire()
-    await writer.query('CREATE TABLE handed (n int); INSERT INTO handed VALUES (0)')
-    await shared.cluster.caughtUp()
-    await pause()
-    await writer.query('UPDATE handed SET n = 1')
-    const token = (await cell(writer, 'SHOW pgsteer.lsn')) ?? ''
-    expect(token).toMatch(/^1:[0-9A-F]+\/[0-9A-F]+$/)
-    return { writer, token }
-  }
-
-  async function clear(writer: WireClient): Promise<void> {
-    await resume()
-    await writer.query('DROP TABLE handed')
-    await writer.close()
-  }
-
-  test('lets connections of this and of another instance read what was written', async () => {
-    const { writer, token } = await written()
-    for (const steer of [front.steer, other.steer])
-      for (const database of ['demo', 'eventual']) {
-        const reader = await steer.wire({ database })
-        expect(await cell(reader, 'SELECT n FROM handed')).toBe('0')
-        expect((await reader.query(`SET pgsteer.min_lsn = '${token}'`)).errors).toEqual([])
-        expect(await cell(reader, 'SELECT n FROM handed')).toBe('1')
-        expect(await served(reader)).toBe('pg1')
-        await reader.query('RESET pgsteer.min_lsn')
-        await reader.close()
-      }
-    await clear(writer)
-  })
-
-  test('lets them go back to replicas that have it', async () => {
-    const { writer, token } = await written()
-    const reader = await other.steer.wire({
-      parameters: { options: `-c pgsteer.min_lsn=${token}` },
-    })
-    expect(await cell(reader, 'SHOW pgsteer.min_lsn')).toBe(token)
-    expect(await cell(reader, 'SELECT n FROM handed')).toBe('1')
-    await resume()
-    await untilRead(reader)
-    expect(await cell(reader, 'SELECT n FROM handed')).toBe('1')
-    await reader.close()
-    await clear(writer)
-  })
-
-  test('is for one transaction with SET LOCAL, which the primary then has', async () => {
-    const { writer, token } = await written()
-    const reader = await other.steer.wire({ database: 'eventual' })
-    await reader.query('BEGIN READ ONLY')
-    await reader.query(`SET LOCAL pgsteer.min_lsn = '${token}'`)
-    expect(await cell(reader, 'SELECT n FROM handed')).toBe('1')
-    await reader.query('COMMIT')
-    expect(await cell(reader, 'SELECT n FROM handed')).toBe('0')
-    await reader.close()
-    await clear(writer)
-  })
-
-  test('is told and taken by drivers of the extended protocol, alone and inside a transaction', async () => {
-    const client = await front.steer.connect()
-    await client.query('CREATE TABLE driven (n int)')
-    const shown = await client.query({ text: 'SHOW pgsteer.lsn', values: [] })
-    expect(shown.fields.map(({ name }) => name)).toEqual(['pgsteer.lsn'])
-    const named = { name: 'where', text: 'SHOW pgsteer.lsn' }
-    const [first] = (await client.query(named)).rows
-    await client.query('INSERT INTO driven VALUES (1)')
-    const [second] = (await client.query(named)).rows
-    expect(first['pgsteer.lsn']).not.toBe(second['pgsteer.lsn'])
-    const token = String(second['pgsteer.lsn'])
-    await client.query({ text: `SET pgsteer.min_lsn = '${token}'`, values: [] })
-    expect((await client.query('SHOW pgsteer.min_lsn')).rows).toEqual([
-      { 'pgsteer.min_lsn': token },
-    ])
-    await client.query('BEGIN')
-    await client.query('INSERT INTO driven VALUES (2)')
-    expect((await client.query('SHOW pgsteer.lsn')).rows).toHaveLength(1)
-    await client.query("SET pgsteer.min_lsn = '1:0/1'")
-    await client.query('ROLLBACK')
-    expect((await client.query('SHOW pgsteer.min_lsn')).rows).toEqual([
-      { 'pgsteer.min_lsn': token },
-    ])
-    await client.query('DISCARD ALL')
-    expect((await client.query('SHOW pgsteer.min_lsn')).rows).toEqual([{ 'pgsteer.min_lsn': '' }])
-    await client.query('DROP TABLE driven')
-    await client.end()
-  })
-
-  test('that is none is 22023, at log-in too, and no server has it', async () => {
-    const client = await front.steer.wire()
-    expect((await client.query("SET pgsteer.min_lsn = 'now'")).sqlstate).toBe('22023')
-    await client.query("SET pgsteer.min_lsn = '1:0/1'")
-    const known = await cell(client, "SELECT current_setting('pgsteer.min_lsn', true)")
-    expect(known ?? '').toBe('')
-    await client.close()
-    const login = front.steer.wire({ parameters: { 'pgsteer.min_lsn': 'now' } })
-    await expect(login).rejects.toThrow(/timeline and a position/)
   })
 })
 

@@ -320,8 +320,12 @@ describe('pgsteer.min_lsn', () => {
     expect(told.server?.identity.member).toBe('pg3')
     world.pools.setTopology({ ...second(900n), history: [] })
     world.pool().acquire(untold)
+    await world.pass(9000)
+    expect(untold.error).toBeNull()
     await world.pass(1400)
     expect(untold.error?.code).toBe('min_lsn_lost')
+    world.pools.setTopology({ ...second(900n), timeline: 3, history: [{ timeline: 2, lsn: 460n }] })
+    expect(await served(world, asks(1, 440n))).toBe('min_lsn_lost')
   })
 
   test('of a newer timeline it waits for the primary of that, reads and writes alike', async () => {
