@@ -146,6 +146,15 @@ export function isWitnessed(name: string, evidence: Evidence): boolean {
 }
 
 /**
+ * Whoever still works on the verified primary must stop: another one may be the primary, or the
+ * source has been silent for longer than ttl and Patroni does not vouch either.
+ */
+export function isForsaken(verified: Verified, evidence: Evidence): boolean {
+  if (rivalOf(verified, evidence) !== null) return true
+  return isPastTtl(evidence) && !isWitnessed(verified.name, evidence)
+}
+
+/**
  * Failsafe mode is on, and Patroni on that member says that all members answered for it within the
  * last ttl: they do not race for the leader key, whoever holds it.
  */

@@ -11,7 +11,14 @@ import { type Address, formatAddress } from './address.ts'
 import { tellAlarms } from './alarms.ts'
 import type { DirectAccess, DirectTls } from './direct.ts'
 import type { LagLimits } from './eligibility.ts'
-import { type Evidence, isBlind, isRefuted, isVouchedFor, isWitnessed } from './evidence.ts'
+import {
+  type Evidence,
+  isBlind,
+  isForsaken,
+  isRefuted,
+  isVouchedFor,
+  isWitnessed,
+} from './evidence.ts'
 import type { MemberFacts, WatcherFacts } from './facts.ts'
 import { advance, forget, missingOf, primaryOf, resumed, UNSEEN, wantsWitness } from './failover.ts'
 import { Handover } from './handover.ts'
@@ -401,12 +408,15 @@ export class Watcher {
   /**
    * In failsafe mode a primary for which all members answer needs no lease. While the source is
    * silent (or we have stalled) nobody tells of renewals: one that was late then, or would have ended
-   * since, limits writes on, unless Patroni vouches.
+   * since, limits writes on, unless Patroni vouches. What a primary that nobody vouches for any more
+   * still does is over.
    */
   #writableUntilMs(evidence: Evidence): number | null {
     const lease = this.#lease()
     const { state, beliefs } = this.#machine
     const name = beliefs.verified?.name
+    const isOut = state === 'interrupted' && beliefs.verified !== null
+    if (isOut && isForsaken(beliefs.verified, evidence)) return this.#stateSinceMs
     if (lease === null || name === undefined || isVouchedFor(name, evidence)) return null
     if (state === 'serving') return writableUntil(lease)
     if (state !== 'failstatic' || isWitnessed(name, evidence)) return null

@@ -292,7 +292,7 @@ export class Pools {
   }
 
   #cutWrites(): void {
-    const error = new ProxyError('primary_lost', { reason: "the lease of the leader's key ended" })
+    const error = new ProxyError('primary_lost', { reason: 'nobody vouches for it any more' })
     for (const pool of this.#pools.values()) pool.fleet.cutPrimary(error)
   }
 

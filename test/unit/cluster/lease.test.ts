@@ -183,6 +183,31 @@ describe('a silent source', () => {
     expect(stage.topology).toMatchObject({ writableUntilMs: null, primary: 'a' })
   })
 
+  test.for<[string, (stage: Stage) => unknown, number]>([
+    [
+      'nobody vouches after ttl',
+      (stage) => {
+        stage.member('a').patroni = null
+      },
+      TTL_MS + 2000,
+    ],
+    [
+      'another one claims',
+      (stage) => Object.assign(stage.member('b'), { isInRecovery: false, timeline: 6 }),
+      2000,
+    ],
+  ])('%s: what runs on the primary is over', async ([, happen, withinMs]) => {
+    const stage = await silentFrom(8000)
+    happen(stage)
+    await stage.pass(withinMs)
+    expect(stage.topology).toMatchObject({ primary: null, term: 1 })
+    expect(stage.writableForMs).toBeLessThanOrEqual(0)
+    Object.assign(stage.member('b'), { isInRecovery: true, timeline: 5 })
+    stage.member('a').patroni = { failsafe: false }
+    await stage.pass(2000)
+    expect(stage.topology).toMatchObject({ primary: 'a', writableUntilMs: null })
+  })
+
   test('is what a stall looks like: a late lease then goes on limiting', async () => {
     const stage = await Stage.serving()
     stage.member('a').patroni = null

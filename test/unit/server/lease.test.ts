@@ -131,6 +131,20 @@ describe('the lease guard', () => {
     expect(write.lost).toBeNull()
   })
 
+  test('what runs on a primary that nobody vouches for any more is cut off, within its term', async () => {
+    const world = new World({ ini: INI })
+    world.pools.setTopology(topology({ members: MEMBERS }))
+    const write = await granted(world)
+    const members = [{ ...primary('pg1'), role: 'unknown' as const }, member('pg2')]
+    const writableUntilMs = world.clock.nowMs()
+    const missing = 'Patroni does not confirm it'
+    world.pools.setTopology(
+      topology({ primary: null, missing, members, writableUntilMs, serial: 2 }),
+    )
+    await world.settle()
+    expect(write.lost?.code).toBe('primary_lost')
+  })
+
   test('a renewed lease does not cut anything at the end of the old one', async () => {
     const world = new World({ ini: INI })
     leased(world, 10_000)
