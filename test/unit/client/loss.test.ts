@@ -6,7 +6,7 @@ import { describe, expect, test } from 'vitest'
 import { ProxyError } from '../../../src/base/errors.ts'
 import type { ServerConnection } from '../../../src/server/connection.ts'
 import { backend, errorFields, frames, frontend, message } from '../../support/bytes.ts'
-import { flush, plainIni, routedIni, topology } from '../../support/pools.ts'
+import { flush, noPrimary, plainIni, routedIni, topology } from '../../support/pools.ts'
 import { type Client, SessionWorld } from '../../support/session.ts'
 
 const WAYS = ['fatal', 'notice', 'eof', 'fence'] as const
@@ -195,6 +195,32 @@ test.each(CASES)('$what, $protocol, lost by $way', async (row) => {
 })
 
 describe.each(WAYS)('a server lost by %s', (way) => {
+  test('who has nothing under way is told nothing, and goes on', async () => {
+    const { world, client, server } = await flight('primary', 'simple', [
+      'INSERT INTO t VALUES (1)',
+    ])
+    server.onBytes(Buffer.concat([backend.commandComplete('INSERT 0 1'), backend.readyForQuery()]))
+    client.take()
+    await lose(world, server, way)
+    expect([told(client), client.closed]).toEqual(['', null])
+    client.sends(frontend.query(`${HINT}INSERT INTO t VALUES (2)`))
+    await world.settle()
+    expect(client.server).not.toBe(server)
+    expect(world.written(client.server)).toBe('Q')
+  })
+
+  test('who waits for a server is told nothing, and its statement runs on the next one', async () => {
+    const { world, client, server } = await flight('primary', 'simple', [...BEGUN, 'SELECT 2'])
+    const other = world.client()
+    other.sends(frontend.query(`${HINT}INSERT INTO t VALUES (1)`))
+    await world.settle()
+    expect(other.session.state).toBe('waiting')
+    await lose(world, server, way)
+    await world.settle()
+    expect([told(client), told(other)]).toEqual(['40001 ZE', ''])
+    expect(world.written(other.server)).toBe('Q')
+  })
+
   test.each(['simple', 'extended'] as const)(
     'ROLLBACK is answered as such, %s',
     async (protocol) => {
@@ -487,6 +513,18 @@ test('a read of which a byte went out is not repeated', async () => {
   server.onBytes(backend.rowDescription([{ name: 'a' }]))
   await lose(world, server, 'fatal')
   expect(told(client)).toBe('T 40001 ZI')
+})
+
+test('a write that is held is told nothing, and runs once when there is a primary', async () => {
+  const world = new SessionWorld(routedIni('default_pool_size = 1'))
+  world.world.pools.setTopology(noPrimary())
+  const client = world.client()
+  client.sends(frontend.query(`${HINT}INSERT INTO t VALUES (1)`))
+  await world.settle()
+  expect([client.session.clientState, told(client)]).toEqual(['held', ''])
+  world.world.pools.setTopology(topology({ term: 3 }))
+  await world.settle()
+  expect([told(client), world.written(client.server)]).toEqual(['', 'Q'])
 })
 
 test('a warning that is no farewell reaches the client', async () => {
