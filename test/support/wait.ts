@@ -3,6 +3,9 @@
  */
 import { setTimeout as pause } from 'node:timers/promises'
 
+/** Long for a loaded machine, and below the time that a test has. */
+const WITHIN_MS = 25_000
+
 export interface WaitOptions {
   readonly withinMs?: number
   readonly everyMs?: number
@@ -11,14 +14,14 @@ export interface WaitOptions {
 /**
  * Asks until the answer is neither undefined nor false, and returns it.
  *
- * Errors  Error that names `what` and the last answer or error when the deadline (10 s) has passed.
+ * Errors  Error that names `what` and the last answer or error when the deadline (25 s) has passed.
  */
 export async function waitFor<T>(
   what: string,
   ask: () => T | Promise<T>,
   options: WaitOptions = {},
 ): Promise<Exclude<T, undefined | false>> {
-  const { withinMs = 10_000, everyMs = 10 } = options
+  const { withinMs = WITHIN_MS, everyMs = 10 } = options
   const deadline = performance.now() + withinMs
   let last: unknown
   for (;;) {
