@@ -17,6 +17,9 @@ const IN_FLIGHT = new Set(['40001', '08007'])
 /** Statements of each before the switchover and after it. */
 const STATEMENTS = 40
 
+/** A cluster and two instances of pgsteer, one after the other, on a machine with other work. */
+const START_MS_MAX = 400_000
+
 interface Answer {
   /** What had been acknowledged to the writer when the read began. */
   readonly acknowledged: number
@@ -41,7 +44,7 @@ export function consistencyScenarios(installation: () => Installation): void {
     ]
     for (const steer of steers) await settled(steer, cluster.members.length - 1)
     await synchronous(cluster)
-  })
+  }, START_MS_MAX)
   afterAll(async () => {
     await Promise.all(steers.map((steer) => steer.stop()))
     await cluster?.stop()
