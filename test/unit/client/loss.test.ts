@@ -3,70 +3,10 @@
  * protocols, for each way in which a server goes.
  */
 import { describe, expect, test } from 'vitest'
-import { ProxyError } from '../../../src/base/errors.ts'
-import type { ServerConnection } from '../../../src/server/connection.ts'
-import { backend, errorFields, frames, frontend, message } from '../../support/bytes.ts'
+import { backend, frontend, message } from '../../support/bytes.ts'
+import { BEGUN, flight, HINT, lose, type Role, says, told, WAYS } from '../../support/loss.ts'
 import { flush, noPrimary, plainIni, routedIni, topology } from '../../support/pools.ts'
-import { type Client, SessionWorld } from '../../support/session.ts'
-
-const WAYS = ['fatal', 'notice', 'eof', 'fence'] as const
-type Way = (typeof WAYS)[number]
-type Role = 'primary' | 'replica'
-
-async function lose(world: SessionWorld, server: ServerConnection, way: Way): Promise<void> {
-  const channel = world.world.channelOf(server)
-  if (way === 'fatal')
-    server.onBytes(backend.errorResponse('57P01', 'terminating connection', 'FATAL'))
-  else if (way === 'notice')
-    server.onBytes(backend.noticeResponse('57P01', 'immediate shutdown', 'WARNING'))
-  else if (way === 'fence') server.destroy(new ProxyError('primary_lost', { reason: 'fenced' }))
-  channel.finish()
-  await flush()
-}
-
-/** What a client got since the last look: errors as their SQLSTATE, ReadyForQuery as Z and status. */
-function told(client: Client): string {
-  const words = frames(client.take()).frames.map(({ type, body }) => {
-    if (type === 'E') return errorFields(body)['C']
-    if (type === 'Z') return `Z${body.toString('latin1')}`
-    if (type === 'C') return body.toString('latin1', 0, body.length - 1)
-    return type
-  })
-  return words.join(' ')
-}
-
-const HINT = '/* pgsteer: primary */ '
-const textOf = (body: Buffer): string => body.toString('latin1', 0, body.length - 1)
-
-type Protocol = 'simple' | 'extended'
-
-function says(protocol: Protocol, sql: string): Buffer {
-  if (protocol === 'simple') return frontend.query(sql)
-  const prepared = [frontend.parse('', sql), frontend.bind(), frontend.describe('P')]
-  return Buffer.concat([...prepared, frontend.execute(), frontend.sync()])
-}
-
-/** A client that has sent these, each answered but the last. */
-async function flight(role: Role, protocol: Protocol, texts: readonly string[]) {
-  const world = new SessionWorld(routedIni('default_pool_size = 1'))
-  world.world.pools.setTopology(topology())
-  const client = world.client()
-  const hint = role === 'replica' ? '/* pgsteer: replica */ ' : '/* pgsteer: primary */ '
-  for (const [index, sql] of texts.entries()) {
-    const isLast = index === texts.length - 1
-    client.sends(isLast ? says(protocol, hint + sql) : frontend.query(hint + sql))
-    await world.settle()
-    if (!isLast && client.session.server !== null) {
-      const { server } = client
-      while (server.ledger.head !== undefined) {
-        const status = sql === 'ROLLBACK' ? 'I' : 'T'
-        server.onBytes(Buffer.concat([backend.commandComplete('X'), backend.readyForQuery(status)]))
-      }
-    }
-  }
-  client.take()
-  return { world, client, server: client.server }
-}
+import { SessionWorld } from '../../support/session.ts'
 
 interface Row {
   readonly what: string
@@ -77,7 +17,6 @@ interface Row {
   readonly other: string
 }
 
-const BEGUN = ['BEGIN READ WRITE', 'SELECT 1']
 const ROWS: readonly Row[] = [
   {
     what: 'a read on the primary',
@@ -221,108 +160,6 @@ describe.each(WAYS)('a server lost by %s', (way) => {
     expect(world.written(other.server)).toBe('Q')
   })
 
-  test.each(['simple', 'extended'] as const)(
-    'ROLLBACK is answered as such, %s',
-    async (protocol) => {
-      const { world, client, server } = await flight('primary', protocol, [...BEGUN, 'ROLLBACK'])
-      await lose(world, server, way)
-      expect(told(client)).toBe(protocol === 'simple' ? 'ROLLBACK ZI' : '1 2 n ROLLBACK ZI')
-    },
-  )
-
-  test('an idle transaction is lost, its COMMIT is no success, and the next one begins', async () => {
-    const { world, client, server } = await flight('primary', 'simple', [...BEGUN, 'SELECT 2'])
-    server.onBytes(Buffer.concat([backend.commandComplete('SELECT 1'), backend.readyForQuery('T')]))
-    client.take()
-    await lose(world, server, way)
-    expect(told(client)).toBe('')
-    client.sends(frontend.query('COMMIT'))
-    expect(told(client)).toBe('40001 ZI')
-    client.sends(frontend.query('INSERT INTO t VALUES (1)'))
-    await world.settle()
-    client.server.onBytes(
-      Buffer.concat([backend.commandComplete('INSERT 0 1'), backend.readyForQuery()]),
-    )
-    expect(told(client)).toBe('INSERT 0 1 ZI')
-  })
-
-  test('a lost transaction is refused until its end', async () => {
-    const { world, client, server } = await flight('primary', 'simple', [...BEGUN, 'SELECT 2'])
-    await lose(world, server, way)
-    expect(told(client)).toBe('40001 ZE')
-    const texts = ['SELECT 1', 'SAVEPOINT s', 'ROLLBACK TO s', 'RELEASE s', 'SELECT 1', 'COMMIT']
-    client.sends(...texts.map((sql) => frontend.query(sql)))
-    expect(told(client)).toBe('25P02 ZE 25P02 ZE 40001 ZE 40001 ZE 25P02 ZE ROLLBACK ZI')
-  })
-
-  test.each(['ROLLBACK; BEGIN', ';/* a */ COMMIT /* ; */; BEGIN'])(
-    'a lost transaction ends with the first statement of %j, and the rest runs',
-    async (sql) => {
-      const { world, client, server } = await flight('primary', 'simple', [...BEGUN, 'SELECT 2'])
-      await lose(world, server, way)
-      client.take()
-      client.sends(frontend.query(sql), frontend.query(`${HINT}INSERT INTO t VALUES (1)`))
-      expect(told(client)).toBe('ROLLBACK BEGIN ZT')
-      await world.settle()
-      const written = frames(world.bytesTo(client.server)).frames.map(({ body }) => textOf(body))
-      expect(written[0]).toMatch(/^;?(\/\* a \*\/)? *BEGIN$/)
-      expect(written.slice(1)).toEqual([`${HINT}INSERT INTO t VALUES (1)`])
-    },
-  )
-
-  test('what follows the end of a lost transaction in one Query keeps its place in the text', async () => {
-    const { world, client, server } = await flight('primary', 'simple', [...BEGUN, 'SELECT 2'])
-    await lose(world, server, way)
-    client.take()
-    client.sends(frontend.query(`${HINT}ROLLBACK; INSERT INTO t VALUES (1); SELECT 1`))
-    expect(told(client)).toBe('ROLLBACK')
-    await world.settle()
-    const [written] = frames(world.bytesTo(client.server)).frames
-    expect(textOf(written?.body ?? Buffer.alloc(0))).toBe(
-      `${HINT}          INSERT INTO t VALUES (1); SELECT 1`,
-    )
-  })
-
-  test('a COMMIT before others is no success where nobody was told, and they do not run', async () => {
-    const { world, client, server } = await flight('primary', 'simple', [...BEGUN, 'SELECT 2'])
-    server.onBytes(Buffer.concat([backend.commandComplete('SELECT 1'), backend.readyForQuery('T')]))
-    client.take()
-    await lose(world, server, way)
-    client.sends(frontend.query('COMMIT; BEGIN; INSERT INTO t VALUES (1)'))
-    expect(told(client)).toBe('40001 ZI')
-    expect([client.session.state, client.session.server]).toEqual(['idle', null])
-  })
-
-  test.each(['simple', 'extended'] as const)(
-    'ROLLBACK AND CHAIN begins the next transaction, %s',
-    async (protocol) => {
-      const texts = ['BEGIN ISOLATION LEVEL REPEATABLE READ', 'SELECT 1', 'SELECT 2']
-      const { world, client, server } = await flight('primary', 'simple', texts)
-      await lose(world, server, way)
-      client.take()
-      client.sends(says(protocol, 'ROLLBACK AND CHAIN'))
-      expect(told(client)).toBe(protocol === 'simple' ? 'ROLLBACK ZT' : '1 2 n ROLLBACK ZT')
-      client.sends(frontend.query('INSERT INTO t VALUES (1)'))
-      await world.settle()
-      const [begin] = frames(world.bytesTo(client.server)).frames
-      expect(textOf(begin?.body ?? Buffer.alloc(0))).toBe(`${HINT}${texts[0]}`)
-    },
-  )
-
-  test('a lost transaction ends in the extended protocol, and its names are known', async () => {
-    const { world, client, server } = await flight('primary', 'simple', [...BEGUN, 'SELECT 2'])
-    await lose(world, server, way)
-    client.take()
-    client.sends(frontend.parse('r', 'ROLLBACK'), frontend.describe('S', 'r'), frontend.sync())
-    expect(told(client)).toBe('1 t n ZE')
-    client.sends(frontend.sync())
-    expect(told(client)).toBe('ZE')
-    client.sends(frontend.bind({ statement: 'r' }), frontend.describe('P'), frontend.execute())
-    client.sends(frontend.sync())
-    expect(client.session.prepared.get('r')).toBeDefined()
-    expect(told(client)).toBe('2 n ROLLBACK ZI')
-  })
-
   test('a pinned session is told what it lost', async () => {
     const { world, client, server } = await flight('primary', 'simple', ['LISTEN x'])
     server.onBytes(Buffer.concat([backend.commandComplete('LISTEN'), backend.readyForQuery()]))
@@ -354,14 +191,6 @@ describe.each(WAYS)('a server lost by %s', (way) => {
     expect(client.closed).toBe('session_lost')
   })
 
-  test('a BEGIN that was on its way begins a lost transaction', async () => {
-    const { world, client, server } = await flight('primary', 'simple', ['BEGIN READ WRITE'])
-    await lose(world, server, way)
-    expect(told(client)).toBe('40001 ZE')
-    client.sends(frontend.query('INSERT INTO t VALUES (1)'), frontend.query('ROLLBACK'))
-    expect(told(client)).toBe('25P02 ZE ROLLBACK ZI')
-  })
-
   test('a row of which a part had come is not begun', async () => {
     const { world, client, server } = await flight('primary', 'simple', ['SELECT 1'])
     const row = backend.dataRow(['x'.repeat(5000)])
@@ -381,20 +210,6 @@ describe.each(WAYS)('a server lost by %s', (way) => {
     expect(client.take()).toEqual(begun)
     expect(client.closed).toBe('session_lost')
   })
-
-  test.each(['simple', 'extended'] as const)(
-    'a ROLLBACK behind what was lost needs no server, once, %s',
-    async (protocol) => {
-      const { world, client, server } = await flight('primary', 'simple', [...BEGUN, 'COMMIT'])
-      await lose(world, server, way)
-      client.take()
-      client.sends(says(protocol, 'ROLLBACK'))
-      expect(told(client)).toBe(`N ${protocol === 'simple' ? '' : '1 2 n '}ROLLBACK ZI`)
-      client.sends(frontend.query('ROLLBACK'))
-      await world.settle()
-      expect(world.written(client.server)).toBe('Q')
-    },
-  )
 
   test('a COMMIT that came in two pieces is a COMMIT', async () => {
     const { world, client, server } = await flight('primary', 'simple', [...BEGUN, 'SELECT 2'])
