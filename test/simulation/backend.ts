@@ -87,7 +87,16 @@ export class Backend implements Peer {
     const runs = next.type === 'Q' || next.type === 'E'
     const slowMs = chance.is(0.03) ? 400 : 6
     if (runs) this.#runningFor = this.#clientOf(next)
+    if (this.#runningFor !== null) this.#fallIntoAmbush()
     clock.after(runs ? chance.between(0, slowMs) : 0, () => this.#perform(next))
+  }
+
+  #fallIntoAmbush(): void {
+    const { ambush } = this.member
+    if (ambush === null) return
+    this.member.ambush = null
+    const { clock, chance } = this.#tools
+    clock.after(chance.between(0, 5), () => this.stop(ambush))
   }
 
   /** A cancel request for what the session `client` ran when it was sent. */

@@ -33,6 +33,8 @@ export class Member extends EventEmitter {
   isAgentCut = false
   /** Proxies that cannot reach it. */
   readonly cutFrom = new Set<string>()
+  /** How the next process ends that runs a statement. */
+  ambush: 'fast' | 'kill' | null = null
   startedMs = 0
   isStarting = false
   blindSinceMs: number | null = null

@@ -27,16 +27,32 @@ const FAULTS = {
   slowClient: 3,
 } as const
 
+type Fault = keyof typeof FAULTS
+
+/** In each life some never happen and others all the time, so that more of them meet. */
+const FACTORS = [0, 0.5, 1, 1, 4] as const
+
 export function misfortune(world: SimulatedWorld, endMs: number): void {
+  const { chance } = world
+  const weights = { ...FAULTS } as Record<Fault, number>
+  for (const fault of Object.keys(FAULTS) as Fault[]) weights[fault] *= chance.of(FACTORS)
+  goWrong(world, endMs, weights)
+}
+
+function goWrong(
+  world: SimulatedWorld,
+  endMs: number,
+  weights: Readonly<Record<Fault, number>>,
+): void {
   const { clock, chance } = world
   clock.after(chance.between(200, 4000), () => {
     if (clock.nowMs() >= endMs - 1000) return
-    strike(world, chance.weighted(FAULTS))
-    misfortune(world, endMs)
+    strike(world, chance.weighted(weights))
+    goWrong(world, endMs, weights)
   })
 }
 
-function strike(world: SimulatedWorld, fault: keyof typeof FAULTS): void {
+function strike(world: SimulatedWorld, fault: Fault): void {
   const { chance, cluster } = world
   const { primary } = cluster
   const replica = chance.of(cluster.members.filter((one) => one !== primary))
@@ -64,8 +80,10 @@ function strike(world: SimulatedWorld, fault: keyof typeof FAULTS): void {
       break
     case 'killBackend':
     case 'resetBackend': {
-      const [backend] = member.backends
-      backend?.stop(fault === 'killBackend' ? 'fast' : 'kill')
+      // Mostly one that has something to do, now or next.
+      const how = fault === 'killBackend' ? 'fast' : 'kill'
+      if (chance.is(0.8)) member.ambush = how
+      else [...member.backends][0]?.stop(how)
       break
     }
     case 'slowClient': {
