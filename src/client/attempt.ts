@@ -53,7 +53,8 @@ export class Attempt {
   retain(input: Buffer, isReplica: boolean): boolean {
     const mayBeRefused = (isReplica && this.#isRead) || this.#mayBeStale
     if (!this.isWhole || !this.endsReady || !mayBeRefused) return false
-    this.#retained = Buffer.from(input.subarray(0, this.bytes))
+    const batch = this.bytes === input.length ? input : input.subarray(0, this.bytes)
+    this.#retained = Buffer.from(batch)
     return true
   }
 

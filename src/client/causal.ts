@@ -110,6 +110,8 @@ export class CausalPosition {
 /** The server is free again. Who answers what anybody may answer shows nothing of what it knows. */
 export function noteAnswer(session: Session, { identity }: ServerConnection): void {
   const { role, member } = identity
+  // What no replica stands behind asks for nothing.
+  if (role === 'plain') return
   const { clock, pools } = session.services
   if (role !== 'replica' || session.wantsRole !== 'any')
     session.causal.answered({ role, member, nowMs: clock.nowMs() }, pools.topology)

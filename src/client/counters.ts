@@ -12,17 +12,17 @@ const OTHER = 'other'
 
 /** Counts by a short word. */
 export class WordCounts {
-  readonly #counts = new Map<string, number>()
+  readonly #counts = new Map<string, { count: number }>()
 
   add(word: string): void {
     const known = this.#counts.get(word)
-    if (known !== undefined) this.#counts.set(word, known + 1)
-    else if (this.#counts.size < KEYS_MAX || word === OTHER) this.#counts.set(word, 1)
+    if (known !== undefined) known.count += 1
+    else if (this.#counts.size < KEYS_MAX || word === OTHER) this.#counts.set(word, { count: 1 })
     else this.add(OTHER)
   }
 
   facts(): Record<string, number> {
-    return Object.fromEntries(this.#counts)
+    return Object.fromEntries([...this.#counts].map(([word, { count }]) => [word, count]))
   }
 }
 

@@ -10,15 +10,17 @@ function isFor(role: Role, wanted: 'primary' | 'any'): boolean {
 }
 
 export class Parking {
-  readonly #servers = new Map<Role, ServerConnection>()
+  /** Null: none is parked, as always outside session mode. */
+  #servers: Map<Role, ServerConnection> | null = null
 
   get isEmpty(): boolean {
-    return this.#servers.size === 0
+    return this.#servers === null
   }
 
   /** Returns the one of the same role that was here before, which is parked no longer. */
   put(server: ServerConnection): ServerConnection | null {
     const { role } = server.identity
+    this.#servers ??= new Map()
     const before = this.#servers.get(role) ?? null
     this.#servers.set(role, server)
     return before
@@ -34,9 +36,10 @@ export class Parking {
     wanted: 'primary' | 'replica' | 'any',
     mayRead: (server: ServerConnection) => boolean,
   ): ServerConnection | null {
+    if (this.#servers === null) return null
     for (const [role, server] of this.#servers)
       if (role === 'plain' || (wanted === 'replica' ? mayRead(server) : isFor(role, wanted))) {
-        this.#servers.delete(role)
+        this.#delete(role)
         return server
       }
     return null
@@ -44,21 +47,28 @@ export class Parking {
 
   /** The replica's server, which is parked no longer, or null. */
   takeReplica(): ServerConnection | null {
-    const server = this.#servers.get('replica') ?? null
-    this.#servers.delete('replica')
+    const server = this.#servers?.get('replica') ?? null
+    this.#delete('replica')
     return server
   }
 
   /** It is gone. Returns whether it was parked. */
   remove(server: ServerConnection): boolean {
     const { role } = server.identity
-    return this.#servers.get(role) === server && this.#servers.delete(role)
+    if (this.#servers?.get(role) !== server) return false
+    this.#delete(role)
+    return true
   }
 
   /** All of them, which are parked no longer. */
   clear(): ServerConnection[] {
-    const servers = [...this.#servers.values()]
-    this.#servers.clear()
+    const servers = [...(this.#servers?.values() ?? [])]
+    this.#servers = null
     return servers
+  }
+
+  #delete(role: Role): void {
+    this.#servers?.delete(role)
+    if (this.#servers?.size === 0) this.#servers = null
   }
 }

@@ -379,12 +379,11 @@ export class Session implements Receiver, Waiter {
 
   #demand(role: 'primary' | 'replica' | 'any'): void {
     this.wantsRole = role
-    const nowMs = this.services.clock.nowMs()
-    this.requestWallMs = this.services.clock.wallMs()
-    if (role === 'replica') this.causal.beforeRead(readOf(this, nowMs))
+    const { clock } = this.services
+    this.requestWallMs = clock.wallMs()
+    if (role === 'replica') this.causal.beforeRead(readOf(this, clock.nowMs()))
     const kept = this.#lease.resume(role)
     if (kept !== null) return this.#settle(kept)
-    this.waitingSinceMs = nowMs
     this.#move('waiting')
     this.pool.acquire(this)
   }
