@@ -6,7 +6,7 @@ import { join } from 'node:path'
 import { afterEach, describe, expect, test } from 'vitest'
 import { Channel, type Receiver } from '../../../src/net/channel.ts'
 import { SCRATCH, scratchFront } from '../../../src/net/scratch.ts'
-import { isShared } from '../../../src/net/shared-read.ts'
+import { isShared, joined } from '../../../src/net/shared-read.ts'
 
 const opened: { destroy(): void }[] = []
 
@@ -48,6 +48,25 @@ async function collect(peer: Socket, bytes: number): Promise<Buffer> {
 }
 
 describe('a channel with a receiver', () => {
+  test('what was left of a read is put in front of the next, which is not copied', async () => {
+    const { channel, peer } = await pair()
+    const front = Buffer.from('left over, ')
+    const joinedUp = new Promise<readonly [string, boolean]>((resolve) => {
+      channel.attach(
+        receiver({
+          onBytes: (chunk) => {
+            const whole = joined(front, chunk)
+            resolve([whole.toString(), whole.buffer === chunk.buffer])
+          },
+        }),
+      )
+    })
+    peer.write('and more')
+    expect(await joinedUp).toEqual(['left over, and more', true])
+    const long = Buffer.alloc(20_000, 'x')
+    expect(joined(long, front).equals(Buffer.concat([long, front]))).toBe(true)
+  })
+
   test('is given what came before the receiver first, in order', async () => {
     const { channel, peer } = await pair()
     peer.write('log-in,')
