@@ -6,7 +6,7 @@
  * hot path: one for the whole worker, used by one forwarder at a time.
  */
 import { invariant } from '../base/invariant.ts'
-import { SCRATCH, scratchFront } from '../net/scratch.ts'
+import { SCRATCH, scratchFronts } from '../net/scratch.ts'
 
 /** Fewer bytes are copied one by one: a call into the runtime costs more. */
 const SHORT_BYTES = 64
@@ -72,7 +72,7 @@ export class Outgoing {
     if (this.#length > 0) {
       this.#endRun()
       if (this.#room !== SCRATCH) return this.#room.subarray(0, this.#length)
-      return scratchFront(this.#length)
+      return scratchFronts.of(this.#length)
     }
     if (this.#runEnd === this.#runStart) return null
     const isWhole = this.#runStart === 0 && this.#runEnd === this.#input.length

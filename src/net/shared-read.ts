@@ -7,6 +7,7 @@
  * Source  Node, lib/net.js: kBuffer, kBufferCb, initSocketHandle.
  */
 import { Socket } from 'node:net'
+import { Fronts } from './fronts.ts'
 
 /** One read takes at most this. */
 const READ_BYTES_MAX = 128 * 1024
@@ -14,6 +15,7 @@ const READ_BYTES_MAX = 128 * 1024
 const FRONT_BYTES = 16 * 1024
 const WHOLE = Buffer.allocUnsafeSlow(FRONT_BYTES + READ_BYTES_MAX)
 const SHARED = WHOLE.subarray(FRONT_BYTES)
+const reads = new Fronts(SHARED)
 
 const fields = Object.getOwnPropertySymbols(new Socket())
 const BUFFER = fields.find(({ description }) => description === 'kBuffer')
@@ -35,7 +37,7 @@ export function readShared(socket: Socket, onRead: (bytes: Buffer) => void): num
   if (BUFFER === undefined || CALLBACK === undefined || !isHandle(handle)) return -1
   handle.useUserBuffer(SHARED)
   Reflect.set(socket, BUFFER, SHARED)
-  Reflect.set(socket, CALLBACK, (count: number) => onRead(SHARED.subarray(0, count)))
+  Reflect.set(socket, CALLBACK, (count: number) => onRead(reads.of(count)))
   return handle.fd
 }
 

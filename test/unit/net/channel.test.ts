@@ -5,7 +5,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterEach, describe, expect, test } from 'vitest'
 import { Channel, type Receiver } from '../../../src/net/channel.ts'
-import { SCRATCH, scratchFront } from '../../../src/net/scratch.ts'
+import { SCRATCH, scratchFronts } from '../../../src/net/scratch.ts'
 import { isShared, joined } from '../../../src/net/shared-read.ts'
 
 const opened: { destroy(): void }[] = []
@@ -128,7 +128,7 @@ describe('a channel with a receiver', () => {
     while (channel.write(filler)) sent += filler.length
     sent += filler.length
     SCRATCH.fill(0x62)
-    channel.write(scratchFront(1000))
+    channel.write(scratchFronts.of(1000))
     SCRATCH.fill(0x63)
     const got = await collect(peer, sent + 1000)
     expect(got.subarray(sent).equals(Buffer.alloc(1000, 0x62))).toBe(true)
