@@ -11,6 +11,7 @@ type Account = Readonly<Record<string, string | number>>
 const ROOT = resolve(import.meta.dirname, '..')
 const PAGE = join(ROOT, 'docs/failover.md')
 const MODES = ['synchronous', 'asynchronous']
+const POOLERS = ['pgsteer', 'HAProxy', 'HAProxy, PgBouncer']
 /** Field of an account, and what its column is called; the page has their meaning. */
 const COLUMNS = {
   acknowledged: 'acknowledged',
@@ -35,9 +36,17 @@ function accountsOf(mode: string): Account[] {
   return existsSync(file) ? (JSON.parse(readFileSync(file, 'utf8')) as Account[]) : []
 }
 
+/** Scenarios in the same order in every table, poolers of one below each other. */
+function ordered(accounts: readonly Account[]): Account[] {
+  const all = MODES.flatMap(accountsOf).map(({ scenario }) => scenario)
+  const rank = ({ scenario, pooler }: Account): number =>
+    all.indexOf(scenario ?? '') * POOLERS.length + POOLERS.indexOf(String(pooler))
+  return accounts.toSorted((one, two) => rank(one) - rank(two))
+}
+
 function tableOf(mode: string): string {
   const header = ['scenario', 'through', ...Object.values(COLUMNS)]
-  const rows = accountsOf(mode).map((account) =>
+  const rows = ordered(accountsOf(mode)).map((account) =>
     ['scenario', 'pooler', ...Object.keys(COLUMNS)].map((field) => account[field] ?? ''),
   )
   const lines = [header, header.map(() => '---'), ...rows].map((row) => `| ${row.join(' | ')} |`)

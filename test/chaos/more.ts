@@ -54,6 +54,8 @@ export const MORE: readonly Scenario[] = [
     name: 'switchover, CHECKPOINT lasts, hook',
     title: 'a switchover whose CHECKPOINT lasts fails nothing, and writes go on until it is done',
     hasHook: true,
+    // Every member has the hook, so the request alone need not hold anybody.
+    pgsteer: { switchover_grace_ms: 0 },
     costs: 'nothing',
     play: async (stage, scene) => {
       const { cluster } = stage

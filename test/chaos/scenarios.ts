@@ -22,6 +22,8 @@ export interface Scenario {
   readonly costs: 'nothing' | 'flight' | 'outage'
   /** Patroni's before_stop calls pgsteer. */
   readonly hasHook?: boolean
+  /** Keys of [pgsteer] beside the defaults. */
+  readonly pgsteer?: Readonly<Record<string, number>>
   /** HAProxy and PgBouncer get the same load at the same time, in the whole form. */
   readonly isCompared?: boolean
   /** How much longer than the cluster's own outage clients may have to wait because of it. */
@@ -40,6 +42,7 @@ const MARGIN_MS = 4000
 
 /** Nothing is acknowledged by a primary whose key is gone. */
 export function expectFenced(_: Account, { load, primary, keyMs }: Scene): void {
+  expect(keyMs, 'the key was looked at').toBeLessThan(Number.POSITIVE_INFINITY)
   const late = load.of('acknowledged').filter(({ port, endedMs }) => {
     return port === primary.port && endedMs > keyMs
   })

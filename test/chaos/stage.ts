@@ -36,8 +36,17 @@ export interface Scene {
   readonly timeline: number
   /** When the fault came, on performance.now(). */
   struckMs: number
-  /** When the old leader's key was last seen to be there. */
+  /** When the old leader's key was last seen to be there; Infinity before anybody looked. */
   keyMs: number
+  /** When the cluster could write again. */
+  backMs: number
+}
+
+export interface BeginOptions {
+  readonly hasHook: boolean
+  readonly isCompared: boolean
+  /** More keys of [pgsteer]. */
+  readonly pgsteer: Readonly<Record<string, number>>
 }
 
 export class Stage {
@@ -101,11 +110,14 @@ export class Stage {
   }
 
   /** Everything runs, and every client was answered often; readers are on replicas. */
-  async begin(options: { hasHook: boolean; isCompared: boolean }): Promise<Scene> {
+  async begin(options: BeginOptions): Promise<Scene> {
     const { cluster, network } = this
     const steer = await startSteer(cluster, 'etcd', {
       place: network.place('poolers'),
-      pgsteer: { http_token_file: this.#hook.tokenFile },
+      pgsteer: {
+        http_token_file: this.#hook.tokenFile,
+        ...options.pgsteer,
+      },
     })
     this.#undo.defer(() => steer.stop())
     if (options.hasHook) this.#hook.call(`http://${steer.host}:${steer.httpPort}`)
@@ -124,7 +136,13 @@ export class Stage {
     const replicas = cluster.members.filter((member) => member !== primary)
     const scene = { steer, load, others, prober, primary, replicas, timeline }
     const nowMs = performance.now()
-    return { ...scene, site: this.siteOf(primary), struckMs: nowMs, keyMs: nowMs }
+    return {
+      ...scene,
+      site: this.siteOf(primary),
+      struckMs: nowMs,
+      keyMs: Number.POSITIVE_INFINITY,
+      backMs: nowMs,
+    }
   }
 
   /** Returns when somebody else leads and writes, and every client of pgsteer does again. */
@@ -148,6 +166,7 @@ export class Stage {
   async resumed(scene: Scene): Promise<void> {
     const nowMs = performance.now()
     await waitFor('direct writes', () => scene.prober.hasWritten(nowMs), { withinMs: 120_000 })
+    scene.backMs = nowMs
     await waitFor('writes again', () => scene.load.hasResumed(nowMs), { withinMs: 60_000 })
   }
 
@@ -164,11 +183,11 @@ export class Stage {
 
   /** Ends the loads and counts; the first account is pgsteer's. */
   async accounts(scene: Scene, scenario: string): Promise<[Account, ...Account[]]> {
-    const { primary, prober, struckMs, keyMs } = scene
+    const { primary, prober, struckMs, keyMs, backMs } = scene
     const others = [...scene.others]
     const abandoned = others.map(async ([, load]) => {
       // They may hang for as long as TCP does.
-      const isBack = (): boolean => load.hasResumed(struckMs)
+      const isBack = (): boolean => load.hasResumed(backMs)
       await waitFor('writes of another pooler', isBack, { withinMs: 60_000 }).catch(() => undefined)
       await load.abort()
     })

@@ -41,8 +41,8 @@ export function chaosSuite(mode: Mode, third: number): void {
   describe(`${mode} replication`, () => {
     for (const scenario of isWhole ? [...SHORT, ...MORE] : SHORT)
       test(scenario.title, async () => {
-        const { hasHook = false, isCompared = false } = scenario
-        const scene = await stage.begin({ hasHook, isCompared: isWhole && isCompared })
+        const { hasHook = false, isCompared = false, pgsteer = {} } = scenario
+        const scene = await stage.begin({ hasHook, isCompared: isWhole && isCompared, pgsteer })
         await scenario.play(stage, scene)
         const [account, ...others] = await stage.accounts(scene, scenario.name)
         accounts.push(account, ...others)
