@@ -163,8 +163,8 @@ async function warm(): Promise<void> {
 }
 
 await warm()
-const [word = '', shape = ''] = process.argv.slice(2)
-if (word === 'cpu') measureCpu(shape)
+const [word = '', wanted = ''] = process.argv.slice(2)
+if (word === 'cpu') measureCpu(wanted)
 else {
   for (const [name, once] of Object.entries(SHAPES)) if (name.includes(word)) bench(name, once)
   await run()

@@ -161,7 +161,6 @@ test('group = 0 reads and watches the group of the coordinator, and no other gro
   const cluster = await prepare()
   cluster.startEtcd('etcd1')
   const client = writer(cluster)
-  const member = (port: number) => JSON.stringify({ conn_url: `postgres://127.0.0.1:${port}/p` })
   await waitFor('etcd', () => put(client, '0/leader', 'coordinator1'))
   await put(client, '0/members/coordinator1', member(5432))
   await put(client, '1/leader', 'worker1')
@@ -176,3 +175,7 @@ test('group = 0 reads and watches the group of the coordinator, and no other gro
   await waitFor('the change', () => heard.views.at(-1)?.leader?.name === 'coordinator2')
   expect(heard.views.map(({ leader }) => leader?.name)).toEqual(['coordinator1', 'coordinator2'])
 })
+
+function member(port: number): string {
+  return JSON.stringify({ conn_url: `postgres://127.0.0.1:${port}/p` })
+}
