@@ -134,7 +134,7 @@ function keep(faults: readonly object[]): void {
   }
   const json = { at, command: 'npm run bench:failover', machine, clients: Traffic.clients, faults }
   mkdirSync(RESULTS, { recursive: true })
-  writeFileSync(join(RESULTS, 'failover.json'), `${JSON.stringify(json, null, 1)}\n`)
+  writeFileSync(join(RESULTS, 'failover.json'), `${JSON.stringify(json, null, 2)}\n`)
   progress('The pictures are in docs/pictures, every step in bench/results/failover.json')
 }
 
