@@ -171,6 +171,7 @@ export class Lease {
   /** Ends a transaction that only read; nobody is told. */
   commitQuietly(): void {
     const server = this.#held()
+    server.statements.unnamed = null
     server.ledger.push(SWALLOW.query)
     server.write(COMMIT_FRAME)
   }

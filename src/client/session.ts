@@ -435,7 +435,7 @@ export class Session implements Receiver, Waiter {
     const isReplica = server.identity.role === 'replica'
     const isFree = this.transaction.state === 'idle'
     if (isFree && this.#attempt.retain(this.#input.bytes, isReplica)) this.prepared.mark()
-    this.#send(this.#isAlone() ? this.#attempt.bytes : this.#input.length)
+    this.#send(this.#isAlone() && this.#attempt.isWhole ? this.#attempt.bytes : this.#input.length)
     this.#advance()
   }
 
@@ -448,7 +448,8 @@ export class Session implements Receiver, Waiter {
   }
 
   #forward(): boolean {
-    if (this.#input.length === 0) return false
+    // The end of the replica's transaction is owed: what comes meanwhile is for the primary.
+    if (this.#input.length === 0 || this.#moving !== null) return false
     const { forwarder, isOwed } = this.#lease
     const isOpen = this.transaction.status !== frame.STATUS_IDLE || forwarder.isUnsynced
     const isBusy = isOwed && !forwarder.isCopyIn
@@ -459,16 +460,21 @@ export class Session implements Receiver, Waiter {
       !reader.classified.every(staysOnReplica)
     )
       return this.#startMoving()
-    if (this.#lease.isShared && !forwarder.isCopyIn) return this.#sendOne(isBusy)
+    if (this.#isOneByOne && !forwarder.isCopyIn) return this.#sendOne(isBusy)
     return this.#send(this.#input.length)
   }
 
-  /** In an open transaction behind a pooler: what follows its end is not part of it. */
+  /** Behind a pooler, and on a replica, which serves only what was routed to it. */
+  get #isOneByOne(): boolean {
+    return this.#lease.isShared || this.#lease.role === 'replica'
+  }
+
+  /** In an open transaction: what follows its end is not part of it, and is routed by itself. */
   #sendOne(isBusy: boolean): boolean {
     const { forwarder } = this.#lease
     if (forwarder.isMidMessage || forwarder.isUnsynced) return this.#send(this.#input.length)
     if (isBusy || !this.#read()) return false
-    return this.#send(reader.bytes)
+    return this.#send(reader.isWhole ? reader.bytes : this.#input.length)
   }
 
   #send(bytesMax: number): boolean {

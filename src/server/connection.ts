@@ -179,7 +179,7 @@ export class ServerConnection implements Receiver {
    */
   run(sql: string, done: RunDone): void {
     invariant(this.isIdle, 'our own statement runs on an idle server')
-    this.#run = { done, answer: Buffer.alloc(0), error: null, completes: 0 }
+    this.#begin(done, 0)
     this.write(fixed(frame.QUERY, Buffer.from(`${sql}\0`, 'latin1')))
   }
 
@@ -189,13 +189,19 @@ export class ServerConnection implements Receiver {
    */
   runAhead(statements: readonly string[], done: RunDone): void {
     invariant(this.isIdle, 'our own statements run on an idle server')
-    this.#run = { done, answer: Buffer.alloc(0), error: null, completes: statements.length }
+    this.#begin(done, statements.length)
     const pieces = statements.flatMap((sql) => [
       parse('', Buffer.from(`${sql}\0\0\0`, 'latin1')),
       BIND_UNNAMED,
       EXECUTE_UNNAMED,
     ])
     this.write(Buffer.concat([...pieces, FLUSH_FRAME]))
+  }
+
+  /** A simple Query destroys the unnamed statement, a Parse of the unnamed one replaces it. */
+  #begin(done: RunDone, completes: number): void {
+    this.statements.unnamed = null
+    this.#run = { done, answer: Buffer.alloc(0), error: null, completes }
   }
 
   onBytes(chunk: Buffer): void {
