@@ -3,7 +3,7 @@
  * statements their names on this server, adds what the server lacks, books every message in the
  * ledger and sends all of it in one write. A body that is only passing is never looked at.
  *
- * hot path: a message that needs no change costs no copy; runs of them are one piece.
+ * hot path: where no message needs a change nothing is copied; else what goes out is put together once.
  * Source  PostgreSQL manual, "Message Flow"; copyfromparse.c for what COPY ignores.
  */
 import { ProxyError } from '../base/errors.ts'
@@ -75,8 +75,6 @@ const WHOLE_BYTES_MAX = new Map<number, number>([
   [frame.CLOSE, NAMES_BYTES_MAX],
 ])
 const STATEMENT = 0x53
-/** Prepared statements that one session may have at a time. */
-const NAMES_MAX = 10_000
 const FUNCTION_ENTRY = forwardEntry('function', null, stakeOf(NOT_UNDERSTOOD))
 const EMPTY = Buffer.alloc(0)
 const outgoing = new Outgoing()
@@ -343,13 +341,11 @@ export class Forwarder {
     const text = like === null ? this.#reader.cstring() : like.statement.text
     if (this.#reader.isBroken) throw new ProxyError('broken_message', { message: 'Parse' })
     stats.clientParses += 1
-    const taken = prepared.get(name)
-    if (name !== '' && taken !== undefined) {
+    const taken = prepared.takenBy(name)
+    if (taken !== null) {
       if (!server.isShared) return this.#parseTwice(bytes, taken.statement, server)
       prepared.remove(name)
     }
-    if (taken === undefined && prepared.size >= NAMES_MAX)
-      throw new ProxyError('prepared_names_max', { max: NAMES_MAX })
     const classified = this.#context.classify(text)
     const own = this.#deallocated(classified)
     const local = standIn(classified, server)

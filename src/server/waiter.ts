@@ -65,7 +65,7 @@ export interface Waiter extends Holder {
   readonly settings: Settings
   /** Bytes that wait with it, for `hold_bytes_max`. */
   readonly waitingBytes: number
-  /** Set by the pools when it is queued. */
+  /** Set by the pools when it asks for a server. */
   waitingSinceMs: number
   /** Set by the pools. */
   waitReason: WaitReason | null
