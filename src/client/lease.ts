@@ -89,10 +89,13 @@ export class Lease {
   resume(role: 'primary' | 'replica' | 'any'): ServerConnection | null {
     invariant(this.#server === null, 'one server is held at a time')
     const pool = this.#pool
-    this.#server = this.#parking.take(role, (server) => pool.mayServe(server, this.#holder))
-    if (this.#server !== null || role !== 'replica') return this.#server
+    const isJudged = (this.#holder.minLsn ?? null) !== null
+    const mayServe = (server: ServerConnection): boolean => pool.mayServe(server, this.#holder)
+    this.#server = this.#parking.take(role, mayServe, isJudged)
+    if (this.#server !== null || role === 'any') return this.#server
+    if (role === 'primary' && pool.refuses(this.#holder)) return null
     // It would stand in the way of the one that may serve.
-    const stale = this.#parking.takeReplica()
+    const stale = this.#parking.takeOut(role)
     if (stale !== null) pool.release(stale, this.#holder)
     return null
   }

@@ -2,7 +2,7 @@
  * Answers that need no server: the replies to a whole batch, message by message, as a server would
  * have sent them.
  */
-import type { ProxyError } from '../base/errors.ts'
+import { ProxyError } from '../base/errors.ts'
 import { firstStatement } from '../routing/classify.ts'
 import { unnamedStatement } from '../server/prepared.ts'
 import * as frame from '../wire/frame.ts'
@@ -47,7 +47,6 @@ const TEXT = 25
  */
 export function completeBatch(session: Session, batch: Buffer, completion: Completion): Buffer {
   const { begins, change, isFirst, isWarned, row, status, tag } = completion
-  enterNames(session, batch)
   session.meter.answeredLocally(status === frame.STATUS_IDLE)
   if (change !== undefined) changeToken(session, change)
   if (status === frame.STATUS_IDLE || begins !== undefined) endTransaction(session, tag)
@@ -107,26 +106,42 @@ export function withoutFirst(batch: Buffer): Buffer {
   return Buffer.from(batch).fill(0x20, frame.HEADER_BYTES + start, frame.HEADER_BYTES + end)
 }
 
-/** Takes over the names that a batch gives and gives up, as if a server had seen it. */
-function enterNames(session: Session, batch: Buffer): void {
+/**
+ * Takes over the names that a batch gives and gives up, as if a server had seen it. Returns why it
+ * may not, and has changed nothing then: of a batch that is refused nobody answers a part.
+ */
+export function enterNames(session: Session, batch: Buffer): ProxyError | null {
   const { carried, classify, prepared, services } = session
   const reader = new FrameReader()
+  const undo: (() => void)[] = []
   let offset = 0
   for (; batch.length - offset >= frame.HEADER_BYTES; offset += frame.frameBytes(batch, offset)) {
     const type = batch[offset] ?? 0
     const end = offset + frame.frameBytes(batch, offset)
     reader.begin(batch, offset + frame.HEADER_BYTES, end)
-    if (type === frame.CLOSE && reader.byte() === STATEMENT) prepared.remove(reader.cstring())
+    if (type === frame.CLOSE && reader.byte() === STATEMENT) {
+      const restore = prepared.remove(reader.cstring())
+      if (restore !== null) undo.push(restore)
+    }
     if (type !== frame.PARSE) continue
     const name = reader.cstring()
+    if (prepared.takenBy(name) !== null) {
+      for (const restore of undo.toReversed()) restore()
+      return new ProxyError('prepared_exists', { name: latin1ToUtf8(name) })
+    }
     const body = Buffer.from(batch.subarray(reader.offset, end))
     const text = reader.cstring()
     const statement =
       name === ''
         ? unnamedStatement(text, body)
         : services.registry.hold(text, body, carried.current)
-    prepared.enter(name, { statement, classified: classify(text) })
+    undo.push(prepared.enter(name, { statement, classified: classify(text) }))
   }
+  return null
+}
+
+function latin1ToUtf8(text: string): string {
+  return Buffer.from(text, 'latin1').toString()
 }
 
 /** A batch was refused. Without a Sync of its own no ReadyForQuery is due yet. */

@@ -29,26 +29,32 @@ export class Parking {
   /**
    * The server that may do this work, or null.
    *
-   * `mayRead`  whether a member's server may answer the read at hand: a replica may be too old, and
-   *            the primary is asked where there is none.
+   * `mayServe`  whether a member's server may do it: a replica may be too old for the read at hand,
+   *             and the primary is asked where there is none.
+   * `isJudged`  the primary's work is judged too: its client asks for a position.
    */
   take(
     wanted: 'primary' | 'replica' | 'any',
-    mayRead: (server: ServerConnection) => boolean,
+    mayServe: (server: ServerConnection) => boolean,
+    isJudged: boolean,
   ): ServerConnection | null {
     if (this.#servers === null) return null
+    const isFit = (role: Role, server: ServerConnection): boolean =>
+      wanted === 'replica'
+        ? mayServe(server)
+        : isFor(role, wanted) && (wanted === 'any' || !isJudged || mayServe(server))
     for (const [role, server] of this.#servers)
-      if (role === 'plain' || (wanted === 'replica' ? mayRead(server) : isFor(role, wanted))) {
+      if (role === 'plain' || isFit(role, server)) {
         this.#delete(role)
         return server
       }
     return null
   }
 
-  /** The replica's server, which is parked no longer, or null. */
-  takeReplica(): ServerConnection | null {
-    const server = this.#servers?.get('replica') ?? null
-    this.#delete('replica')
+  /** The server of this role, whatever it may do, which is parked no longer, or null. */
+  takeOut(role: 'primary' | 'replica'): ServerConnection | null {
+    const server = this.#servers?.get(role) ?? null
+    this.#delete(role)
     return server
   }
 

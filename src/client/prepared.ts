@@ -3,9 +3,13 @@
  * ParseComplete; because later messages of the same batch already use it, it is entered when its
  * Parse is sent and taken back when that Parse fails or is skipped.
  */
+import { ProxyError } from '../base/errors.ts'
 import type { Classified } from '../routing/classify.ts'
 import type { PreparedRegistry, PreparedStatement } from '../server/prepared.ts'
 import type { FrameReader } from '../wire/reader.ts'
+
+/** Prepared statements that one session may have at a time. */
+const NAMES_MAX = 10_000
 
 export interface SessionStatement {
   readonly statement: PreparedStatement
@@ -80,6 +84,18 @@ export class SessionPrepared {
 
   get(name: string): SessionStatement | undefined {
     return this.#statements.get(name)
+  }
+
+  /**
+   * What has the name that a Parse gives, which is refused for it; null: the name may be given.
+   *
+   * Errors  ProxyError `prepared_names_max`.
+   */
+  takenBy(name: string): SessionStatement | null {
+    const taken = this.#statements.get(name)
+    if (taken === undefined && this.size >= NAMES_MAX)
+      throw new ProxyError('prepared_names_max', { max: NAMES_MAX })
+    return name === '' ? null : (taken ?? null)
   }
 
   /** The unnamed statement, if the rest of this Parse is what it was made of. */

@@ -28,7 +28,7 @@ import { type Completion, type Decision, decide, mayLeaveReplica, noteStatement 
 import type { ClientState } from './facts.ts'
 import { Input } from './input.ts'
 import { Lease } from './lease.ts'
-import { completeBatch, noteRefusal, refuseBatch, withoutFirst } from './local.ts'
+import { completeBatch, enterNames, noteRefusal, refuseBatch, withoutFirst } from './local.ts'
 import { Meter } from './meter.ts'
 import { NO_ADVISORY_LOCKS, Pins } from './pin.ts'
 import { SessionPrepared } from './prepared.ts'
@@ -82,6 +82,8 @@ export class Session implements Receiver, Waiter {
   #settlingSinceMs = 0
   /** The next server is not given the session's settings first. */
   #isResetting = false
+  /** The position that its server was chosen for; null: none was asked for. */
+  #placedFor: MinLsn | null = null
   /** Its server was lost under the read at hand. */
   avoidedMember: string | null = null
 
@@ -371,6 +373,8 @@ export class Session implements Receiver, Waiter {
 
   #complete(completion: Completion): void {
     const batch = this.#input.bytes.subarray(0, this.#attempt.bytes)
+    const refusal = enterNames(this, batch)
+    if (refusal !== null) return this.#answerRefused(refusal)
     const replies = completeBatch(this, batch, completion)
     this.#input.take(this.#attempt.bytes)
     if (completion.isFirst === true) this.#input.unshift(withoutFirst(batch))
@@ -390,14 +394,13 @@ export class Session implements Receiver, Waiter {
 
   /** The server gets the session's settings before anything else. */
   #settle(server: ServerConnection): void {
+    this.#placedFor = this.wantsRole === 'any' ? null : this.minLsn
     if (this.#isResetting) {
       this.#isResetting = false
       return this.#activate(server)
     }
-    const isSettled = this.#lease.settle(this.carried.current, (error) =>
-      this.#settled(error, server),
-    )
-    if (isSettled) this.#activate(server)
+    const done = (error: ProxyError | null): void => this.#settled(error, server)
+    if (this.#lease.settle(this.carried.current, done)) this.#activate(server)
     else this.#move('settling')
   }
 
@@ -496,7 +499,7 @@ export class Session implements Receiver, Waiter {
     this.#attempt.end()
     this.prepared.unmark()
     this.meter.queryStartedMs = 0
-    this.carried.settle(this.wantsRole !== 'any')
+    this.carried.settle(this.#placedFor)
     noteAnswer(this, server)
     if (this.pins.isProofDue) return this.#proveLocks()
     if (this.pins.isPinned) return false

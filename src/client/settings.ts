@@ -174,13 +174,12 @@ export class SessionSettings {
   }
 
   /**
-   * The server is free again: what it has now is what `onServer` says. `isPlaced`: it was chosen for
-   * what it has replayed.
+   * The server is free again: what it has now is what `onServer` says. `placedFor`: what it was
+   * chosen for; what was asked for since then has been judged by nobody.
    */
-  settle(isPlaced = false): void {
+  settle(placedFor: MinLsn | null = null): void {
     this.#isTouched = false
-    const { minLsn } = this
-    if (isPlaced && minLsn !== null) minLsn.isMet = true
+    if (placedFor !== null && placedFor === this.minLsn) placedFor.isMet = true
   }
 
   get #position(): Position {

@@ -109,7 +109,8 @@ function changedToken(
   statement: Statement,
   isRun: boolean,
 ): Decision {
-  const tag = statement.verb === 'reset' ? 'RESET' : 'SET'
+  const isReset = statement.verb === 'reset' && statement.isSetToDefault !== true
+  const tag = isReset ? 'RESET' : 'SET'
   const { status } = transaction
   if (!isRun) return { kind: 'complete', tag, status }
   const token = tokenOf(literalOf(statement.value ?? ''))

@@ -104,7 +104,9 @@ function local(statement: Statement, scope: Scope): Statement {
 }
 
 function reset(name: string, scope: Scope): Statement {
-  return { ...plain(scope === 'set' ? 'reset' : 'set_local'), name }
+  return scope === 'set'
+    ? { ...plain('reset'), name, isSetToDefault: true }
+    : { ...plain('set_local'), name }
 }
 
 function uncarried(scope: Scope): Statement {

@@ -104,6 +104,8 @@ export interface Statement {
    * temporary relation: the name as PostgreSQL folds it; absent where the statement means all of them.
    */
   readonly name?: string
+  /** reset: it is said as SET ... TO DEFAULT, and answered as a SET. */
+  readonly isSetToDefault?: true
   /**
    * set: the text after TO, such that `SET name TO value` says the same. A SET that cannot be said so
    * (an INTERVAL as time zone, several characteristics) is `other` and pins.

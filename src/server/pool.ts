@@ -161,6 +161,12 @@ export class Pool {
     return placement.kind === 'any' || (placement.kind === 'member' && placement.member === member)
   }
 
+  /** Whether nobody may serve what it asks for, and it would not wait either. */
+  refuses(waiter: Waiter): boolean {
+    const nowMs = this.#context.clock.nowMs()
+    return this.waiting.place(waiter, nowMs, nowMs).kind === 'refused'
+  }
+
   /** The session does not want a server any more. Returns false when it waited for none. */
   withdraw(waiter: Waiter): boolean {
     return this.waiting.remove(waiter)

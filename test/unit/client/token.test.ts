@@ -2,6 +2,7 @@
 import { describe, expect, test } from 'vitest'
 import { tokenOf } from '../../../src/client/token.ts'
 import { backend, frontend } from '../../support/bytes.ts'
+import { told } from '../../support/loss.ts'
 import { member, plainIni, primary, routedIni, topology } from '../../support/pools.ts'
 import { type Client, SessionWorld } from '../../support/session.ts'
 
@@ -178,11 +179,189 @@ describe('SET pgsteer.min_lsn', () => {
     expect(query(client, 'RESET pgsteer.min_lsn').types).toBe('CZ')
   })
 
+  test('TO DEFAULT is a SET by its tag', () => {
+    const { client } = session()
+    for (const sql of ['SET pgsteer.min_lsn TO DEFAULT', 'SET SESSION pgsteer.min_lsn = DEFAULT']) {
+      query(client, "SET pgsteer.min_lsn = '3:0/10'")
+      client.sends(frontend.query(sql))
+      expect([told(client), client.session.minLsn]).toEqual(['SET ZI', null])
+    }
+    client.sends(frontend.query('RESET pgsteer.min_lsn'))
+    expect(told(client)).toBe('RESET ZI')
+  })
+
   test('an entry that is not routed leaves it to its server', async () => {
     const { client, world } = session(plainIni())
     client.sends(frontend.query("SET pgsteer.min_lsn = 'x'"))
     await world.settle()
     expect(world.bytesTo(client.server).toString()).toContain('pgsteer.min_lsn')
+  })
+})
+
+const INSERTED = [backend.commandComplete('INSERT 0 1'), READY]
+const SET_AND_INSERTED = [backend.commandComplete('SET'), ...INSERTED]
+
+describe('what lies beyond the end of its timeline', () => {
+  test.each([
+    [["SET pgsteer.min_lsn = '2:0/501'; INSERT INTO t VALUES (1)"], SET_AND_INSERTED],
+    [
+      ["SELECT f(); SET pgsteer.min_lsn = '2:0/501'", 'INSERT INTO t VALUES (1)'],
+      [backend.commandComplete('SELECT 1'), backend.commandComplete('SET'), READY, ...INSERTED],
+    ],
+    [
+      ['INSERT INTO t VALUES (1)', "SET pgsteer.min_lsn = '2:0/501'"],
+      [...INSERTED, backend.commandComplete('SET'), READY],
+    ],
+  ])('is not met by what ran behind the SET: %j', async (texts, answers) => {
+    const { client, world } = session()
+    client.sends(...texts.map((sql) => frontend.query(sql)))
+    await world.settle()
+    client.server.onBytes(Buffer.concat(answers))
+    client.take()
+    expect(client.session.minLsn).toEqual({ timeline: 2, lsn: 0x501n, isMet: false })
+    client.sends(frontend.query('SELECT 1'))
+    expect(told(client)).toBe('08007 ZI')
+    client.sends(frontend.query('UPDATE t SET a = 1'))
+    expect(told(client)).toBe('08007 ZI')
+  })
+
+  test('is not met by a transaction that a server had begun before the SET', async () => {
+    const { client, world } = session()
+    client.sends(frontend.query('BEGIN'))
+    client.sends(frontend.query('UPDATE t SET a = 1'))
+    await world.settle()
+    const T = backend.readyForQuery('T')
+    const { server } = client
+    server.onBytes(Buffer.concat([backend.commandComplete('BEGIN'), T]))
+    server.onBytes(Buffer.concat([backend.commandComplete('UPDATE 1'), T]))
+    client.sends(frontend.query("SET pgsteer.min_lsn = '2:0/501'"))
+    server.onBytes(Buffer.concat([backend.commandComplete('SET'), T]))
+    client.sends(frontend.query('COMMIT'))
+    server.onBytes(Buffer.concat([backend.commandComplete('COMMIT'), READY]))
+    client.take()
+    client.sends(frontend.query('SELECT 1'))
+    expect(told(client)).toBe('08007 ZI')
+  })
+
+  test('is not met by a session that is tied to its server', async () => {
+    const { client, world } = session()
+    client.sends(frontend.query('LISTEN a'))
+    await world.settle()
+    const { server } = client
+    server.onBytes(Buffer.concat([backend.commandComplete('LISTEN'), READY]))
+    client.sends(frontend.query("SET pgsteer.min_lsn = '2:0/501'"))
+    server.onBytes(Buffer.concat([backend.commandComplete('SET'), READY]))
+    client.sends(frontend.query('INSERT INTO t VALUES (1)'))
+    server.onBytes(Buffer.concat(INSERTED))
+    expect(client.session.server).toBe(server)
+    expect(client.session.minLsn).toEqual({ timeline: 2, lsn: 0x501n, isMet: false })
+  })
+
+  test('is met for good by who was placed under it when that was its own timeline', async () => {
+    const { client, world } = session()
+    query(client, "SET pgsteer.min_lsn = '3:0/10'")
+    client.sends(frontend.query('INSERT INTO t VALUES (1)'))
+    await world.settle()
+    client.server.onBytes(Buffer.concat(INSERTED))
+    expect(client.session.minLsn?.isMet).toBe(true)
+    query(client, "SET pgsteer.min_lsn = '3:0/20'")
+    expect(client.session.minLsn?.isMet).toBe(false)
+  })
+})
+
+describe('a primary that session mode keeps', () => {
+  const ini = routedIni('pool_mode = session\ndefault_pool_size = 1').replace(
+    'pool_mode = transaction\n',
+    '',
+  )
+
+  async function parked() {
+    const { client, world } = session(ini)
+    client.sends(frontend.query('INSERT INTO t VALUES (1)'))
+    await world.settle()
+    const { server } = client
+    server.onBytes(Buffer.concat(INSERTED))
+    client.take()
+    world.bytesTo(server)
+    expect(server.state).toBe('active')
+    return { client, server, world }
+  }
+
+  test('does not serve what lies beyond the end of its timeline', async () => {
+    const { client, server, world } = await parked()
+    world.world.pools.setTopology({ ...TOPOLOGY, history: [] })
+    expect(query(client, "SET pgsteer.min_lsn = '2:0/501'").types).toBe('CZ')
+    world.world.pools.setTopology(TOPOLOGY)
+    client.sends(frontend.query('INSERT INTO t VALUES (2)'))
+    expect([told(client), world.written(server)]).toEqual(['08007 ZI', ''])
+    query(client, 'RESET pgsteer.min_lsn')
+    client.sends(frontend.query('INSERT INTO t VALUES (2)'))
+    expect([client.server, world.written(server)]).toEqual([server, 'Q'])
+  })
+
+  test('waits with a token of a timeline that is still to come, and stands in no way', async () => {
+    const { client, server, world } = await parked()
+    expect(query(client, "SET pgsteer.min_lsn = '4:0/1'").types).toBe('CZ')
+    client.sends(frontend.query('INSERT INTO t VALUES (2)'))
+    expect(client.session.state).toBe('waiting')
+    expect(world.bytesTo(server).toString()).toMatch(/^Q....DISCARD ALL.$/s)
+    server.onBytes(Buffer.concat([backend.commandComplete('DISCARD ALL'), READY]))
+    expect(server.state).toBe('idle')
+    world.world.pools.setTopology({ ...TOPOLOGY, timeline: 4, history: [] })
+    await world.settle()
+    expect(client.server).toBe(server)
+  })
+
+  test('serves under a token that it meets, for good', async () => {
+    const { client, server, world } = await parked()
+    query(client, "SET pgsteer.min_lsn = '3:0/10'")
+    client.sends(frontend.query('INSERT INTO t VALUES (2)'))
+    expect([client.server, world.written(server)]).toEqual([server, 'Q'])
+    server.onBytes(Buffer.concat(INSERTED))
+    expect(client.session.minLsn?.isMet).toBe(true)
+  })
+})
+
+const show = (name: string) => frontend.parse(name, 'SHOW pgsteer.min_lsn')
+
+describe('names of prepared statements that no server has seen', () => {
+  const sync = frontend.sync()
+
+  test('are refused by 42P05 where they are taken, and the first one stays', () => {
+    const { client } = session()
+    expect(answer(client, show('s'), sync).types).toBe('1Z')
+    client.sends(frontend.parse('s', 'RESET pgsteer.min_lsn'), sync)
+    expect(told(client)).toBe('42P05 ZI')
+    const run = answer(client, frontend.bind({ statement: 's' }), frontend.execute(), sync)
+    expect(run.types).toBe('2DCZ')
+    expect(client.session.prepared.size).toBe(1)
+  })
+
+  test('are free again behind a Close, and none of a refused batch stays', () => {
+    const { client } = session()
+    answer(client, show('s'), sync)
+    expect(answer(client, frontend.close('S', 's'), show('s'), sync).types).toBe('31Z')
+    client.sends(show('a'), frontend.close('S', 's'), show('s'), show('a'), sync)
+    expect(told(client)).toBe('42P05 ZI')
+    const { prepared } = client.session
+    expect([prepared.size, prepared.get('s')?.statement.holders]).toEqual([1, 1])
+  })
+
+  test('taken, they fail a transaction that was only announced', () => {
+    const { client } = session()
+    answer(client, show('s'), sync)
+    query(client, 'BEGIN')
+    client.sends(show('s'), sync)
+    expect(told(client)).toBe('42P05 ZE')
+  })
+
+  test('are as few as a server would have been given', () => {
+    const { client } = session()
+    for (let index = 0; index < 10_000; index += 1) client.sends(show(`s${index}`), sync)
+    expect([client.session.prepared.size, client.closed]).toEqual([10_000, null])
+    client.take()
+    client.sends(show('one more'), sync)
+    expect([told(client), client.closed]).toEqual(['54000', 'prepared_names_max'])
   })
 })
 
