@@ -92,7 +92,8 @@ export class Lease {
     const isJudged = (this.#holder.minLsn ?? null) !== null
     const mayServe = (server: ServerConnection): boolean => pool.mayServe(server, this.#holder)
     this.#server = this.#parking.take(role, mayServe, isJudged)
-    if (this.#server !== null || role === 'any') return this.#server
+    if (this.#server !== null || role === 'any' || this.#parking.isEmpty) return this.#server
+    // Who is refused goes on with it, and with what it keeps for its client.
     if (role === 'primary' && pool.refuses(this.#holder)) return null
     // It would stand in the way of the one that may serve.
     const stale = this.#parking.takeOut(role)
