@@ -48,6 +48,10 @@ const CONDITIONS = {
   'it is a standby cluster': (_, evidence) => evidence.view?.dynamic.standbyCluster === true,
   'it is no standby cluster': (_, evidence) => evidence.view?.dynamic.standbyCluster === false,
   'a member leads': (_, evidence) => leaderOf(evidence) !== null,
+  'another member leads': ({ verified, isFenced }, evidence) => {
+    const leader = leaderOf(evidence)
+    return verified !== null && !isFenced && leader !== null && leader !== verified.name
+  },
   'nobody leads': (_, evidence) => leaderOf(evidence) === null,
   'nobody leads, not paused': (_, evidence) => leaderOf(evidence) === null && !isPaused(evidence),
   'all three agree': (beliefs, evidence) => typeof verify(beliefs, evidence) !== 'string',
@@ -99,6 +103,13 @@ export const FAILOVER_ROWS: readonly Row[] = [
   ),
   row(
     'unseen',
+    'another member leads',
+    'fenced',
+    'fence',
+    'the primary of the control process before this one was replaced',
+  ),
+  row(
+    'unseen',
     'a member leads',
     'verifying',
     'none',
@@ -123,6 +134,13 @@ export const FAILOVER_ROWS: readonly Row[] = [
   ),
   row(
     'vacant',
+    'another member leads',
+    'fenced',
+    'fence',
+    'the one that the control process before this one verified was replaced',
+  ),
+  row(
+    'vacant',
     'a member leads',
     'verifying',
     'none',
@@ -130,6 +148,13 @@ export const FAILOVER_ROWS: readonly Row[] = [
   ),
 
   row('verifying', 'it is a standby cluster', 'standby', 'none', 'a standby leader is no primary'),
+  row(
+    'verifying',
+    'another member leads',
+    'fenced',
+    'fence',
+    'its claim came before SQL agreed with the one of the control process before this one',
+  ),
   row(
     'verifying',
     'nobody leads',

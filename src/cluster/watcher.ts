@@ -165,17 +165,20 @@ export class Watcher {
    *
    * `member`  its name or `host:port`; null: whoever is the primary.
    * Returns 'holds'; 'elsewhere' when it is not the primary or there is none; 'starting' while the
-   * primary has yet to be found: to be asked again.
+   * primary has yet to be found, or found again: to be asked again.
    */
   drain(member: string | null): 'holds' | 'elsewhere' | 'starting' {
     const primary = primaryOf(this.#machine)
-    const isStarting = this.#machine.state === 'unseen' || this.#isTakingOver(this.#evidence())
+    const { state, beliefs } = this.#machine
+    const isStarting = state === 'unseen' || this.#isTakingOver(this.#evidence())
     const name = member === null ? primary?.name : this.#nameOf(member)
     const isPrimary = primary !== null && name === primary.name
+    // Behind its CHECKPOINT it may answer probes late, and be back before Patroni stops it.
+    const isOut = state === 'interrupted' && name !== undefined && name === beliefs.verified?.name
     if (name !== undefined) this.#handover.call(name, isPrimary, this.#clock.nowMs())
     this.#decide(true)
     if (isPrimary) return 'holds'
-    return primary === null && isStarting ? 'starting' : 'elsewhere'
+    return primary === null && (isStarting || isOut) ? 'starting' : 'elsewhere'
   }
 
   /** A member by its name or `host:port`. */

@@ -303,6 +303,17 @@ describe('a control process that takes over while the key is gone', () => {
     expect([world.state, world.machine.term]).toEqual(['vouched', 7])
   })
 
+  test.each([
+    ['at once', () => successor()],
+    ['after nobody led', () => successor().leads(null)],
+    ['after the same one led', () => successor().leads('a')],
+  ])('fences whom its predecessor verified when another one leads, %s', (_, before) => {
+    const world = before().leads('b')
+    expect(world.primary).toBeNull()
+    expect([world.state, world.machine.term]).toEqual(['verifying', 8])
+    expect(world.writes('b', 6).primary).toBe('b')
+  })
+
   test('believes nobody whom it did not hear of', () => {
     const world = new World().leads(null).dynamic({ failsafeMode: true, paused: true })
     expect(world.writes('a', 5).hears('a', true).primary).toBeNull()

@@ -137,6 +137,18 @@ describe('a call that reaches the watcher', () => {
     })
   })
 
+  test('is asked again about a primary whose probes hang: it may be back before it is stopped', async () => {
+    const stage = await Stage.serving()
+    stage.member('a').does = 'hang'
+    await stage.pass(5000)
+    expect(stage.topology.primary).toBeNull()
+    expect(stage.watcher.drain('b')).toBe('elsewhere')
+    expect(stage.watcher.drain('a')).toBe('starting')
+    stage.member('a').does = 'answer'
+    await stage.pass(1000)
+    expect(stage.watcher.drain('a')).toBe('holds')
+  })
+
   test('is still held to by the control process that takes over, until the new primary', async () => {
     const stage = await Stage.serving()
     stage.watcher.drain('a')
