@@ -1,10 +1,10 @@
 /**
  * What must hold between keys, after each was read on its own.
  */
-import type { Config } from './config.ts'
+import { type Config, isHost } from './config.ts'
 import type { Setting, Settings } from './environment.ts'
 import { ADMIN_DATABASE, type KeySection } from './keys.ts'
-import type { Problems } from './problem.ts'
+import { type Problems, quoted } from './problem.ts'
 
 interface Check {
   readonly config: Config
@@ -184,6 +184,10 @@ function checkPeers(check: Check): void {
   }
   if (pgsteer.advertiseAddr !== null && cluster?.source !== 'etcd')
     check.warnings.push('advertise_addr has no effect without source = etcd')
+  if (pgsteer.advertiseAddr !== null && !isHost(pgsteer.advertiseAddr)) {
+    const text = `advertise_addr = ${quoted(pgsteer.advertiseAddr)} is not a host name or an address`
+    fail(check, 'advertise_addr', text, 'an IPv6 address stands there without brackets and zone')
+  }
 }
 
 function checkSizes(check: Check): void {

@@ -36,6 +36,11 @@ export interface UserConfig extends UserEntry {
   readonly name: string
 }
 
+/** A host name or an address, as others are told it: no path of a socket, no brackets, no zone. */
+export function isHost(text: string): boolean {
+  return /^[A-Za-z0-9_.:-]{1,253}$/.test(text)
+}
+
 /** An entry of [peers]. */
 export interface PeerConfig {
   readonly id: number

@@ -285,6 +285,8 @@ describe('problems', () => {
       'database "a" leads nowhere',
     ],
     [`${MINIMAL}[pgbouncer]\nlisten_addr = a b\n`, '"a b" is not an address or host name'],
+    [`${MINIMAL}[pgsteer]\nadvertise_addr = [fd00::1]\n`, 'is not a host name or an address'],
+    [`${MINIMAL}[pgsteer]\nadvertise_addr = fe80::1%eth0\n`, 'is not a host name or an address'],
     [`${MINIMAL}[pgbouncer]\nlisten_addr = *\nlisten_port = 9632\n`, 'are both 9632'],
     [`${MINIMAL}[pgbouncer]\nauth_type = hba\n`, 'auth_type = hba needs auth_hba_file'],
     [`${MINIMAL}[pgbouncer]\nauth_type = pam\n`, 'must be one of trust, plain, md5'],
