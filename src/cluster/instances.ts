@@ -8,7 +8,7 @@
  * That is outside of Patroni's namespace: Patroni and its tools, which list `/<namespace>/<scope>/`
  * whole, never see it, and a user of etcd may be allowed to write here and only to read there.
  */
-import type { Config, PeerConfig, PeerTls } from '../config/config.ts'
+import { type Config, isHost, type PeerConfig, type PeerTls } from '../config/config.ts'
 import { isObject, keyPrefix, parseJson, textOf } from './keys.ts'
 import type { Snapshot, StoredKey } from './keyspace.ts'
 
@@ -41,8 +41,9 @@ export const NO_INSTANCES: Instances = Object.freeze({ id: 0, all: [] })
 export const INSTANCE_ID_MAX = 16_383
 /** What somebody else writes into etcd must not fill the memory. */
 const INSTANCES_MAX = 1000
-/** A host name or an address: never the path of a socket. */
-const HOST = /^[A-Za-z0-9_.:-]{1,253}$/
+const TEXT_LENGTH_MAX = 64
+/** The last moment that a Date can be, as ECMAScript says. */
+const DATE_MS_MAX = 8.64e15
 const TLS: readonly PeerTls[] = ['none', 'offered', 'certificate']
 
 export function instancesPrefix(place: {
@@ -64,12 +65,16 @@ export interface Registered {
   readonly key: StoredKey
 }
 
-/** Reads all keys; what is not a whole card under a number is left out. By number. */
-export function readInstances({ keys }: Snapshot): Registered[] {
+/**
+ * Reads all keys; what is not a whole card under a number is left out, and what is too many, but
+ * never a card of `owner`. By number.
+ */
+export function readInstances({ keys }: Snapshot, owner: string): Registered[] {
   const found: Registered[] = []
   for (const [name, key] of keys) {
     const instance = readInstance(name, key.value)
-    if (instance !== null && found.length < INSTANCES_MAX) found.push({ instance, key })
+    if (instance === null) continue
+    if (found.length < INSTANCES_MAX || instance.owner === owner) found.push({ instance, key })
   }
   return found.toSorted((one, other) => one.instance.id - other.instance.id)
 }
@@ -81,20 +86,25 @@ function readInstance(name: string, text: string): Instance | null {
   const { port, startedWallMs } = json
   const host = textOf(json['host'])
   const owner = textOf(json['owner'])
-  if (!HOST.test(host) || owner === '' || !isPort(port)) return null
+  if (!isHost(host) || !isPort(port)) return null
+  if (owner === '' || owner.length > TEXT_LENGTH_MAX) return null
   return {
     id,
     owner,
     host,
     port,
     tls: TLS.find((one) => one === json['tls']) ?? 'none',
-    version: textOf(json['version']),
-    startedWallMs: typeof startedWallMs === 'number' ? startedWallMs : 0,
+    version: textOf(json['version']).slice(0, TEXT_LENGTH_MAX),
+    startedWallMs: isDateMs(startedWallMs) ? startedWallMs : 0,
   }
 }
 
 function isPort(value: unknown): value is number {
   return typeof value === 'number' && Number.isInteger(value) && value >= 1 && value <= 65_535
+}
+
+function isDateMs(value: unknown): value is number {
+  return typeof value === 'number' && Math.abs(value) <= DATE_MS_MAX
 }
 
 /**

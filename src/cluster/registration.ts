@@ -11,7 +11,7 @@ import { type Clock, type Timer, wait } from '../base/clock.ts'
 import { reasonOf } from '../base/errors.ts'
 import { invariant } from '../base/invariant.ts'
 import type { Log } from '../base/log.ts'
-import type { PeerConfig } from '../config/config.ts'
+import { isHost, type PeerConfig } from '../config/config.ts'
 import {
   advertisedHost,
   freeNumber,
@@ -113,9 +113,10 @@ export class Registration {
     const { clock } = this.#deps
     const restMs = this.#lookedMs + LOOK_MS - clock.nowMs()
     if (restMs > 0) await wait(clock, restMs)
+    if (this.#isStopped) return
     this.#lookedMs = clock.nowMs()
     try {
-      this.#adopt(readInstances(await this.#registry().read()))
+      this.#adopt(await this.#read(this.#registry()))
     } catch (error) {
       this.#deps.log.debug({ reason: reasonOf(error) }, 'the instances in etcd cannot be read')
     }
@@ -135,7 +136,7 @@ export class Registration {
       pauseMs = await this.#attend(registry)
       this.#failures = 0
     } catch (error) {
-      registry.close()
+      if (!this.#isStopped) registry.close()
       this.#turns += 1
       pauseMs = this.#failed(reasonOf(error))
     }
@@ -145,7 +146,9 @@ export class Registration {
   /** Returns when to look again. */
   async #attend(registry: RegistryPort): Promise<number> {
     await this.#renew(registry)
-    const found = readInstances(await registry.read())
+    // What is asked after stop() would open a connection that nobody closes.
+    if (this.#isStopped) return PERIOD_MS
+    const found = await this.#read(registry)
     if (this.#isStopped) return PERIOD_MS
     const mine = this.#mine(found)
     const isThere = mine !== undefined && mine.key.lease === this.#lease?.id
@@ -156,8 +159,12 @@ export class Registration {
     }
     const isClaimed = await this.#tryToClaim(registry, found, mine)
     if (this.#isStopped) return PERIOD_MS
-    this.#adopt(isClaimed ? readInstances(await registry.read()) : found)
+    this.#adopt(isClaimed ? await this.#read(registry) : found)
     return isClaimed ? PERIOD_MS : AGAIN_MS
+  }
+
+  async #read(registry: RegistryPort): Promise<Registered[]> {
+    return readInstances(await registry.read(), this.#deps.card.owner)
   }
 
   async #renew(registry: RegistryPort): Promise<void> {
@@ -199,7 +206,7 @@ export class Registration {
     const { card, clock } = this.#deps
     const id = this.#choose(found, mine)
     const host = id === 0 ? null : await this.#host(registry)
-    if (host === null) return false
+    if (host === null || this.#isStopped) return false
     const renewedMs = clock.nowMs()
     const lease = this.#lease ?? { id: await registry.grant(LEASE_S), renewedMs }
     if (this.#isStopped) return false
@@ -210,7 +217,8 @@ export class Registration {
       lease: lease.id,
       over: mine?.instance.id === id ? mine.key.modRevision : 0n,
     })
-    this.#candidate = isOurs ? id : 0
+    // Our own key that ended meanwhile is no reason to take another number.
+    this.#candidate = isOurs || mine?.instance.id === id ? id : 0
     return isOurs
   }
 
@@ -232,11 +240,20 @@ export class Registration {
   }
 
   async #host(registry: RegistryPort): Promise<string | null> {
-    const { host, listenAddr } = this.#deps
-    if (host !== null) return host
-    const advertised = advertisedHost(listenAddr, await this.#deps.localAddress(registry.url))
-    if (advertised === null) this.#wait('it listens on no address of TCP')
-    return advertised
+    const { card, host, listenAddr } = this.#deps
+    if (card.port === 0) {
+      this.#wait('others do not know its port: set advertise_port')
+      return null
+    }
+    const advertised =
+      host ?? advertisedHost(listenAddr, await this.#deps.localAddress(registry.url))
+    if (advertised !== null && isHost(advertised)) return advertised
+    this.#wait(
+      advertised === null
+        ? 'it listens on no address of TCP'
+        : `others cannot reach "${advertised}": set advertise_addr to a name or an address`,
+    )
+    return null
   }
 
   /** Nothing to be written until somebody does something about it, or a lease runs out. */

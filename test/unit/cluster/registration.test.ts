@@ -27,6 +27,8 @@ class FakeEtcd {
   readonly keys = new Map<string, StoredKey>()
   readonly leases = new Set<string>()
   reads = 0
+  /** A question opens a connection. */
+  isOpen = false
   /** What every question is answered with instead. */
   problem: string | null = null
   /** What claims alone are answered with instead. */
@@ -82,10 +84,11 @@ class FakeEtcd {
   }
 
   close(): void {
-    this.reads += 0
+    this.isOpen = false
   }
 
   async #answer(): Promise<void> {
+    this.isOpen = true
     await Promise.resolve()
     if (this.problem !== null) throw new Error(this.problem)
   }
@@ -307,6 +310,52 @@ test('an instance that stops is gone at once', async () => {
   expect(bench.etcd.keys.size).toBe(0)
 })
 
+test('whenever an instance stops, it leaves no key and no connection behind', async () => {
+  for (let turns = 0; turns < 60; turns += 1) {
+    for (const restMs of [0, 2000]) {
+      const bench = restMs === 0 ? begin() : await registered()
+      if (restMs === 0) bench.registration.start()
+      else bench.clock.advance(restMs)
+      for (let turn = 0; turn < turns; turn += 1) await Promise.resolve()
+      await bench.registration.stop()
+      await settled()
+      await bench.pass(1000)
+      expect([turns, bench.etcd.isOpen, bench.etcd.keys.size]).toEqual([turns, false, 0])
+    }
+  }
+})
+
+test.each([
+  ['[fd00::1]', null],
+  ['fe80::1%eth0', null],
+  [null, 'fe80::1%eth0'],
+])('an address that nobody can read is not written down: %s, %s', async (host, local) => {
+  const localAddress = (): Promise<string> => Promise.resolve(local ?? '10.0.0.1')
+  const bench = await registered({ host, localAddress })
+  await bench.pass(5000)
+  expect(bench.etcd.keys.size).toBe(0)
+  const warnings = bench.log.filter((line) => line.startsWith('warn'))
+  expect(warnings).toHaveLength(1)
+  expect(warnings[0]).toContain('set advertise_addr to a name or an address')
+})
+
+test('an instance that listens on any free port is not written down without advertise_port', async () => {
+  const bench = await registered({ card: card('me', 0) })
+  await bench.pass(5000)
+  expect(bench.etcd.keys.size).toBe(0)
+  expect(bench.log.filter((line) => line.startsWith('warn'))).toHaveLength(1)
+})
+
+test('an instance whose own key ends while it claims it keeps its number', async () => {
+  const etcd = new FakeEtcd()
+  etcd.leases.add('1')
+  etcd.put('7', instanceText(card('me')), '1')
+  etcd.onClaim = () => etcd.end('1')
+  const bench = await registered({ before: 7, random: () => 99 }, etcd)
+  expect([...etcd.keys.keys()]).toEqual(['7'])
+  expect(latest(bench).id).toBe(7)
+})
+
 describe('find', () => {
   test('asks etcd for a number that is not known', async () => {
     const bench = await registered()
@@ -344,9 +393,17 @@ describe('find', () => {
   })
 })
 
+function snapshotWith(cards: Readonly<Record<string, string>>): Snapshot {
+  const keys = Object.entries(cards).map(([name, value]): [string, StoredKey] => [
+    name,
+    { value, createRevision: 1n, modRevision: 1n, lease: '0' },
+  ])
+  return { header: { clusterId: '1', revision: 1n, raftTerm: 1n }, keys: new Map(keys) }
+}
+
 test('what is no card under a number is left out', () => {
   const good = card('one')
-  const keys = Object.entries({
+  const keys = snapshotWith({
     '1': instanceText(good),
     '0': instanceText(good),
     '16384': instanceText(good),
@@ -355,13 +412,27 @@ test('what is no card under a number is left out', () => {
     '3': instanceText({ ...good, port: 0 }),
     '4': instanceText({ ...good, owner: '' }),
     '5': '[]',
-  }).map(([name, value]): [string, StoredKey] => [
-    name,
-    { value, createRevision: 1n, modRevision: 1n, lease: '0' },
-  ])
-  const header = { clusterId: '1', revision: 1n, raftTerm: 1n }
-  const found = readInstances({ header, keys: new Map(keys) })
+    '6': instanceText({ ...good, owner: 'o'.repeat(65) }),
+  })
+  const found = readInstances(keys, 'me')
   expect(found.map(({ instance }) => instance.id)).toEqual([1])
+})
+
+test('of a card only what can be shown is read', () => {
+  const strange = { ...card('one'), version: 'v'.repeat(100), startedWallMs: 1e300 }
+  const [found] = readInstances(snapshotWith({ '1': instanceText(strange) }), 'me')
+  expect(found?.instance).toMatchObject({ version: 'v'.repeat(64), startedWallMs: 0 })
+})
+
+test('of too many cards our own is never left out', () => {
+  const cards = Array.from({ length: 1100 }, (_, index) => [
+    `${index + 1}`,
+    instanceText(card('o')),
+  ])
+  const keys = snapshotWith({ ...Object.fromEntries(cards), '1090': instanceText(card('me')) })
+  const found = readInstances(keys, 'me').map(({ instance }) => instance.id)
+  expect(found).toHaveLength(1001)
+  expect(found.at(-1)).toBe(1090)
 })
 
 test('numbers are drawn from all that are free, and there are no others', () => {
