@@ -62,6 +62,8 @@ export class Registry {
     try {
       return await this.#within(answer.promise)
     } finally {
+      // The cancel of a stream that may still be written to counts as a failure of the connection.
+      stream.end()
       stream.cancel()
     }
   }
