@@ -6,6 +6,7 @@
 import { randomInt } from 'node:crypto'
 import type { Clock } from './base/clock.ts'
 import type { Log } from './base/log.ts'
+import type { EtcdAccess } from './cluster/endpoint.ts'
 import { accessOf } from './cluster/etcd.ts'
 import { type Instances, instancesPrefix, NO_INSTANCES } from './cluster/instances.ts'
 import { Registration } from './cluster/registration.ts'
@@ -36,12 +37,17 @@ const ETCD_PORT = 2379
 
 export class InstanceKeeper {
   readonly #deps: InstancesDeps
+  /** Read once, as its keys need a restart; null: the source is not etcd. */
+  readonly #access: EtcdAccess | null
   #config: Config
   #registration: Registration | null
   #current: Instances
 
+  /** Errors: Error of a file that cannot be read. */
   constructor(config: Config, deps: InstancesDeps) {
+    const { cluster } = config
     this.#deps = deps
+    this.#access = cluster?.source === 'etcd' ? accessOf(cluster) : null
     this.#config = config
     this.#current = { id: deps.identity.id, all: [] }
     this.#registration = this.#make()
@@ -77,9 +83,10 @@ export class InstanceKeeper {
   /** Null: the configuration has no etcd, names the peers itself, or does not want it. */
   #make(): Registration | null {
     const { cluster, peers, pgbouncer, pgsteer } = this.#config
-    if (cluster?.source !== 'etcd' || peers.size > 0 || !pgsteer.registerInstance) return null
+    const access = this.#access
+    if (cluster?.source !== 'etcd' || access === null) return null
+    if (peers.size > 0 || !pgsteer.registerInstance) return null
     const { clock, log, identity } = this.#deps
-    const access = accessOf(cluster)
     const prefix = instancesPrefix(cluster)
     return new Registration({
       clock,
