@@ -15,7 +15,7 @@ import type { CancelKey } from './client/cancel.ts'
 import { Clients } from './client/clients.ts'
 import type { LoginContext, SessionArrival } from './client/login.ts'
 import { Peers, peerTlsSettings, peerTlsUse } from './client/peers.ts'
-import { type Instances, NO_INSTANCES, withInstances } from './cluster/instances.ts'
+import { type Instances, withInstances } from './cluster/instances.ts'
 import type { Config, PeerConfig } from './config/config.ts'
 import { childLink, type Link, type WorkerAct } from './link.ts'
 import { type Listener, listen } from './net/listener.ts'
@@ -43,7 +43,7 @@ class Worker {
   #config: Config
   /** As it was read. */
   #ownConfig: Config
-  #instances = NO_INSTANCES
+  #instances: Instances
   /** Numbers that this instance had before: keys with them may still be held here. */
   readonly #formerNumbers = new Set<number>()
   #rules: AuthRules
@@ -64,9 +64,10 @@ class Worker {
   #listener: Listener | null = null
   #stopping: ShutdownMode | null = null
 
-  constructor(link: Link, config: Config, mockSeed: Uint8Array) {
+  constructor(link: Link, config: Config, mockSeed: Uint8Array, instances: Instances) {
     this.#link = link
-    this.#config = config
+    this.#instances = instances
+    this.#config = withInstances(config, instances)
     this.#ownConfig = config
     this.#rules = authRules(config)
     this.#mockSeed = Buffer.from(mockSeed)
@@ -400,8 +401,9 @@ process.on('disconnect', () => process.exit(1))
 const link = childLink(number)
 link.on(
   {
-    start: ({ config, mockSeed }) => {
-      const worker = new Worker(link, config, mockSeed)
+    start: ({ config, mockSeed, instance }) => {
+      // The control process says more, but may be away: keys given out until then have the number.
+      const worker = new Worker(link, config, mockSeed, { id: instance.id, all: [] })
       worker.start().catch((error: unknown) => {
         processLog(config, `worker${number}`).fatal(reasonOf(error))
         process.exit(FATAL_EXIT)
