@@ -151,7 +151,7 @@ export const PGSTEER_KEYS = {
   ),
   register_instance: bool(
     '1',
-    'Write down this instance in etcd (source = etcd, no [peers]), so that the others pass cancel requests on to it.',
+    'Take part in finding instances (source = etcd, no [peers]): write down this one in etcd and read the others there, so that cancel requests are passed on. Off: neither.',
     RESTART,
   ),
   advertise_addr: text(
