@@ -4,12 +4,12 @@
  * method is in bench/README.md.
  */
 import { mkdirSync, writeFileSync } from 'node:fs'
-import { cpus, release } from 'node:os'
 import { join } from 'node:path'
 import { reasonOf } from '../src/base/errors.ts'
 import { EmbeddedCluster } from '../src/demo/cluster.ts'
 import { postgres15, program } from '../test/support/debian.ts'
 import { type IdleResult, runIdle } from './idle.ts'
+import { machine } from './machine.ts'
 import { type Options, readOptions, USAGE } from './options.ts'
 import { initPgbench } from './pgbench.ts'
 import { type Bench, pgbouncerVersion } from './poolers.ts'
@@ -93,17 +93,12 @@ function keep(
   },
 ): void {
   const at = new Date().toISOString()
-  const machine = {
-    cpus: cpus().length,
-    model: cpus()[0]?.model ?? '?',
-    kernel: release(),
-    node: process.version,
-    pgbouncer: results.pgbouncer,
-  }
   const { rounds, seconds, warmSeconds, scale } = options
   const command = ['npm run bench --', ...process.argv.slice(2)].join(' ')
   const { shapes, idle, verdicts } = results
-  const json = { at, command, machine, rounds, seconds, warmSeconds, scale, verdicts, shapes, idle }
+  const on = { ...machine(), pgbouncer: results.pgbouncer }
+  const run = { at, command, machine: on, rounds, seconds, warmSeconds, scale }
+  const json = { ...run, verdicts, shapes, idle }
   const name = options.isSummary ? 'summary.json' : `${at.replaceAll(':', '-')}.json`
   mkdirSync(RESULTS, { recursive: true })
   writeFileSync(join(RESULTS, name), `${JSON.stringify(json, null, 2)}\n`)

@@ -5,7 +5,6 @@
  * time to bench/results/failover.json. Needs root, as Debian 13's directory does.
  */
 import { mkdirSync, writeFileSync } from 'node:fs'
-import { cpus, release } from 'node:os'
 import { join, resolve } from 'node:path'
 import { setTimeout as pause } from 'node:timers/promises'
 import { reasonOf } from '../../src/base/errors.ts'
@@ -14,6 +13,7 @@ import { BeforeStop } from '../../test/support/before-stop.ts'
 import { HaProxy } from '../../test/support/haproxy.ts'
 import { debian13, type PatroniCluster } from '../../test/support/patroni.ts'
 import { waitFor } from '../../test/support/wait.ts'
+import { machine } from '../machine.ts'
 import { picture } from './picture.ts'
 import { type Timeline, timelineOf } from './timeline.ts'
 import { Traffic } from './traffic.ts'
@@ -126,13 +126,8 @@ function sentence(timeline: Timeline): string {
 
 function keep(faults: readonly object[]): void {
   const at = new Date().toISOString()
-  const machine = {
-    cpus: cpus().length,
-    model: cpus()[0]?.model ?? '?',
-    kernel: release(),
-    node: process.version,
-  }
-  const json = { at, command: 'npm run bench:failover', machine, clients: Traffic.clients, faults }
+  const run = { at, command: 'npm run bench:failover', machine: machine() }
+  const json = { ...run, clients: Traffic.clients, faults }
   mkdirSync(RESULTS, { recursive: true })
   writeFileSync(join(RESULTS, 'failover.json'), `${JSON.stringify(json, null, 2)}\n`)
   progress('The pictures are in docs/pictures, every step in bench/results/failover.json')
