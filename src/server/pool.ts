@@ -152,7 +152,7 @@ export class Pool {
     this.#launch()
   }
 
-  /** Whether a server that the session kept may serve what it asks for now. */
+  /** Whether a server that the session kept may serve its next statement. */
   mayServe(server: ServerConnection, waiter: Waiter): boolean {
     const nowMs = this.#context.clock.nowMs()
     const placement = this.waiting.place(waiter, nowMs, nowMs)
