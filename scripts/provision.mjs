@@ -52,7 +52,12 @@ const TRIXIE_PACKAGES = [
 export const isRoot = process.getuid?.() === 0
 
 export function provision() {
-  const wanted = isRoot ? { ...PACKAGES, ...ROOT_PACKAGES } : PACKAGES
+  installMissing(isRoot ? { ...PACKAGES, ...ROOT_PACKAGES } : PACKAGES)
+  if (isRoot) provisionTrixie()
+}
+
+/** `wanted`: a file of each package that proves that it is there. */
+export function installMissing(wanted) {
   const missing = Object.keys(wanted).filter((name) => !isThere(wanted[name]))
   if (missing.length > 0) {
     if (!existsSync('/usr/bin/apt-get'))
@@ -65,7 +70,6 @@ export function provision() {
     const still = missing.filter((name) => !isThere(wanted[name]))
     if (still.length > 0) throw new SetupError(`apt-get did not provide ${still.join(', ')}.`)
   }
-  if (isRoot) provisionTrixie()
 }
 
 function isThere(path) {
@@ -133,7 +137,7 @@ function provisionTrixie() {
 }
 
 /** Where this machine has its main Debian packages from, in whichever file it says so. */
-function mirrorOfMachine() {
+export function mirrorOfMachine() {
   const format = '$(REPO_URI) $(CODENAME)'
   const parameters = ['indextargets', '--format', format, 'Created-By: Packages']
   const { stdout } = spawnSync('apt-get', parameters, { encoding: 'utf8' })

@@ -1,0 +1,248 @@
+/**
+ * A Docker Swarm of several machines on this one: per node a Docker engine in network, UTS, mount and
+ * process namespaces of its own, joined by a bridge. Clients are where this process is, with the
+ * node's names in /etc/hosts. What is done to a node is what happens to machines: power off, cable
+ * out, power on. `isolation.mjs` has put this process into namespaces of its own, so all of it
+ * ends with it, whatever happens; only files stay, which whoever isolated it removes.
+ *
+ * Engines see no registry and no name server: images are loaded, and a name that has to be asked of
+ * one is refused at once.
+ */
+import { spawn } from 'node:child_process'
+import {
+  appendFileSync,
+  existsSync,
+  mkdirSync,
+  openSync,
+  readdirSync,
+  readFileSync,
+  rmdirSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs'
+import { join } from 'node:path'
+import { execute, type Ran, type RunOptions } from '../support/exec.ts'
+import { waitFor } from '../support/wait.ts'
+
+const SUBNET = '10.77.0'
+/** Where clients are, and the way out that leads nowhere. */
+const CLIENTS = `${SUBNET}.254`
+const CGROUP = 'pgsteer-swarm'
+const CGROUPS = '/sys/fs/cgroup'
+const ENGINE_MS_MAX = 60_000
+/** Every file under /run is gone when a machine starts. */
+const START = `hostname "$0" && mount -t tmpfs -o mode=755 none /run && { dockerd "$@" & wait $!; }`
+
+/** What docs/deploy.md asks of every node. */
+const DAEMON = {
+  'dns-opts': ['ndots:1'],
+  'log-driver': 'json-file',
+  'log-opts': { 'max-size': '20m', 'max-file': '5' },
+  'live-restore': false,
+  'no-new-privileges': true,
+}
+
+export class LabNode {
+  readonly name: string
+  readonly address: string
+  /** For DOCKER_HOST. */
+  readonly engine: string
+  readonly #directory: string
+  readonly #link: string
+
+  constructor(directory: string, number: number) {
+    this.name = `node${number}`
+    this.address = `${SUBNET}.${number}`
+    this.#directory = join(directory, this.name)
+    this.#link = `to-${this.name}`
+    this.engine = `unix://${join(this.#directory, 'docker.sock')}`
+  }
+
+  /** Power on: returns when its engine answers. */
+  async start(): Promise<void> {
+    await this.#connect()
+    mkdirSync(this.#directory, { recursive: true })
+    const config = join(this.#directory, 'daemon.json')
+    writeFileSync(config, JSON.stringify(DAEMON))
+    const log = openSync(this.#log, 'a')
+    const engine = ['--host', this.engine, '--data-root', join(this.#directory, 'data')]
+    const more = ['--config-file', config, '--cgroup-parent', `/${CGROUP}/${this.name}`]
+    const apart = ['--uts', '--mount', '--pid', '--ipc', '--fork', '--kill-child', '--mount-proc']
+    const parameters = ['unshare', ...apart, 'bash', '-c', START, this.name, ...engine, ...more]
+    const child = spawn('nsenter', [`--net=/run/netns/${this.name}`, ...parameters], {
+      stdio: ['ignore', log, log],
+      detached: true,
+    })
+    child.unref()
+    writeFileSync(this.#pidFile, String(child.pid))
+    const isUp = async () => {
+      if (!this.isOn) throw new Error(`the engine of ${this.name} ended:\n${this.logs()}`)
+      return (await this.try('info')).code === 0
+    }
+    await waitFor(`the engine of ${this.name}`, isUp, { withinMs: ENGINE_MS_MAX, everyMs: 100 })
+  }
+
+  get isOn(): boolean {
+    const pid = this.#pid
+    return pid !== undefined && existsSync(`/proc/${pid}`)
+  }
+
+  /** Power off: engine, containers and link are gone at once, and nobody is told. */
+  async kill(): Promise<void> {
+    const pid = this.#pid
+    if (pid !== undefined && existsSync(`/proc/${pid}`)) {
+      // The first process of its namespace ends when all others there have.
+      const [first] = readFileSync(`/proc/${pid}/task/${pid}/children`, 'utf8').split(' ')
+      process.kill(first ? Number(first) : pid, 'SIGKILL')
+      await waitFor(`the end of ${this.name}`, () => !existsSync(`/proc/${pid}`))
+    }
+    await run('ip', 'link', 'del', this.#link).catch(() => undefined)
+    await run('ip', 'netns', 'del', this.name).catch(() => undefined)
+    rmSync(this.#pidFile, { force: true })
+  }
+
+  /** Cable out: packets vanish, everything on the node goes on. */
+  async cut(): Promise<void> {
+    await run('ip', 'link', 'set', this.#link, 'down')
+  }
+
+  async heal(): Promise<void> {
+    await run('ip', 'link', 'set', this.#link, 'up')
+  }
+
+  /** What a docker command on this node printed. */
+  docker(...parameters: readonly string[]): Promise<string> {
+    return run('docker', '--host', this.engine, ...parameters)
+  }
+
+  /** The same where failing is an answer, or where it takes long. */
+  try(command: string, parameters: readonly string[] = [], options?: RunOptions): Promise<Ran> {
+    const program = { file: 'docker', args: ['--host', this.engine, command], env: {} }
+    return execute(program, parameters, options)
+  }
+
+  /** What a program printed that ran in the node's network, with this machine's files. */
+  inside(file: string, ...parameters: readonly string[]): Promise<string> {
+    return run('nsenter', `--net=/run/netns/${this.name}`, file, ...parameters)
+  }
+
+  /** The end of what its engine logged. */
+  logs(lines = 40): string {
+    return existsSync(this.#log)
+      ? readFileSync(this.#log, 'utf8').trimEnd().split('\n').slice(-lines).join('\n')
+      : ''
+  }
+
+  get #log(): string {
+    return join(this.#directory, 'log')
+  }
+
+  get #pidFile(): string {
+    return join(this.#directory, 'pid')
+  }
+
+  get #pid(): number | undefined {
+    return existsSync(this.#pidFile) ? Number(readFileSync(this.#pidFile, 'utf8')) : undefined
+  }
+
+  async #connect(): Promise<void> {
+    const last = this.address.slice(SUBNET.length + 1).padStart(2, '0')
+    const here = ['-n', this.name]
+    await run('ip', 'netns', 'add', this.name)
+    const peer = ['type', 'veth', 'peer', 'name', 'eth0', 'netns', this.name]
+    await run('ip', 'link', 'add', this.#link, ...peer)
+    // Who comes back comes back with the network card that it left with.
+    await run('ip', ...here, 'link', 'set', 'eth0', 'address', `02:00:0a:4d:00:${last}`)
+    await run('ip', ...here, 'addr', 'add', `${this.address}/24`, 'dev', 'eth0')
+    for (const device of ['lo', 'eth0']) await run('ip', ...here, 'link', 'set', device, 'up')
+    await run('ip', ...here, 'route', 'add', 'default', 'via', CLIENTS)
+    await run('ip', 'link', 'set', this.#link, 'master', 'lab', 'up')
+  }
+}
+
+export class Lab {
+  readonly nodes: readonly LabNode[]
+  readonly #directory: string
+
+  /** Of a lab that another process started, too. */
+  constructor(directory: string, count: number) {
+    this.#directory = directory
+    this.nodes = Array.from({ length: count }, (_, index) => new LabNode(directory, index + 1))
+  }
+
+  /** Machines with an engine each, and no swarm yet. */
+  async start(): Promise<void> {
+    if (process.env['PGSTEER_ISOLATED'] !== 'yes')
+      throw new Error('a lab is started in namespaces of its own: see scripts/isolation.mjs')
+    await run('ip', 'link', 'add', 'lab', 'type', 'bridge')
+    await run('ip', 'addr', 'add', `${CLIENTS}/24`, 'dev', 'lab')
+    await run('ip', 'link', 'set', 'lab', 'up')
+    await this.#name()
+    await Promise.all(this.nodes.map((node) => node.start()))
+  }
+
+  node(number: number): LabNode {
+    const node = this.nodes[number - 1]
+    if (node === undefined) throw new Error(`the lab has no node${number}`)
+    return node
+  }
+
+  /** All of them managers of one swarm. */
+  async swarm(): Promise<void> {
+    const [first, ...others] = this.nodes
+    if (first === undefined) return
+    await first.docker('swarm', 'init', '--advertise-addr', first.address)
+    const token = (await first.docker('swarm', 'join-token', '-q', 'manager')).trim()
+    for (const node of others) {
+      const joining = ['--token', token, '--advertise-addr', node.address]
+      await node.docker('swarm', 'join', ...joining, first.address)
+    }
+  }
+
+  /** Puts images of an archive made by `docker save` on every node. */
+  async load(archive: string): Promise<void> {
+    const options = { withinMs: 300_000 }
+    for (const ran of await Promise.all(
+      this.nodes.map((node) => node.try('load', ['--quiet', '--input', archive], options)),
+    ))
+      if (ran.code !== 0) throw new Error(`docker load: ${ran.errors}`)
+  }
+
+  async stop(): Promise<void> {
+    for (const node of this.nodes) await node.kill()
+    await run('ip', 'link', 'del', 'lab').catch(() => undefined)
+    removeCgroups()
+    rmSync(this.#directory, { recursive: true, force: true })
+  }
+
+  /** Clients and engines find the nodes by name, and no name server at all. */
+  async #name(): Promise<void> {
+    mkdirSync(this.#directory, { recursive: true })
+    const names = this.nodes.map(({ address, name }) => `${address} ${name}\n`)
+    for (const [path, text] of [
+      ['/etc/hosts', `127.0.0.1 localhost\n${names.join('')}`],
+      ['/etc/resolv.conf', `nameserver ${CLIENTS}\n`],
+    ] as const) {
+      const file = join(this.#directory, path.slice(path.lastIndexOf('/') + 1))
+      appendFileSync(file, text)
+      await run('mount', '--bind', file, path)
+    }
+  }
+}
+
+/** Control groups outlive those who were in them. */
+export function removeCgroups(): void {
+  const parents = ['.', ...readdirSync(CGROUPS)].map((one) => join(CGROUPS, one, CGROUP))
+  for (const parent of parents.filter((one) => existsSync(one))) {
+    const below = readdirSync(parent, { recursive: true, withFileTypes: true })
+    const folders = below.filter((one) => one.isDirectory())
+    const paths = folders.map((one) => join(one.parentPath, one.name))
+    for (const path of [...paths.toSorted((a, b) => b.length - a.length), parent]) rmdirSync(path)
+  }
+}
+
+async function run(file: string, ...parameters: readonly string[]): Promise<string> {
+  const { code, output, errors } = await execute({ file, args: [], env: {} }, parameters)
+  if (code !== 0) throw new Error(`${file} ${parameters.join(' ')}: ${errors}`)
+  return output
+}
