@@ -170,7 +170,8 @@ export class Main {
       return
     }
     const lifeMs = this.#clock.nowMs() - child.startedMs
-    if (code === FATAL_EXIT) {
+    // Workers serve on without a control process, so one that was replaced and cannot start ends nobody.
+    if (code === FATAL_EXIT && (child.station !== 'control' || child.starts === 1)) {
       this.#exitCode = 1
       this.stop('immediate')
       return

@@ -1,5 +1,6 @@
 /** The processes of one pgsteer: each may die, and costs only what it was doing. */
 import { readFileSync } from 'node:fs'
+import { createServer, type Server } from 'node:net'
 import { expect, test } from 'vitest'
 import { useCluster } from '../support/postgres.ts'
 import { useSteer } from '../support/steer.ts'
@@ -89,3 +90,33 @@ test('a worker that dies costs its own clients, and comes back', async () => {
   expect((await client.query('SELECT 1 AS one')).rows).toEqual([{ one: 1 }])
   await client.end()
 })
+
+test('a control process that cannot start again is tried on, and workers outlive it', async () => {
+  const { steer } = front
+  const client = await steer.connect()
+  const before = childOf('control')
+  const squatter = createServer()
+  // The supervisor stands still meanwhile, so its successor finds the port taken.
+  process.kill(steer.pid, 'SIGSTOP')
+  try {
+    process.kill(before, 'SIGKILL')
+    await waitFor('the port', () => listens(squatter, steer.httpPort))
+  } finally {
+    process.kill(steer.pid, 'SIGCONT')
+  }
+  await waitFor('two failures', () => steer.log.split('EADDRINUSE').length > 2)
+  expect((await client.query('SELECT 1 AS one')).rows).toEqual([{ one: 1 }])
+  await new Promise((resolve) => squatter.close(resolve))
+  await waitFor('a new control process', () => isReplaced(before), { withinMs: 30_000 })
+  expect((await client.query('SELECT 2 AS two')).rows).toEqual([{ two: 2 }])
+  await client.end()
+})
+
+async function listens(server: Server, port: number): Promise<boolean> {
+  const { promise, resolve } = Promise.withResolvers<boolean>()
+  server.once('error', () => resolve(false))
+  server.listen(port, '127.0.0.1', () => resolve(true))
+  const isListening = await promise
+  server.removeAllListeners('error')
+  return isListening
+}
