@@ -25,6 +25,7 @@ const PACKAGES = {
   'python3-psycopg': 'usr/lib/python3/dist-packages/psycopg/__init__.py',
   'python3-sqlalchemy': 'usr/lib/python3/dist-packages/sqlalchemy/__init__.py',
   openssl: 'usr/bin/openssl',
+  shellcheck: 'usr/bin/shellcheck',
 }
 /** What only suites with root use. */
 const ROOT_PACKAGES = {
@@ -45,6 +46,10 @@ const TRIXIE_PACKAGES = [
   'etcd-client',
   'python3-etcd',
   'python3-psycopg2',
+  'python3-apscheduler',
+  'python3-prometheus-client',
+  'pgbackrest',
+  'curl',
   'ca-certificates',
   'iproute2',
 ]
@@ -54,6 +59,7 @@ export const isRoot = process.getuid?.() === 0
 export function provision() {
   installMissing(isRoot ? { ...PACKAGES, ...ROOT_PACKAGES } : PACKAGES)
   if (isRoot) provisionTrixie()
+  provisionDockerTools()
 }
 
 /** `wanted`: a file of each package that proves that it is there. */
@@ -118,7 +124,10 @@ function unpackWithoutRoot(packages) {
 }
 
 function provisionTrixie() {
-  if (existsSync(join(TRIXIE, '.complete'))) return
+  if (existsSync(join(TRIXIE, '.complete'))) {
+    completeTrixie()
+    return
+  }
   say('Making a Debian 13 directory for Patroni 4 (once, about a minute) ...')
   const unfinished = `${TRIXIE}.new`
   for (const folder of [TRIXIE, unfinished]) rmSync(folder, { recursive: true, force: true })
@@ -136,6 +145,55 @@ function provisionTrixie() {
   renameSync(unfinished, TRIXIE)
 }
 
+/**
+ * Debian 13's docker and docker-compose, unpacked: Debian 12's are older than `docker stack config`
+ * and the compose plugin. test/support/docker.ts prefers the machine's own.
+ */
+const DOCKER_TOOLS = join(CACHE, 'docker')
+
+function provisionDockerTools() {
+  if (existsSync(DOCKER_TOOLS) || (isDockerWord('stack config') && isDockerWord('compose version')))
+    return
+  say('Fetching Debian 13 packages: docker-cli docker-compose ...')
+  const unfinished = `${DOCKER_TOOLS}.new`
+  rmSync(unfinished, { recursive: true, force: true })
+  for (const folder of ['state/lists/partial', 'cache/archives/partial', 'sources', 'root'])
+    mkdirSync(join(unfinished, folder), { recursive: true })
+  const keys = '/usr/share/keyrings/debian-archive-keyring.gpg'
+  const signed = existsSync(keys) ? `[signed-by=${keys}] ` : ''
+  const mirror = mirrorOfMachine() ?? 'http://deb.debian.org/debian'
+  writeFileSync(join(unfinished, 'sources.list'), `deb ${signed}${mirror} trixie main\n`)
+  const options = [
+    `Dir::State=${join(unfinished, 'state')}`,
+    `Dir::Cache=${join(unfinished, 'cache')}`,
+    `Dir::Etc::sourcelist=${join(unfinished, 'sources.list')}`,
+    `Dir::Etc::sourceparts=${join(unfinished, 'sources')}`,
+    'Debug::NoLocking=true',
+  ].flatMap((option) => ['-o', option])
+  run('apt-get', [...options, 'update', '-qq'])
+  run('apt-get', [...options, 'download', '-qq', 'docker-cli', 'docker-compose'], unfinished)
+  for (const name of readdirSync(unfinished).filter((file) => file.endsWith('.deb')))
+    run('dpkg', ['-x', join(unfinished, name), join(unfinished, 'root')])
+  renameSync(join(unfinished, 'root'), DOCKER_TOOLS)
+  rmSync(unfinished, { recursive: true })
+}
+
+/** Docker shows the help of what is above a word that it does not know. */
+function isDockerWord(words) {
+  const { stdout } = spawnSync('docker', [...words.split(' '), '--help'], { encoding: 'utf8' })
+  return (stdout ?? '').includes(`docker ${words}`)
+}
+
+/** Installs what the list above has got since the directory was made. */
+function completeTrixie() {
+  const has = (name) => existsSync(join(TRIXIE, 'var/lib/dpkg/info', `${name}.list`))
+  const missing = TRIXIE_PACKAGES.filter((name) => !has(name))
+  if (missing.length === 0) return
+  say(`Adding to the Debian 13 directory: ${missing.join(' ')} ...`)
+  run('chroot', [TRIXIE, 'apt-get', 'update', '-qq'])
+  run('chroot', [TRIXIE, 'apt-get', 'install', '-y', '-qq', '--no-install-recommends', ...missing])
+}
+
 /** Where this machine has its main Debian packages from, in whichever file it says so. */
 export function mirrorOfMachine() {
   const format = '$(REPO_URI) $(CODENAME)'
@@ -145,9 +203,10 @@ export function mirrorOfMachine() {
   return lines.find(([, codename]) => /^[a-z]+$/.test(codename ?? ''))?.[0]
 }
 
-function run(file, parameters) {
+function run(file, parameters, cwd = ROOT) {
   const env = { ...process.env, DEBIAN_FRONTEND: 'noninteractive', LC_ALL: 'C.UTF-8' }
   const { status, stdout, stderr } = spawnSync(file, parameters, {
+    cwd,
     encoding: 'utf8',
     env,
     maxBuffer: 64 << 20,

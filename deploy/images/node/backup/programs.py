@@ -1,0 +1,142 @@
+"""pgBackRest and PostgreSQL's programs as functions: what backups there are, which one a moment is
+restored from, what is in a control file. Nothing here changes anything.
+"""
+
+import dataclasses
+import datetime
+import json
+import os
+import re
+import subprocess
+import urllib.parse
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+BIN = Path(os.environ.get('PG_BIN', '/usr/lib/postgresql/17/bin'))
+
+# What asks and does not copy is over in a moment; a minute is for a repository host under load.
+ASK_SECONDS = 60
+
+
+class ProgramError(Exception):
+    """A program failed; the text is what it said last."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Backup:
+    """One backup set. Time is in seconds of the epoch, sizes are bytes of the data folder, `stop_lsn`
+    is a byte position on time line `line`."""
+
+    label: str
+    kind: str
+    repository: int
+    started_at: int
+    stopped_at: int
+    size: int
+    line: int
+    stop_lsn: int
+
+
+def ask(command: Sequence[str], seconds: int = ASK_SECONDS, env: Mapping[str, str] | None = None) -> str:
+    """What a program prints. ProgramError has the last lines of what it complained of."""
+    try:
+        done = subprocess.run(
+            command, capture_output=True, text=True, timeout=seconds, env=env, check=False,
+        )
+    except subprocess.TimeoutExpired as error:
+        raise ProgramError(f'{command[0]} did not end within {seconds} s') from error
+    if done.returncode != 0:
+        said = (done.stderr.strip() or done.stdout.strip()).splitlines()
+        raise ProgramError(f'{Path(command[0]).name} ended with {done.returncode}: ' + ' / '.join(said[-4:]))
+    return done.stdout
+
+
+def backups() -> list[Backup]:
+    """Every backup of the stanza, oldest first, without those that pgBackRest found broken."""
+    said = ask(['pgbackrest', '--log-level-console=off', '--output=json', 'info'])
+    found = [
+        _backup(entry)
+        for stanza in json.loads(said)
+        for entry in stanza.get('backup', [])
+        if not entry.get('error')
+    ]
+    return sorted(found, key=lambda one: one.stopped_at)
+
+
+def stanza_problem() -> str | None:
+    """Why the repositories cannot be used, or None."""
+    said = json.loads(ask(['pgbackrest', '--log-level-console=off', '--output=json', 'info']))
+    for stanza in said:
+        for repository in stanza.get('repo', []):
+            # 2 is a stanza without a backup, which is a beginning and no fault.
+            if repository['status']['code'] not in (0, 2):
+                return f"repository {repository['key']}: {repository['status']['message']}"
+    return None if said else 'there is no stanza'
+
+
+def newest_backup(all_backups: Sequence[Backup]) -> Backup | None:
+    return all_backups[-1] if all_backups else None
+
+
+def backup_for(all_backups: Sequence[Backup], moment: float) -> Backup | None:
+    """The newest backup that had ended at that moment: only from there replay can stop at it."""
+    return newest_backup([one for one in all_backups if one.stopped_at <= moment])
+
+
+def is_followed(backup: Backup, line: int, ended: Mapping[int, int]) -> bool:
+    """Whether replay from that backup comes by the time line `line`, whose ancestors ended as said."""
+    return backup.line == line or backup.stop_lsn <= ended.get(backup.line, -1)
+
+
+def parse_lsn(text: str) -> int:
+    high, low = text.strip().split('/')
+    return (int(high, 16) << 32) + int(low, 16)
+
+
+def parse_history(content: str) -> dict[int, int]:
+    """The lines of a time line's history file: ancestor, where it ended, why."""
+    rows = (re.match(r'\s*(\d+)\s+([0-9A-Fa-f]+/[0-9A-Fa-f]+)', row) for row in content.splitlines())
+    return {int(row[1]): parse_lsn(row[2]) for row in rows if row}
+
+
+def parse_moment(text: str) -> datetime.datetime:
+    """A moment of time with its zone, as ISO 8601; a moment without one could be any of a day."""
+    moment = datetime.datetime.fromisoformat(text)
+    if moment.tzinfo is None:
+        raise ValueError('it has no time zone; write it like 2026-11-23T14:05:00Z')
+    return moment
+
+
+def with_replication(connection: str) -> str:
+    """The same connection string, for replication commands. Patroni's are URLs."""
+    if '://' in connection:
+        mark = '&' if urllib.parse.urlsplit(connection).query else '?'
+        return f'{connection}{mark}replication=true&connect_timeout=10'
+    return f'{connection} replication=true connect_timeout=10'
+
+
+def psql(connection: str, sql: str, seconds: int = ASK_SECONDS) -> str:
+    command = [str(BIN / 'psql'), '--no-psqlrc', '--no-password', '-qAtX', '-v', 'ON_ERROR_STOP=1']
+    return ask([*command, '-d', connection, '-c', sql], seconds).strip()
+
+
+def control_data(folder: Path) -> dict[str, str]:
+    env = {**os.environ, 'LC_ALL': 'C'}
+    said = ask([str(BIN / 'pg_controldata'), str(folder)], env=env)
+    pairs = (row.partition(':') for row in said.splitlines() if ':' in row)
+    return {name.strip(): value.strip() for name, _, value in pairs}
+
+
+def _backup(entry: dict) -> Backup:
+    # The name of a WAL file begins with its time line; without archived WAL there is no backup.
+    stop = entry['archive']['stop'] or entry['archive']['start'] or '0'
+    return Backup(
+        label=entry['label'],
+        kind=entry['type'],
+        repository=entry['database']['repo-key'],
+        started_at=entry['timestamp']['start'],
+        stopped_at=entry['timestamp']['stop'],
+        size=entry['info']['size'],
+        line=int(stop[:8], 16),
+        stop_lsn=parse_lsn(entry['lsn']['stop']),
+    )
