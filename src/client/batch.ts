@@ -52,6 +52,8 @@ export class BatchReader {
   executes = 0
   /** Portals that it opens. */
   binds = 0
+  /** Up to its first Execute, where what stands before concerns that one statement alone; else 0. */
+  firstBytes = 0
   readonly classified: Classified[] = []
   readonly texts: string[] = []
   readonly #reader = new FrameReader()
@@ -83,6 +85,7 @@ export class BatchReader {
       const isEnd = this.#message(type, prepared, classify)
       offset += bytes
       this.bytes = offset
+      if (type === frame.EXECUTE && this.executes === 1) this.#noteFirst()
       if (isEnd) return true
       if (offset >= limits.batchBytesMax) {
         this.#cut(0, offset)
@@ -100,12 +103,17 @@ export class BatchReader {
     this.endsReady = false
     this.executes = 0
     this.binds = 0
+    this.firstBytes = 0
     this.usesNamed = false
     // `length = 0` would give their room up, and make it anew for each batch.
     while (this.classified.pop() !== undefined) {}
     while (this.texts.pop() !== undefined) {}
     this.#parsesUnnamed = false
     if (this.#parsed.size > 0) this.#parsed.clear()
+  }
+
+  #noteFirst(): void {
+    if (this.binds === 1 && this.classified.length === 1) this.firstBytes = this.bytes
   }
 
   #cut(type: number, offset: number): void {

@@ -27,6 +27,8 @@ export interface Completion {
   readonly isWarned?: true
   /** It answers the first statement of a Query alone; the others are next. */
   readonly isFirst?: true
+  /** It answers that much of an extended batch alone; the rest is next. */
+  readonly bytes?: number
 }
 
 export type Decision =
@@ -76,15 +78,22 @@ function answerHere(session: Session, batch: BatchReader, lone: Statement | null
   const isOurs = batch.kind === 'simple' || transaction.state !== 'deferred'
   const first = lone ?? firstOfLost(session, batch)
   const answer = first === null || !isOurs ? null : transaction.localAnswer(first)
-  if (answer?.kind === 'complete' && batch.endsReady)
-    return lone === null ? { ...answer, isFirst: true } : answer
+  if (answer?.kind === 'complete') {
+    if (lone !== null && batch.endsReady) return answer
+    if (first !== lone && batch.kind === 'simple') return { ...answer, isFirst: true }
+    if (transaction.state === 'lost' && batch.firstBytes > 0)
+      return { ...answer, bytes: batch.firstBytes }
+  }
   return transaction.state === 'lost' ? refuseLost(session, batch, answer) : null
 }
 
-/** What a Query of several statements begins with, where that may end a lost transaction. */
+/** What a Query or a pipeline of several statements begins with, where that may end a lost transaction. */
 function firstOfLost({ transaction }: Session, batch: BatchReader): Statement | null {
-  if (transaction.state !== 'lost' || batch.kind !== 'simple' || !batch.isWhole) return null
-  return batch.classified[0]?.statements[0] ?? null
+  if (transaction.state !== 'lost') return null
+  const [first] = batch.classified
+  if (batch.kind === 'simple') return batch.isWhole ? (first?.statements[0] ?? null) : null
+  const isAlone = batch.firstBytes > 0 && first?.statements.length === 1
+  return isAlone ? (first.statements[0] ?? null) : null
 }
 
 /** A server is needed, or the client has to be told: its transaction is gone. */

@@ -372,11 +372,11 @@ export class Session implements Receiver, Waiter {
   }
 
   #complete(completion: Completion): void {
-    const batch = this.#input.bytes.subarray(0, this.#attempt.bytes)
+    const batch = this.#input.bytes.subarray(0, completion.bytes ?? this.#attempt.bytes)
     const refusal = enterNames(this, batch)
     if (refusal !== null) return this.#answerRefused(refusal)
     const replies = completeBatch(this, batch, completion)
-    this.#input.take(this.#attempt.bytes)
+    this.#input.take(batch.length)
     if (completion.isFirst === true) this.#input.unshift(withoutFirst(batch))
     this.send(replies)
   }

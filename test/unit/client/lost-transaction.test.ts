@@ -56,6 +56,41 @@ describe.each(WAYS)('a server lost by %s', (way) => {
     },
   )
 
+  test.each(['', 'end'])(
+    'a pipeline that begins with ROLLBACK (as %j) goes on behind it',
+    async (name) => {
+      const { world, client, server } = await flight('primary', 'simple', [...BEGUN, 'SELECT 2'])
+      await lose(world, server, way)
+      client.take()
+      const end = [frontend.parse(name, 'ROLLBACK'), frontend.bind({ statement: name }), frontend.execute()]
+      const insert = [frontend.parse('', `${HINT}INSERT INTO t VALUES (1)`), frontend.bind()]
+      client.sends(Buffer.concat([...end, ...insert, frontend.execute(), frontend.sync()]))
+      expect(told(client)).toBe('1 2 ROLLBACK')
+      await world.settle()
+      const types = frames(world.bytesTo(client.server)).frames.map(({ type }) => type)
+      expect(types).toEqual(['P', 'B', 'E', 'S'])
+    },
+  )
+
+  test('a pipeline that begins with a lone ROLLBACK and a Flush is answered at once', async () => {
+    const { world, client, server } = await flight('primary', 'simple', [...BEGUN, 'SELECT 2'])
+    await lose(world, server, way)
+    client.take()
+    client.sends(frontend.parse('', 'ROLLBACK'), frontend.bind(), frontend.execute())
+    client.sends(frontend.flush())
+    expect(told(client)).toBe('1 2 ROLLBACK')
+  })
+
+  test('a pipeline that reads first is refused up to its Sync, whatever comes behind', async () => {
+    const { world, client, server } = await flight('primary', 'simple', [...BEGUN, 'SELECT 2'])
+    await lose(world, server, way)
+    client.take()
+    const read = [frontend.parse('', 'SELECT 1'), frontend.bind(), frontend.execute()]
+    const end = [frontend.parse('', 'ROLLBACK'), frontend.bind(), frontend.execute()]
+    client.sends(Buffer.concat([...read, ...end, frontend.sync()]))
+    expect(told(client)).toBe('25P02 ZE')
+  })
+
   test('what follows the end of a lost transaction in one Query keeps its place in the text', async () => {
     const { world, client, server } = await flight('primary', 'simple', [...BEGUN, 'SELECT 2'])
     await lose(world, server, way)
