@@ -3,6 +3,7 @@
  */
 import { expect } from 'vitest'
 import { waitFor } from '../support/wait.ts'
+import { etcdLeader, leadEtcd } from './etcd.ts'
 import { clientOf, reasonOf, WRITERS } from './load.ts'
 import {
   expectFenced,
@@ -24,6 +25,8 @@ const FREEZE_MS = 6000
 /** For so long replicas get nothing. */
 const BEHIND_MS = 1500
 const SCHEDULED_MS = 6000
+/** A token of what the new timeline does not have. */
+const TOKEN_LOST = /^08007/
 
 export const MORE: readonly Scenario[] = [
   {
@@ -44,10 +47,15 @@ export const MORE: readonly Scenario[] = [
     play: async (stage, scene) => {
       const sql = "select pid from pg_stat_activity where backend_type = 'walsender'"
       const rows = await stage.cluster.query(scene.primary.name, sql)
+      const kept = await token(scene)
       for (const { pid } of rows) process.kill(Number(pid), 'SIGSTOP')
       await stage.lasted(scene, BEHIND_MS)
+      // A write that waits for its standby tells nobody where it is.
+      const lost = stage.mode === 'asynchronous' ? await token(scene) : null
       await killNode(stage, scene)
       await stage.succeeded(scene)
+      expect(await honoured(scene, kept)).toBe('')
+      if (lost !== null) expect(await honoured(scene, lost)).toMatch(TOKEN_LOST)
     },
   },
   {
@@ -414,6 +422,34 @@ export const MORE: readonly Scenario[] = [
   },
 ]
 
+/** What read-your-writes asks for behind a write of just now. */
+async function token({ steer }: Scene): Promise<string> {
+  const client = clientOf(steer)
+  await client.connect()
+  try {
+    await client.query('create table if not exists tokens (n int); insert into tokens values (1)')
+    const { rows } = await client.query<{ 'pgsteer.lsn': string }>('show pgsteer.lsn')
+    return rows[0]?.['pgsteer.lsn'] ?? ''
+  } finally {
+    await client.end()
+  }
+}
+
+/** A read of somebody else under that token; an empty text, or why not. */
+async function honoured({ steer }: Scene, text: string): Promise<string> {
+  const client = clientOf(steer)
+  await client.connect()
+  try {
+    await client.query(`set pgsteer.min_lsn = '${text}'`)
+    await client.query('select count(*) from tokens')
+    return ''
+  } catch (error) {
+    return reasonOf(error)
+  } finally {
+    await client.end()
+  }
+}
+
 /** Kills the etcd member of the primary's node, and lets nothing out to the others. */
 async function cutFromEtcd(stage: Stage, scene: Scene): Promise<void> {
   const { cluster, network } = stage
@@ -457,44 +493,4 @@ async function logIn({ steer }: Scene): Promise<string> {
   } finally {
     await client.end().catch(() => undefined)
   }
-}
-
-interface EtcdStatus {
-  readonly header: { readonly member_id: string }
-  readonly leader?: string
-}
-
-async function etcdStatus(url: string): Promise<EtcdStatus> {
-  return (await etcdAsk(url, 'maintenance/status', {})) as EtcdStatus
-}
-
-async function etcdAsk(url: string, path: string, body: unknown): Promise<unknown> {
-  const response = await fetch(`${url}/v3/${path}`, {
-    method: 'POST',
-    body: JSON.stringify(body),
-    signal: AbortSignal.timeout(5000),
-  })
-  return response.json()
-}
-
-/** The etcd member that leads, by its own word. */
-async function etcdLeader({ cluster }: Stage): Promise<string> {
-  for (const { name, url } of cluster.etcds) {
-    const { header, leader } = await etcdStatus(url)
-    if (header.member_id === leader) return name
-  }
-  throw new Error('no etcd member leads')
-}
-
-/** Makes that etcd member the leader. */
-async function leadEtcd(stage: Stage, name: string): Promise<void> {
-  const { cluster } = stage
-  const target = cluster.etcds.find((etcd) => etcd.name === name)
-  const leader = await etcdLeader(stage)
-  const source = cluster.etcds.find((etcd) => etcd.name === leader)
-  if (target === undefined || source === undefined) throw new Error(`no ${name}`)
-  if (source === target) return
-  const { header } = await etcdStatus(target.url)
-  await etcdAsk(source.url, 'maintenance/transfer-leadership', { targetID: header.member_id })
-  await waitFor(`${name} leads etcd`, async () => (await etcdLeader(stage)) === name)
 }

@@ -8,10 +8,12 @@
 import { spawnSync } from 'node:child_process'
 import type { Place } from '../support/patroni.ts'
 
-/** The nodes 1 to 3, and where pgsteer and the other poolers run. */
-export type Site = 1 | 2 | 3 | 'poolers'
+/** A node of the cluster. */
+export type NodeSite = 1 | 2 | 3
+/** The nodes, and where pgsteer and the other poolers run. */
+export type Site = NodeSite | 'poolers'
 
-const NODES = [1, 2, 3] as const
+export const NODES = [1, 2, 3] as const
 const SITES: readonly Site[] = [...NODES, 'poolers']
 const POOLERS_HOST = 10
 const CLIENTS_HOST = 20
@@ -90,6 +92,27 @@ export class Network {
     ip('-n', this.#namespace(site), 'rule', 'del', 'pref', '100')
   }
 
+  /** The etcd member of that node hears no other one and is heard by none; its clients reach it. */
+  isolateEtcd(node: NodeSite, own: number, others: readonly number[]): void {
+    for (const match of [['sport', `${own}`], ...others.map((port) => ['dport', `${port}`])])
+      ip(...this.#peerRule(node, 'add'), 'iif', 'lo', 'ipproto', 'tcp', ...match, 'blackhole')
+  }
+
+  joinEtcd(node: NodeSite, others: readonly number[]): void {
+    for (let count = 0; count <= others.length; count += 1) ip(...this.#peerRule(node, 'del'))
+  }
+
+  /** That site and those nodes reach each other no more; everything else goes on. */
+  sever(site: Site, nodes: readonly NodeSite[]): void {
+    for (const address of this.#addressesOf(nodes))
+      ip('-n', this.#namespace(site), 'route', 'add', 'blackhole', `${address}/32`)
+  }
+
+  unite(site: Site, nodes: readonly NodeSite[]): void {
+    for (const address of this.#addressesOf(nodes))
+      ip('-n', this.#namespace(site), 'route', 'del', 'blackhole', `${address}/32`)
+  }
+
   /** From that site packets to any etcd member vanish; all others go on. */
   cutFromEtcd(site: Site): void {
     for (const address of this.#etcdsAway(site))
@@ -135,6 +158,14 @@ export class Network {
   #processes(site: Site): number[] {
     const listed = ip('netns', 'pids', this.#namespace(site))
     return listed.split('\n').filter(Boolean).map(Number)
+  }
+
+  #peerRule(node: NodeSite, what: 'add' | 'del'): string[] {
+    return ['-n', this.#namespace(node), 'rule', what, 'pref', '20']
+  }
+
+  #addressesOf(nodes: readonly NodeSite[]): string[] {
+    return nodes.flatMap((node) => [this.#address(node), this.#address(ETCD_HOST + node)])
   }
 
   #etcdsAway(site: Site): string[] {

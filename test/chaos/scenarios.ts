@@ -24,6 +24,8 @@ export interface Scenario {
   readonly hasHook?: boolean
   /** Keys of [pgsteer] beside the defaults. */
   readonly pgsteer?: Readonly<Record<string, number>>
+  /** More of its environment. */
+  readonly env?: Readonly<Record<string, string>>
   /** HAProxy and PgBouncer get the same load at the same time, in the whole form. */
   readonly isCompared?: boolean
   /** How much longer than the cluster's own outage clients may have to wait because of it. */

@@ -47,13 +47,14 @@ export interface BeginOptions {
   readonly isCompared: boolean
   /** More keys of [pgsteer]. */
   readonly pgsteer: Readonly<Record<string, number>>
+  readonly env: Readonly<Record<string, string>>
 }
 
 export class Stage {
   readonly mode: Mode
   readonly network: Network
   readonly cluster: PatroniCluster
-  readonly #hook: BeforeStop
+  readonly hook: BeforeStop
   #undo = new AsyncDisposableStack()
   #scenes = 0
 
@@ -61,7 +62,7 @@ export class Stage {
     this.mode = mode
     this.network = network
     this.cluster = cluster
-    this.#hook = hook
+    this.hook = hook
   }
 
   /** `third`: networks of two stages must not meet. */
@@ -82,7 +83,7 @@ export class Stage {
 
   async stop(): Promise<void> {
     await this.cluster.stop()
-    this.#hook.remove()
+    this.hook.remove()
     this.network.remove()
   }
 
@@ -109,19 +110,26 @@ export class Stage {
     return ask(this.cluster, name, sql, { query_timeout: 60_000 })
   }
 
+  /** One statement on whoever leads, as the superuser or as the application. */
+  async ruled(sql: string, user?: 'demo'): Promise<unknown> {
+    const leader = (await this.cluster.leader()) ?? ''
+    return user === undefined ? this.cluster.query(leader, sql) : this.ask(leader, sql)
+  }
+
   /** Everything runs, and every client was answered often; readers are on replicas. */
   async begin(options: BeginOptions): Promise<Scene> {
     const { cluster, network } = this
     const steer = await startSteer(cluster, 'etcd', {
       place: network.place('poolers'),
       pgsteer: {
-        http_token_file: this.#hook.tokenFile,
+        http_token_file: this.hook.tokenFile,
         ...options.pgsteer,
       },
+      env: options.env,
     })
     this.#undo.defer(() => steer.stop())
-    if (options.hasHook) this.#hook.call(`http://${steer.host}:${steer.httpPort}`)
-    this.undo(() => this.#hook.silence())
+    if (options.hasHook) this.hook.call(`http://${steer.host}:${steer.httpPort}`)
+    this.undo(() => this.hook.silence())
     const port = await settled(steer, cluster.members.length - 1)
     if (this.mode === 'synchronous') await synchronous(cluster)
     const primary = cluster.members.find((member) => member.port === port)
@@ -147,6 +155,12 @@ export class Stage {
 
   /** Returns when somebody else leads and writes, and every client of pgsteer does again. */
   async succeeded(scene: Scene): Promise<void> {
+    await this.successor(scene)
+    await this.resumed(scene)
+  }
+
+  /** Returns when somebody else leads and writes. */
+  async successor(scene: Scene): Promise<void> {
     const { cluster } = this
     await waitFor(
       'a successor that writes',
@@ -159,7 +173,6 @@ export class Stage {
       },
       { withinMs: 120_000, everyMs: KEY_POLL_MS },
     )
-    await this.resumed(scene)
   }
 
   /** Returns when somebody, the same member or another, writes, and every client of pgsteer does again. */

@@ -7,6 +7,7 @@ import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { join, resolve } from 'node:path'
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest'
 import type { Account } from './account.ts'
+import { FURTHER } from './further.ts'
 import { MORE } from './more.ts'
 import { type Scenario, SHORT } from './scenarios.ts'
 import { type Mode, Stage } from './stage.ts'
@@ -39,10 +40,11 @@ export function chaosSuite(mode: Mode, third: number): void {
   })
 
   describe(`${mode} replication`, () => {
-    for (const scenario of isWhole ? [...SHORT, ...MORE] : SHORT)
+    for (const scenario of isWhole ? [...SHORT, ...MORE, ...FURTHER] : SHORT)
       test(scenario.title, async () => {
-        const { hasHook = false, isCompared = false, pgsteer = {} } = scenario
-        const scene = await stage.begin({ hasHook, isCompared: isWhole && isCompared, pgsteer })
+        const { hasHook = false, isCompared = false, pgsteer = {}, env = {} } = scenario
+        const asked = { hasHook, isCompared: isWhole && isCompared, pgsteer, env }
+        const scene = await stage.begin(asked)
         await scenario.play(stage, scene)
         const [account, ...others] = await stage.accounts(scene, scenario.name)
         accounts.push(account, ...others)

@@ -1,8 +1,18 @@
 /**
  * The before_stop hook of `deploy/` where Patroni of a Debian root sees it, as an operator would
- * install it. Whom it calls is told when that has its port.
+ * install it. Whom it calls is told when that has its port. A pre_promote script beside it does what
+ * a scenario wants of the next promotion.
  */
-import { chmodSync, copyFileSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import {
+  chmodSync,
+  copyFileSync,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readFileSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs'
 import { join, resolve } from 'node:path'
 import type { Installation } from './patroni.ts'
 
@@ -27,14 +37,39 @@ export class BeforeStop {
     writeFileSync(this.tokenFile, `${TOKEN}\n`)
     // Without the file that `call` makes, Patroni stops as if it had no hook.
     const inner = this.#inner
-    const run = `[ ! -e ${inner}/urls ] || exec ${inner}/hook "$1" "$(cat ${inner}/urls)" ${inner}/token ${seconds}`
+    const run = `date +%s%3N > ${inner}/plans/stopped; [ ! -e ${inner}/urls ] || exec ${inner}/hook "$1" "$(cat ${inner}/urls)" ${inner}/token ${seconds}`
     writeFileSync(join(this.#folder, 'run'), `#!/bin/sh\n${run}\n`)
-    for (const file of ['', 'hook', 'run']) chmodSync(join(this.#folder, file), 0o755)
+    // Whoever takes the plan away carries it out; without one a promotion goes as ever.
+    const plan = `${inner}/plans/next`
+    const promote = `if mv ${plan} ${plan}.$1 2>/dev/null; then . ${plan}.$1; fi`
+    writeFileSync(join(this.#folder, 'promote'), `#!/bin/sh\n${promote}\n`)
+    mkdirSync(join(this.#folder, 'plans'))
+    for (const file of ['', 'hook', 'run', 'promote']) chmodSync(join(this.#folder, file), 0o755)
+    chmodSync(join(this.#folder, 'plans'), 0o777)
   }
 
   /** What Patroni's configuration of that member needs. */
-  settings(member: string): { readonly before_stop: string } {
-    return { before_stop: `${this.#inner}/run ${member}` }
+  settings(member: string): { readonly before_stop: string; readonly pre_promote: string } {
+    return {
+      before_stop: `${this.#inner}/run ${member}`,
+      pre_promote: `${this.#inner}/promote ${member}`,
+    }
+  }
+
+  /** What the next member that is promoted, and only that one, does before: a line of shell. */
+  planPromotion(line: string): void {
+    writeFileSync(join(this.#folder, 'plans/next'), `${line}\n`)
+  }
+
+  /** Nobody will carry the plan out any more: it was, or there was none. */
+  get isPromotionDone(): boolean {
+    return !existsSync(join(this.#folder, 'plans/next'))
+  }
+
+  /** When Patroni said last that it is about to stop PostgreSQL, on performance.now(); null: never. */
+  get stoppedMs(): number | null {
+    const file = join(this.#folder, 'plans/stopped')
+    return existsSync(file) ? Number(readFileSync(file, 'utf8')) - performance.timeOrigin : null
   }
 
   /** From now on these are told, by the addresses of their HTTP ports. */

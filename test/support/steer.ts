@@ -45,6 +45,8 @@ export interface SteerOptions {
   readonly mayRestart?: boolean
   /** Where it runs and listens; this machine's loopback without it. */
   readonly place?: Place
+  /** More of its environment. */
+  readonly env?: Readonly<Record<string, string>>
 }
 
 const CLI = resolve(import.meta.dirname, '../../src/cli.ts')
@@ -103,7 +105,7 @@ export class Steer {
     const command = [process.execPath, CLI, join(directory, 'pgsteer.ini')]
     const [file = '', ...parameters] = [...(options.place?.enter ?? []), ...command]
     const child = spawn(file, parameters, {
-      env: environment(),
+      env: { ...environment(), ...options.env },
       stdio: ['ignore', log, log],
     })
     closeSync(log)
