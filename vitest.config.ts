@@ -67,6 +67,16 @@ export default defineConfig({
       },
       {
         test: {
+          name: 'swarm',
+          include: ['test/swarm/**/*.test.ts'],
+          testTimeout: 600_000,
+          hookTimeout: 900_000,
+          pool: 'forks',
+          fileParallelism: false,
+        },
+      },
+      {
+        test: {
           name: 'long',
           include: ['test/long/**/*.test.ts'],
           testTimeout: 1_200_000,

@@ -6,7 +6,7 @@ import { existsSync, readFileSync, writeFileSync } from 'node:fs'
 import { cpus, release, totalmem } from 'node:os'
 import { join, resolve } from 'node:path'
 
-type Account = Readonly<Record<string, string | number>>
+type Account = Readonly<Record<string, string | number | null>>
 
 const ROOT = resolve(import.meta.dirname, '..')
 const PAGE = join(ROOT, 'docs/failover.md')
@@ -29,6 +29,7 @@ const COLUMNS = {
   readStallMs: 'read stall ms',
   hungMs: 'told after ms',
   outageMs: 'outage ms',
+  handoverMs: 'handover ms',
 }
 
 function accountsOf(mode: string): Account[] {
@@ -40,7 +41,7 @@ function accountsOf(mode: string): Account[] {
 function ordered(accounts: readonly Account[]): Account[] {
   const all = MODES.flatMap(accountsOf).map(({ scenario }) => scenario)
   const rank = ({ scenario, pooler }: Account): number =>
-    all.indexOf(scenario ?? '') * POOLERS.length + POOLERS.indexOf(String(pooler))
+    all.indexOf(scenario ?? null) * POOLERS.length + POOLERS.indexOf(String(pooler))
   return accounts.toSorted((one, two) => rank(one) - rank(two))
 }
 

@@ -32,9 +32,15 @@ export function canHaveEngine() {
   return isRoot || hasEngine()
 }
 
-/** What every machine of a lab and every build needs. */
-export function provideDocker() {
-  installMissing({ 'docker.io': 'usr/sbin/dockerd' })
+function provideDocker() {
+  if (spawnSync('dockerd', ['--version']).status !== 0)
+    installMissing({ 'docker.io': 'usr/sbin/dockerd' })
+}
+
+/** What test/swarm/lab.ts runs. */
+export function provideLab() {
+  provideDocker()
+  installMissing({ iproute2: 'usr/sbin/ip' })
 }
 
 /**

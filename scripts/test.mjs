@@ -8,24 +8,24 @@
  *   npm run test:long                      what takes minutes and is no part of npm test
  *   npm run test:chaos                     a real cluster in network namespaces, with real faults
  *   npm run test:chaos -- --all            all of its scenarios, and other poolers beside (40 minutes)
+ *   npm run test:swarm                     the whole deployment on a Docker Swarm of three nodes
+ *   npm run test:swarm:full                with monitoring, backups, upgrades, certificates (40 minutes)
+ *   npm run image                          builds pgsteer's image and tests it (root or a running Docker)
  *
  * Files named *.root.test.ts need root and network namespaces; without them they are counted as not run.
  */
-import { spawnSync } from 'node:child_process'
-import { mkdirSync, readdirSync, readFileSync, rmSync } from 'node:fs'
+import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync } from 'node:fs'
 import { join, relative } from 'node:path'
-import { isRoot, provision, TRIXIE } from './provision.mjs'
+import { canHaveEngine, provideLab, withEngine } from './engine.mjs'
+import { buildImages, saveImages, tagOf } from './images.mjs'
+import { canIsolate, isolated } from './isolation.mjs'
+import { provision, TRIXIE } from './provision.mjs'
 import { BIN, environment, main, ROOT, run, say, setUp } from './setup.mjs'
 
 const PROJECTS = ['unit', 'simulation', 'protocol', 'deploy', 'integration', 'failover']
 /** Of these nothing has to be provided. */
-const QUICK = new Set(['unit', 'simulation', 'protocol', 'image'])
+const QUICK = new Set(['unit', 'simulation', 'protocol', 'image', 'swarm'])
 const REPORTS = join(ROOT, '.cache/reports')
-
-/** Root alone is not enough: a container may not let it make namespaces. */
-function canIsolate() {
-  return isRoot && spawnSync('unshare', ['--net', 'true']).status === 0
-}
 
 /** Those of the projects that were asked for; a project's files lie in its folder. */
 function rootFiles(projects) {
@@ -36,22 +36,52 @@ function rootFiles(projects) {
   return wanted.filter((name) => name.endsWith('.root.test.ts')).map((name) => join('test', name))
 }
 
-/**
- * The chaos suite makes networks. In namespaces of its own its bridges, processes, shared memory and
- * files of servers end with it, however it ends; what starts it stays first process and reaps.
- */
-const ISOLATION = [
-  '--net',
-  '--mount',
-  '--pid',
-  '--ipc',
-  '--fork',
-  '--kill-child',
-  '--mount-proc',
-  'bash',
-  '-c',
-  'for at in /run/netns /dev/shm "$0/tmp"; do mkdir -p "$at"; mount -t tmpfs -o mode=1777 none "$at"; done; ip link set lo up; "$@" & wait $!',
-]
+/** Where a suite that is run in namespaces of its own has an empty directory in memory there. */
+const SCRATCHES = { chaos: join(TRIXIE, 'tmp'), swarm: '/var/tmp/pgsteer-scratch' }
+/** Files of a lab are on a disk, since engines do not work in memory; followed by our process number. */
+const LAB = '/var/tmp/pgsteer-swarm-'
+const SWARM_IMAGES = ['pgsteer', 'node', 'etcd']
+
+/** Runs a project with what has to be there around it; returns what it counted. */
+async function runAround(project, files, env) {
+  if (project === 'image') return runImage(files, env)
+  if (project === 'swarm' && canIsolate()) return runSwarm(files, env)
+  return runProject(project, files, env)
+}
+
+async function runImage(files, env) {
+  if (!canHaveEngine()) {
+    const why = 'the image: no Docker answers, and starting one needs root'
+    return { passed: 0, failed: 0, notRun: [why] }
+  }
+  return withEngine(() => {
+    buildImages(['pgsteer'])
+    const more = { DOCKER_HOST: process.env.DOCKER_HOST, PGSTEER_TEST_IMAGE: tagOf('pgsteer') }
+    return runProject('image', files, { ...env, ...more })
+  })
+}
+
+async function runSwarm(files, env) {
+  const left = readdirSync('/var/tmp').map((name) => join('/var/tmp', name))
+  const stale = left.filter((path) => {
+    return path.startsWith(LAB) && !existsSync(`/proc/${path.slice(LAB.length)}`)
+  })
+  const directory = `${LAB}${process.pid}`
+  const images = `${directory}.images`
+  try {
+    for (const path of stale) rmSync(path, { recursive: true, force: true })
+    provideLab()
+    const names = env.SWARM_FORM === 'full' ? undefined : SWARM_IMAGES
+    await withEngine(async () => {
+      buildImages(names)
+      saveImages(images, names)
+    })
+    const more = { PGSTEER_LAB: directory, PGSTEER_LAB_IMAGES: images }
+    return await runProject('swarm', files, { ...env, ...more })
+  } finally {
+    for (const path of [directory, images]) rmSync(path, { recursive: true, force: true })
+  }
+}
 
 /** Runs one vitest project; returns what its own report counted. */
 async function runProject(project, files, env) {
@@ -68,12 +98,11 @@ async function runProject(project, files, env) {
     ...isolation,
     ...files,
   ]
-  const isApart = project === 'chaos' && canIsolate()
   const vitest = join(BIN, 'vitest')
-  const code = isApart
-    ? await run('unshare', [...ISOLATION, TRIXIE, vitest, ...parameters], { env })
-    : await run(vitest, parameters, { env })
-  return count(project, report, code)
+  const scratch = canIsolate() ? SCRATCHES[project] : undefined
+  const command = [vitest, ...parameters]
+  const [file, ...rest] = scratch === undefined ? command : isolated(scratch, command)
+  return count(project, report, await run(file, rest, { env }))
 }
 
 function count(project, report, code) {
@@ -108,14 +137,16 @@ await main(async () => {
   const node = await setUp()
   if (projects.some((name) => !QUICK.has(name))) provision()
   mkdirSync(REPORTS, { recursive: true })
-  const env = { ...environment(node), CHAOS_FORM: given.includes('--all') ? 'whole' : 'short' }
+  const isWhole = given.includes('--all')
+  const forms = { CHAOS_FORM: isWhole ? 'whole' : 'short', SWARM_FORM: isWhole ? 'full' : 'short' }
+  const env = { ...environment(node), ...forms }
   /** @type {string[]} */
   const notRun = []
   let passed = 0
   let failed = 0
   for (const name of projects) {
     say(`\n== ${name}`)
-    const one = await runProject(name, files, env)
+    const one = await runAround(name, files, env)
     passed += one.passed
     failed += one.failed
     notRun.push(...one.notRun)

@@ -1,6 +1,6 @@
 /**
  * The built image, run as operators run it: configured by the environment and by secrets in files,
- * read-only, without privileges. scripts/image-test.sh builds it and names it in PGSTEER_TEST_IMAGE.
+ * read-only, without privileges. scripts/test.mjs builds it and names it in PGSTEER_TEST_IMAGE.
  */
 import { execFileSync } from 'node:child_process'
 import { randomUUID } from 'node:crypto'

@@ -81,7 +81,7 @@ async function down(): Promise<void> {
     process.kill(first === undefined ? pid : Number(first), 'SIGKILL')
     await waitFor('the end of the lab', () => !existsSync(`/proc/${pid}`))
   }
-  removeCgroups()
+  removeCgroups(DIRECTORY)
   rmSync(DIRECTORY, { recursive: true, force: true })
 }
 

@@ -20,14 +20,13 @@ import {
   rmSync,
   writeFileSync,
 } from 'node:fs'
-import { join } from 'node:path'
+import { basename, join } from 'node:path'
 import { execute, type Ran, type RunOptions } from '../support/exec.ts'
 import { waitFor } from '../support/wait.ts'
 
 const SUBNET = '10.77.0'
 /** Where clients are, and the way out that leads nowhere. */
 const CLIENTS = `${SUBNET}.254`
-const CGROUP = 'pgsteer-swarm'
 const CGROUPS = '/sys/fs/cgroup'
 const ENGINE_MS_MAX = 60_000
 /** Every file under /run is gone when a machine starts. */
@@ -48,12 +47,14 @@ export class LabNode {
   /** For DOCKER_HOST. */
   readonly engine: string
   readonly #directory: string
+  readonly #cgroup: string
   readonly #link: string
 
   constructor(directory: string, number: number) {
     this.name = `node${number}`
     this.address = `${SUBNET}.${number}`
     this.#directory = join(directory, this.name)
+    this.#cgroup = basename(directory)
     this.#link = `to-${this.name}`
     this.engine = `unix://${join(this.#directory, 'docker.sock')}`
   }
@@ -66,7 +67,7 @@ export class LabNode {
     writeFileSync(config, JSON.stringify(DAEMON))
     const log = openSync(this.#log, 'a')
     const engine = ['--host', this.engine, '--data-root', join(this.#directory, 'data')]
-    const more = ['--config-file', config, '--cgroup-parent', `/${CGROUP}/${this.name}`]
+    const more = ['--config-file', config, '--cgroup-parent', `/${this.#cgroup}/${this.name}`]
     const apart = ['--uts', '--mount', '--pid', '--ipc', '--fork', '--kill-child', '--mount-proc']
     const parameters = ['unshare', ...apart, 'bash', '-c', START, this.name, ...engine, ...more]
     const child = spawn('nsenter', [`--net=/run/netns/${this.name}`, ...parameters], {
@@ -211,7 +212,7 @@ export class Lab {
   async stop(): Promise<void> {
     for (const node of this.nodes) await node.kill()
     await run('ip', 'link', 'del', 'lab').catch(() => undefined)
-    removeCgroups()
+    removeCgroups(this.#directory)
     rmSync(this.#directory, { recursive: true, force: true })
   }
 
@@ -230,9 +231,10 @@ export class Lab {
   }
 }
 
-/** Control groups outlive those who were in them. */
-export function removeCgroups(): void {
-  const parents = ['.', ...readdirSync(CGROUPS)].map((one) => join(CGROUPS, one, CGROUP))
+/** Control groups outlive those who were in them, and have the name of the lab's directory. */
+export function removeCgroups(directory: string): void {
+  const name = basename(directory)
+  const parents = ['.', ...readdirSync(CGROUPS)].map((one) => join(CGROUPS, one, name))
   for (const parent of parents.filter((one) => existsSync(one))) {
     const below = readdirSync(parent, { recursive: true, withFileTypes: true })
     const folders = below.filter((one) => one.isDirectory())
