@@ -1,6 +1,6 @@
 #!/usr/bin/env node
 /**
- * The command line: PgBouncer's flags, and the verbs `check` and `health` of our own.
+ * The command line: PgBouncer's flags, and the verbs `check`, `health` and `cluster` of our own.
  */
 import { execFileSync, spawn } from 'node:child_process'
 import { openSync } from 'node:fs'
@@ -17,6 +17,7 @@ const USAGE = `pgsteer ${VERSION}: a failover-aware PostgreSQL connection proxy
 Usage: pgsteer [OPTION]... FILE.ini
        pgsteer check FILE.ini      validate the file and print what it means (-q: only what is wrong)
        pgsteer health [URL]        ask a running pgsteer whether it is ready
+       pgsteer cluster COMMAND     deploy a whole cluster on Docker Swarm (pgsteer cluster --help)
 
   -d, --daemon       run in the background (needs logfile in the file)
   -q, --quiet        log errors only
@@ -46,6 +47,7 @@ const HEALTH_MS = 3000
 const NODE_MAJOR_MIN = 24
 
 async function run(): Promise<number> {
+  if (process.argv[2] === 'cluster') return await cluster(process.argv.slice(3))
   const { values, positionals } = parseArgs({ options: OPTIONS, allowPositionals: true })
   if (values.help === true) return print(USAGE)
   if (values.version === true) return print(`pgsteer ${VERSION}\n`)
@@ -90,6 +92,12 @@ function becomeUser(config: Config): void {
   process.setgroups?.([gid])
   process.setgid?.(gid)
   process.setuid?.(user)
+}
+
+/** Loaded when asked for: a running proxy needs none of it. */
+async function cluster(args: readonly string[]): Promise<number> {
+  const { runCluster } = await import('./deploy/cluster.ts')
+  return await runCluster(args)
 }
 
 function check(file: string, isQuiet: boolean): number {

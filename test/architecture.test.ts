@@ -35,6 +35,7 @@ const LAYERS: Readonly<Record<string, Layer>> = {
   },
   http: { imports: ['base', 'config', 'cluster', 'server', 'client', 'admin'], public: '*' },
   demo: { imports: ['base'], public: [] },
+  deploy: { imports: ['base'], public: ['cluster.ts'] },
 }
 /** Files directly in src/: the composition roots. They may import anything; nothing imports them but they. */
 const ROOT = ''

@@ -58,6 +58,15 @@ export const systemClock: Clock = {
   },
 }
 
+/** As `systemClock`, but whoever waits keeps the process alive: for commands that run in the foreground. */
+export const foregroundClock: Clock = {
+  ...systemClock,
+  after(delayMs, run) {
+    const timer = setTimeout(run, delayMs)
+    return { cancel: () => clearTimeout(timer) }
+  },
+}
+
 /** Resolves after `delayMs`. */
 export function wait(clock: Clock, delayMs: number): Promise<void> {
   return new Promise((resolve) => {

@@ -1,0 +1,237 @@
+/**
+ * `pgsteer cluster COMMAND`, which deploy/cluster runs: the table of commands, their help, and what happens
+ * when one fails. Each command's work is in a file of its own.
+ */
+import { parseArgs } from 'node:util'
+import { type Clock, foregroundClock } from '../base/clock.ts'
+import { type Context, DEPLOY } from './context.ts'
+import { Docker, type DockerRun, spawnDocker } from './docker.ts'
+import { findFolder } from './folder.ts'
+import { init } from './init.ts'
+import { OperatorError, type Output, terminal } from './operator.ts'
+import { status } from './status.ts'
+import { renderOnly, up } from './up.ts'
+
+interface Parsed {
+  readonly positionals: readonly string[]
+  /** An option's value; undefined where it was not given. */
+  readonly text: (name: string) => string | undefined
+  readonly texts: (name: string) => readonly string[]
+  readonly is: (name: string) => boolean
+}
+
+interface Option {
+  readonly type: 'string' | 'boolean'
+  readonly isMultiple?: boolean
+  /** For the help: `=WHAT` for one with a value. */
+  readonly shape?: string
+  readonly what: string
+}
+
+interface Command {
+  readonly name: string
+  /** Its own parameters, for the help. */
+  readonly usage: string
+  readonly what: string
+  /** More of the help. */
+  readonly more?: string
+  readonly options: Readonly<Record<string, Option>>
+  /** The fewest and the most of its own parameters. */
+  readonly counts: readonly [number, number]
+  /** Answers false for what went well but found something wrong. */
+  readonly run: (context: Context, parsed: Parsed) => Promise<boolean | void>
+}
+
+const WAIT: Option = {
+  type: 'string',
+  shape: '=SECONDS',
+  what: 'how long to wait for a cluster that is well (600; 0: not at all)',
+}
+const WAIT_SECONDS = 600
+
+const COMMANDS: readonly Command[] = [
+  {
+    name: 'init',
+    usage: '[NAME] [--set KEY=VALUE]...',
+    what: 'look at the Swarm, write the folder of a cluster, make labels, certificates, passwords and secrets',
+    more: 'May be run again: it keeps what is there and adds what lacks. Images come by --set NODE_IMAGE=... and --set PGSTEER_IMAGE=...',
+    options: {
+      set: {
+        type: 'string',
+        isMultiple: true,
+        shape: ' KEY=VALUE',
+        what: 'a setting of cluster.env',
+      },
+      'skip-checks': {
+        type: 'boolean',
+        what: 'do not ask the nodes for kernel, clock and ports (needs no image)',
+      },
+    },
+    counts: [0, 1],
+    run: async (context, { positionals: [name], texts, is }) => {
+      await init(context, { name, set: texts('set'), isChecked: !is('skip-checks') })
+    },
+  },
+  {
+    name: 'render',
+    usage: '[STACK]...',
+    what: 'write the stack files as `up` would deploy them, and check them',
+    options: {},
+    counts: [0, 3],
+    run: async (context, { positionals }) => {
+      await renderOnly(context, positionals)
+    },
+  },
+  {
+    name: 'up',
+    usage: '[STACK]...',
+    what: 'deploy, or bring what runs to what cluster.env says',
+    more: 'STACK is stack, monitoring or tools; without one: the database, and monitoring where ALERT_RECEIVERS_FILE is set.',
+    options: { wait: WAIT },
+    counts: [0, 3],
+    run: async (context, { positionals, text }) => {
+      await up(context, { stacks: positionals, seconds: secondsOf(text('wait'), WAIT_SECONDS) })
+    },
+  },
+  {
+    name: 'status',
+    usage: '[--json]',
+    what: 'members, roles, lag, etcd, pgsteer, nodes, backups, certificates, alerts; exit code 1 if something is wrong',
+    options: { json: { type: 'boolean', what: 'as one JSON value' } },
+    counts: [0, 0],
+    run: async (context, { is }) => await status(context, is('json')),
+  },
+]
+
+const COMMON: Readonly<Record<string, Option>> = {
+  dir: {
+    type: 'string',
+    shape: '=FOLDER',
+    what: "the cluster's folder (else $PGSTEER_CLUSTER_DIR, else ./cluster-NAME)",
+  },
+  'dry-run': { type: 'boolean', what: 'say what would be done and do none of it' },
+  help: { type: 'boolean', what: 'print this' },
+}
+
+const EXIT_WRONG = 1
+const EXIT_USAGE = 2
+
+/** What a test gives instead of the machine's own. */
+export interface Machine {
+  readonly run: DockerRun
+  readonly clock: Clock
+  readonly output: Output
+  readonly env: NodeJS.ProcessEnv
+  readonly cwd: string
+  readonly deploy: string
+}
+
+const machine = (): Machine => ({
+  run: spawnDocker,
+  clock: foregroundClock,
+  output: terminal,
+  env: process.env,
+  cwd: process.cwd(),
+  deploy: DEPLOY,
+})
+
+/** Runs the command that `args` names; returns the exit code. */
+export async function runCluster(
+  args: readonly string[],
+  on: Machine = machine(),
+): Promise<number> {
+  const [name, ...rest] = args
+  if (name === undefined || name === 'help' || name === '--help' || name === '-h') {
+    on.output.print(usage())
+    return name === undefined ? EXIT_USAGE : 0
+  }
+  const command = COMMANDS.find((one) => one.name === name)
+  if (command === undefined) {
+    on.output.warn(`there is no command ${name}`)
+    on.output.print(usage())
+    return EXIT_USAGE
+  }
+  try {
+    return await runCommand(command, rest, on)
+  } catch (error) {
+    if (!(error instanceof OperatorError)) throw error
+    on.output.step(`error: ${error.message}`)
+    on.output.step(`what to do: ${error.remedy}`)
+    return EXIT_WRONG
+  }
+}
+
+async function runCommand(command: Command, args: readonly string[], on: Machine): Promise<number> {
+  const parsed = parse(command, args)
+  if (parsed === undefined || parsed.is('help')) {
+    on.output.print(help(command))
+    return parsed === undefined ? EXIT_USAGE : 0
+  }
+  const isDryRun = parsed.is('dry-run')
+  const name = command.name === 'init' ? parsed.positionals[0] : undefined
+  const folder = findFolder({ dir: parsed.text('dir'), name, isDryRun }, on.env, on.cwd)
+  const { clock, output, deploy } = on
+  const docker = new Docker({ run: on.run, isDryRun, output })
+  return (await command.run({ docker, output, clock, folder, deploy }, parsed)) === false
+    ? EXIT_WRONG
+    : 0
+}
+
+function parse(command: Command, args: readonly string[]): Parsed | undefined {
+  const options = Object.fromEntries(
+    Object.entries({ ...command.options, ...COMMON }).map(
+      ([name, { type, isMultiple = false }]) => [name, { type, multiple: isMultiple }],
+    ),
+  )
+  try {
+    const { values, positionals } = parseArgs({ args: [...args], options, allowPositionals: true })
+    const [least, most] = command.counts
+    if (values['help'] !== true && (positionals.length < least || positionals.length > most))
+      return undefined
+    const texts = (name: string): string[] =>
+      [values[name]].flat().filter((value): value is string => typeof value === 'string')
+    return {
+      positionals,
+      texts,
+      text: (name) => texts(name)[0],
+      is: (name) => values[name] === true,
+    }
+  } catch (error) {
+    if (!(error instanceof TypeError)) throw error
+    throw new OperatorError(error.message, `See \`${command.name} --help\`.`, error)
+  }
+}
+
+function secondsOf(text: string | undefined, initial: number): number {
+  if (text === undefined) return initial
+  if (/^\d{1,5}$/.test(text)) return Number(text)
+  throw new OperatorError(`--wait=${text} is not a number of seconds`, 'For instance: --wait=900')
+}
+
+function usage(): string {
+  const width = Math.max(...COMMANDS.map(({ name }) => name.length))
+  return [
+    'Deploys a PostgreSQL cluster on Docker Swarm and looks after it.',
+    '',
+    'Usage: deploy/cluster COMMAND [--dir=FOLDER] [--dry-run]    (or: pgsteer cluster COMMAND)',
+    '',
+    ...COMMANDS.map(({ name, what }) => `  ${name.padEnd(width)}  ${what}`),
+    '',
+    'COMMAND --help says more. Docker is reached as the docker command reaches it: DOCKER_HOST, contexts.',
+  ].join('\n')
+}
+
+function help({ name, usage: parameters, what, more, options }: Command): string {
+  const rows = Object.entries({ ...options, ...COMMON }).map(
+    ([option, { shape = '', what: does }]) => [`  --${option}${shape}`, does],
+  )
+  const width = Math.max(...rows.map(([first = '']) => first.length))
+  return [
+    `Usage: deploy/cluster ${name} ${parameters}`.trim(),
+    '',
+    `${what[0]?.toUpperCase() ?? ''}${what.slice(1)}.`,
+    ...(more === undefined ? [] : ['', more]),
+    '',
+    ...rows.map(([first = '', second = '']) => `${first.padEnd(width)}  ${second}`),
+  ].join('\n')
+}

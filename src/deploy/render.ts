@@ -1,0 +1,99 @@
+/**
+ * The stack files as they are deployed: for the cluster's slots, with the names of configs by their content,
+ * written to rendered/ with everything they name, so that what was deployed can be read and compared.
+ */
+import { readFileSync } from 'node:fs'
+import { dirname, join, relative } from 'node:path'
+import { isMap, parse, parseDocument } from 'yaml'
+import type { Context } from './context.ts'
+import { isRecord, pick, textOf } from './docker.ts'
+import { expand, type Slots } from './expand.ts'
+import { memberNames, type Stack } from './names.ts'
+import { OperatorError } from './operator.ts'
+import { digestOf } from './secrets.ts'
+import type { Settings } from './settings.ts'
+
+export interface Rendered {
+  /** The stack file, in the cluster's folder. */
+  readonly file: string
+  /** What the file is deployed with. */
+  readonly env: Readonly<Record<string, string>>
+  /** Every variable that the file insists on and that has no value. */
+  readonly missing: readonly string[]
+}
+
+/** `generated` are files of configs that the tool writes itself: path below deploy/, and text. */
+export function render(
+  { folder, deploy }: Pick<Context, 'folder' | 'deploy'>,
+  settings: Settings,
+  stack: Stack,
+  generated: Readonly<Record<string, string>> = {},
+): Rendered {
+  const slots: Slots = {
+    members: settings.members.map(({ slot }) => slot),
+    etcd: settings.etcd.map(({ slot }) => slot),
+  }
+  const read = (path: string): string => generated[path] ?? readFileSync(join(deploy, path), 'utf8')
+  const source = readStack(read, stack)
+  const text = withoutEncryption(expand(`${stack}.yml`, source, slots), settings)
+  const digests: Record<string, string> = {}
+  for (const { path, variable } of configsOf(source, stack)) {
+    const config = expand(path, readConfig(read, path, stack), slots)
+    folder.write(config, 'rendered', ...path.split('/'))
+    if (variable !== undefined) digests[variable] = digestOf(config)
+  }
+  folder.write(text, 'rendered', `${stack}.yml`)
+  const env = { MEMBERS: memberNames(settings).join(','), ...settings.env, ...digests }
+  return { file: folder.file('rendered', `${stack}.yml`), env, missing: missingIn(text, env) }
+}
+
+function readStack(read: (path: string) => string, stack: Stack): string {
+  try {
+    return read(`${stack}.yml`)
+  } catch (error) {
+    throw new OperatorError(
+      `deploy/${stack}.yml is missing`,
+      'Use a whole checkout or package of pgsteer.',
+      error,
+    )
+  }
+}
+
+function readConfig(read: (path: string) => string, path: string, stack: Stack): string {
+  try {
+    return read(path)
+  } catch (error) {
+    throw new OperatorError(
+      `deploy/${path}, a config of ${stack}.yml, is missing`,
+      'Use a whole checkout or package of pgsteer.',
+      error,
+    )
+  }
+}
+
+/** The files of a stack's configs, and the variable that carries each one's digest. */
+function configsOf(text: string, stack: Stack): { path: string; variable: string | undefined }[] {
+  const configs = pick(parse(text, { merge: true }), 'configs')
+  return Object.values(isRecord(configs) ? configs : {}).flatMap((config) => {
+    const file = textOf(pick(config, 'file'))
+    if (file === '') return []
+    const path = relative('.', join(dirname(`${stack}.yml`), file))
+    return [{ path, variable: /\$\{([A-Z0-9_]+_SHA)\b/.exec(textOf(pick(config, 'name')))?.[1] }]
+  })
+}
+
+/** Docker encrypts where the option is there, whatever its value. */
+function withoutEncryption(text: string, { env }: Settings): string {
+  if (env['ENCRYPTED'] !== 'false') return text
+  const document = parseDocument(text)
+  const networks = document.get('networks')
+  for (const { key } of isMap(networks) ? networks.items : [])
+    document.deleteIn(['networks', String(key), 'driver_opts', 'encrypted'])
+  return document.toString({ lineWidth: 0, flowCollectionPadding: false })
+}
+
+/** `${NAME:?...}` and `${NAME?...}` without a value. */
+function missingIn(text: string, env: Readonly<Record<string, string>>): string[] {
+  const names = [...text.matchAll(/(?<!\$)\$\{([A-Z][A-Z0-9_]*):?\?/g)].map(([, name = '']) => name)
+  return [...new Set(names)].filter((name) => (env[name] ?? '') === '')
+}

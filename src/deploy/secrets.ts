@@ -1,0 +1,235 @@
+/**
+ * Every secret of a cluster in one table: the certificates of an epoch and the passwords of an epoch. Makes
+ * what is missing in the folder, and tells which Docker secrets have to exist. Nothing is made twice: what
+ * is in the folder stays.
+ */
+import { createHash, randomBytes } from 'node:crypto'
+import { existsSync, readFileSync } from 'node:fs'
+import { resolve } from 'node:path'
+import {
+  type Certified,
+  certificatesOf,
+  endsAtMs,
+  isIssued,
+  issue,
+  type Leaf,
+  makeAuthority,
+} from './certificates.ts'
+import type { Folder } from './folder.ts'
+import { etcdNames, secretName } from './names.ts'
+import { OperatorError } from './operator.ts'
+import type { Settings } from './settings.ts'
+
+/** A Docker secret as it has to be. */
+export interface Secret {
+  /** With cluster and epoch. */
+  readonly name: string
+  readonly text: string
+}
+
+/** 24 bytes: 192 bits, in letters that need no quoting anywhere. */
+const PASSWORD_BYTES = 24
+export const makePassword = (): string => randomBytes(PASSWORD_BYTES).toString('base64url')
+
+/** Names and addresses that mean 'this container'. */
+const HERE = ['localhost', '127.0.0.1'] as const
+/** A service's own name, and the one that stands for all of its tasks. */
+const service = (...names: readonly string[]): string[] =>
+  names.flatMap((name) => [name, `tasks.${name}`])
+
+/** The certificates, by their files' names. `nodeNames`: hostnames and addresses of the nodes. */
+export function leavesOf(settings: Settings, nodeNames: readonly string[]): Record<string, Leaf> {
+  const etcd = etcdNames(settings).map((name): [string, Leaf] => [
+    name,
+    { commonName: null, names: [...service(name), ...HERE] },
+  ])
+  // The agent beside a member serves with the member's certificate.
+  const members = settings.members.map(({ slot }): [string, Leaf] => [
+    `patroni${slot}`,
+    {
+      commonName: `patroni${slot}`,
+      names: [...service(`patroni${slot}`, `agent${slot}`), ...HERE],
+    },
+  ])
+  const front = [...service('pgsteer'), ...HERE, ...settings.publicNames, ...nodeNames]
+  return {
+    ...Object.fromEntries([...etcd, ...members]),
+    pgsteer: { commonName: 'pgsteer', names: [...new Set(front)] },
+    pgbackrest: { commonName: 'pgbackrest', names: [...service('pgbackrest'), ...HERE] },
+    admin: { commonName: 'admin', names: ['admin'] },
+    monitoring: {
+      commonName: 'monitoring',
+      names: ['monitoring', ...service('prometheus', 'grafana', 'alertmanager')],
+    },
+  }
+}
+
+/** How each password's file is made, by the secret's name. */
+const PASSWORDS: Readonly<
+  Record<string, (settings: Settings, of: (name: string) => string) => string>
+> = {
+  superuser_password: makePassword,
+  pgsteer_password: makePassword,
+  metrics_password: makePassword,
+  admin_password: makePassword,
+  pgsteer_token: makePassword,
+  grafana_password: makePassword,
+  pgadmin_password: makePassword,
+  pgsteer_userlist: (_, of) => `"pgsteer" "${of('pgsteer_password')}"\n`,
+  patroni_auth: (_, of) => patroniAuth(of('superuser_password')),
+  pgbackrest_secrets: () => `[global]\nrepo1-cipher-pass=${makePassword()}\n`,
+}
+
+/** Patroni reads it as its last file of configuration. */
+function patroniAuth(superuser: string): string {
+  const roles: readonly (readonly string[])[] = [
+    ['superuser', 'postgres', superuser],
+    ['replication', 'replicator', makePassword()],
+    ['rewind', 'rewind', makePassword()],
+  ]
+  const lines = roles.map(
+    ([name, username, password]) =>
+      `    ${name}: {username: ${username}, password: "${password}"}\n`,
+  )
+  return `postgresql:\n  authentication:\n${lines.join('')}`
+}
+
+/** The authority of the cluster; made if the folder has none. */
+export async function authorityIn(
+  folder: Folder,
+  cluster: string,
+  nowMs: number,
+): Promise<Certified> {
+  const [certificate, key] = [folder.read('ca', 'ca.crt'), folder.read('ca', 'ca.key')]
+  if (certificate !== undefined && key !== undefined) return { certificate, key }
+  if (certificate !== undefined || key !== undefined)
+    throw new OperatorError(
+      `${folder.file('ca')} has only one of ca.crt and ca.key`,
+      'Bring the missing one back from where you keep the CA key, or begin a new authority with `rotate-certs --new-ca`.',
+    )
+  const made = await makeAuthority(cluster, nowMs)
+  folder.write(made.key, 'ca', 'ca.key')
+  folder.write(made.certificate, 'ca', 'ca.crt')
+  return made
+}
+
+/**
+ * Makes the certificates of the current epoch that are missing. Those that are there but lack a name are
+ * reported, not replaced: a Docker secret cannot change, so that takes an epoch (`rotate-certs`).
+ */
+export async function makeCertificates(
+  folder: Folder,
+  settings: Settings,
+  { nodeNames, nowMs }: { nodeNames: readonly string[]; nowMs: number },
+): Promise<{ made: string[]; lacking: string[] }> {
+  const authority = await authorityIn(folder, settings.cluster, nowMs)
+  const epoch = ['certificates', String(settings.certEpoch)]
+  if (folder.read(...epoch, 'ca.crt') === undefined)
+    folder.write(authority.certificate, ...epoch, 'ca.crt')
+  const bundle = folder.read(...epoch, 'ca.crt') ?? authority.certificate
+  const made: string[] = []
+  const lacking: string[] = []
+  for (const [name, leaf] of Object.entries(leavesOf(settings, nodeNames))) {
+    const present = folder.read(...epoch, `${name}.crt`)
+    if (present !== undefined) {
+      if (!isIssued(present, leaf, bundle)) lacking.push(name)
+      continue
+    }
+    const { certificate, key } = await issue(authority, leaf, { nowMs, days: settings.certDays })
+    folder.write(key, ...epoch, `${name}.key`)
+    folder.write(certificate, ...epoch, `${name}.crt`)
+    made.push(name)
+  }
+  return { made, lacking }
+}
+
+/**
+ * Makes the passwords of the current epoch that are missing; returns their names. An epoch begins with the
+ * passwords of the one before it, so that one of them can be changed alone.
+ */
+export function makePasswords(folder: Folder, settings: Settings): string[] {
+  const pathOf = (name: string, epoch = settings.authEpoch): string[] => [
+    'secrets',
+    String(epoch),
+    name,
+  ]
+  const made: string[] = []
+  for (const [name, make] of Object.entries(PASSWORDS)) {
+    if (folder.read(...pathOf(name)) !== undefined) continue
+    const earlier = folder.read(...pathOf(name, settings.authEpoch - 1))
+    const text = earlier ?? make(settings, (other) => folder.read(...pathOf(other)) ?? '')
+    folder.write(text, ...pathOf(name))
+    if (earlier === undefined) made.push(name)
+  }
+  return made
+}
+
+/** The Docker secrets that the current epochs need, out of the folder. */
+export function secretsOf(folder: Folder, settings: Settings): Secret[] {
+  const { cluster, certEpoch, authEpoch } = settings
+  const one = (secret: string, epoch: number, ...file: readonly string[]): Secret => {
+    const text = folder.read(...file)
+    if (text === undefined)
+      throw new OperatorError(
+        `${folder.file(...file)} is missing`,
+        'Bring it back from your copy of the folder; `init` makes new ones where nothing is deployed yet.',
+      )
+    return { name: secretName(cluster, secret, epoch), text }
+  }
+  const certificates = Object.keys(leavesOf(settings, [])).flatMap((name) =>
+    ['crt', 'key'].map((kind) =>
+      one(`${name}_${kind}`, certEpoch, 'certificates', String(certEpoch), `${name}.${kind}`),
+    ),
+  )
+  const passwords = Object.keys(PASSWORDS).map((name) =>
+    one(name, authEpoch, 'secrets', String(authEpoch), name),
+  )
+  const authority = one('ca_crt', certEpoch, 'certificates', String(certEpoch), 'ca.crt')
+  return [authority, ...certificates, ...passwords, ...givenSecrets(folder, settings)]
+}
+
+/** Files that the operator writes himself: the setting that names the file, and the secret. */
+const GIVEN: readonly (readonly [setting: string, secret: string])[] = [
+  ['ALERT_RECEIVERS_FILE', 'alert_receivers'],
+]
+
+function givenSecrets(folder: Folder, { cluster, authEpoch, env }: Settings): Secret[] {
+  return GIVEN.flatMap(([setting, secret]) => {
+    const file = env[setting] ?? ''
+    if (file === '') return []
+    const path = resolve(folder.path, file)
+    if (!existsSync(path))
+      throw new OperatorError(
+        `${setting}: there is no ${path}`,
+        'Correct the setting in cluster.env, or write the file; a relative name starts at the folder of the cluster.',
+      )
+    return [{ name: secretName(cluster, secret, authEpoch), text: readFileSync(path, 'utf8') }]
+  })
+}
+
+/** Enough of a hash to tell that a text is another, too little to find it. */
+const DIGEST_LENGTH = 12
+
+export function digestOf(text: string): string {
+  return createHash('sha256').update(text).digest('hex').slice(0, DIGEST_LENGTH)
+}
+
+/** When the certificates of the current epoch end: name, and milliseconds since 1970. */
+export function certificateEnds(
+  folder: Folder,
+  settings: Settings,
+): { name: string; endsMs: number }[] {
+  const epoch = ['certificates', String(settings.certEpoch)]
+  const leaves = folder
+    .list(...epoch)
+    .filter((name) => name.endsWith('.crt') && name !== 'ca.crt')
+    .map((name) => ({
+      name: name.slice(0, -'.crt'.length),
+      endsMs: endsAtMs(folder.read(...epoch, name) ?? ''),
+    }))
+  const authorities = certificatesOf(folder.read(...epoch, 'ca.crt') ?? '').map((pem) => ({
+    name: 'ca',
+    endsMs: endsAtMs(pem),
+  }))
+  return [...authorities, ...leaves]
+}

@@ -1,0 +1,147 @@
+/**
+ * `render` and `up`: from the folder's settings to running stacks. `up` may be run again at any time, and is
+ * how every change of cluster.env gets into the cluster.
+ */
+import { existsSync } from 'node:fs'
+import { join } from 'node:path'
+import { wait } from '../base/clock.ts'
+import { type Context, settingsOf } from './context.ts'
+import { waitUntilWell } from './facts.ts'
+import { reportNodes } from './init.ts'
+import { STACKS, type Stack, stackName } from './names.ts'
+import { readNodes, type SwarmNode } from './nodes.ts'
+import { OperatorError } from './operator.ts'
+import type { Settings } from './settings.ts'
+import { deployStack, makeMissing, prune, putLabels, putSecrets, renderWhole } from './steps.ts'
+
+export interface UpOptions {
+  /** Which stacks; none means the database's own and, where its settings are there, monitoring. */
+  readonly stacks: readonly string[]
+  /** How long to wait for a cluster that is well; 0 does not wait. */
+  readonly seconds: number
+}
+
+const WATCH_MS = 3000
+const TASK_PROBLEM = /^(Rejected|Failed|Pending)/
+
+export async function up(context: Context, options: UpOptions): Promise<void> {
+  const { docker, output } = context
+  const settings = settingsOf(context)
+  const stacks = stacksOf(context, settings, options.stacks)
+  const nodes = await readNodes(docker)
+  reportNodes(context, nodes, settings)
+  await makeMissing(context, settings, nodes)
+  // Whatever can be wrong with files is found before the first change.
+  const rendered = renderStacks(context, settings, { stacks, nodes })
+  await putLabels(context, settings, nodes)
+  await putSecrets(context, settings)
+  for (const one of rendered) await deployStack(context, settings, one)
+  if (options.seconds > 0)
+    await waitForCluster(context, settings, { nodes, seconds: options.seconds })
+  await prune(context, settings)
+  if (!docker.isDryRun && options.seconds > 0) output.step(welcome(settings, nodes))
+}
+
+export async function renderOnly(context: Context, names: readonly string[]): Promise<void> {
+  const settings = settingsOf(context)
+  const nodes = await readNodes(context.docker)
+  const rendered = renderStacks(context, settings, {
+    stacks: stacksOf(context, settings, names),
+    nodes,
+  })
+  for (const { rendered: one } of rendered) {
+    await context.docker.read(['stack', 'config', '--compose-file', one.file], { env: one.env })
+    context.output.print(one.file)
+  }
+}
+
+function renderStacks(
+  context: Context,
+  settings: Settings,
+  { stacks, nodes }: { stacks: readonly Stack[]; nodes: readonly SwarmNode[] },
+) {
+  const targets = nodes.map(({ hostname, address }) => ({
+    targets: [`${address}:9100`],
+    labels: { instance: hostname },
+  }))
+  // JSON is YAML.
+  const generated = { 'prometheus/nodes.yml': `${JSON.stringify(targets, null, 2)}\n` }
+  return stacks.map((stack) => ({
+    stack,
+    rendered: renderWhole(context, settings, stack, generated),
+  }))
+}
+
+function stacksOf(
+  { deploy, output }: Context,
+  { env }: Settings,
+  names: readonly string[],
+): Stack[] {
+  const unknown = names.find((name) => !STACKS.some((stack) => stack === name))
+  if (unknown !== undefined)
+    throw new OperatorError(`there is no stack ${unknown}`, `There are ${STACKS.join(', ')}.`)
+  if (names.length > 0) return STACKS.filter((stack) => names.includes(stack))
+  const hasMonitoring = existsSync(join(deploy, 'monitoring.yml'))
+  if (hasMonitoring && (env['ALERT_RECEIVERS_FILE'] ?? '') === '') {
+    output.warn(
+      'nobody is told of a failure: set ALERT_RECEIVERS_FILE in cluster.env (deploy/alertmanager/receivers.example.yml shows one) and run `up monitoring`',
+    )
+    return ['stack']
+  }
+  return hasMonitoring ? ['stack', 'monitoring'] : ['stack']
+}
+
+/** Until etcd, a leader, streaming replicas and every pgsteer are there; what tasks fail with is told meanwhile. */
+export async function waitForCluster(
+  context: Context,
+  settings: Settings,
+  { nodes, seconds }: { nodes: readonly SwarmNode[]; seconds: number },
+): Promise<void> {
+  const tasks = nodes.filter(
+    ({ isReady, isActive, labels }) => isReady && isActive && labels['pgsteer'] !== 'false',
+  ).length
+  const watch = { isOver: context.docker.isDryRun }
+  const watching = watchTasks(context, settings, watch)
+  try {
+    await waitUntilWell(context, settings, { seconds, tasks })
+  } finally {
+    watch.isOver = true
+    await watching
+  }
+}
+
+async function watchTasks(
+  { docker, clock, output }: Context,
+  { cluster }: Settings,
+  watch: { isOver: boolean },
+): Promise<void> {
+  const told = new Set<string>()
+  while (!watch.isOver) {
+    await wait(clock, WATCH_MS)
+    const found = await docker.find([
+      'stack',
+      'ps',
+      stackName(cluster, 'stack'),
+      '--no-trunc',
+      '--format',
+      '{{.Name}}\t{{.Node}}\t{{.CurrentState}}\t{{.Error}}',
+    ])
+    for (const line of (found ?? '').split('\n')) {
+      const [name = '', node = '', state = '', error = ''] = line.split('\t')
+      const text = `${name}${node === '' ? '' : ` on ${node}`}: ${error}`
+      if (error === '' || !TASK_PROBLEM.test(state) || told.has(text)) continue
+      told.add(text)
+      output.warn(text)
+    }
+  }
+}
+
+function welcome({ cluster, env, authEpoch }: Settings, nodes: readonly SwarmNode[]): string {
+  const hosts = nodes.map(({ address }) => address).join(',')
+  const port = env['PGSTEER_PORT'] ?? ''
+  return [
+    `${cluster} is up.`,
+    `  psql "host=${hosts} port=${port} user=admin dbname=postgres sslmode=verify-full sslrootcert=ca/ca.crt"`,
+    `  The password of admin is in secrets/${authEpoch}/admin_password, in the cluster's folder.`,
+  ].join('\n')
+}
