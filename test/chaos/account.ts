@@ -19,6 +19,7 @@ export interface Circumstances {
   readonly port: number
   readonly struckMs: number
   readonly outageMs: number
+  readonly handoverMs: number | null
 }
 
 export interface Account {
@@ -48,6 +49,8 @@ export interface Account {
   /** The longest that a client hung, behind the fault, before it was told that a write failed or may have. */
   readonly hungMs: number
   readonly outageMs: number
+  /** From Patroni's before_stop until somebody could be written to again; null where it called nobody. */
+  readonly handoverMs: number | null
   readonly errors: readonly string[]
 }
 
@@ -85,6 +88,7 @@ export function accountOf(load: ChaosLoad, held: Held, at: Circumstances): Accou
       ),
     ),
     outageMs: Math.round(at.outageMs),
+    handoverMs: at.handoverMs === null ? null : Math.round(at.handoverMs),
     errors: [...new Set(errors.map((error) => error.slice(0, 120)).filter(Boolean))],
   }
 }

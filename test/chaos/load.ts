@@ -5,7 +5,7 @@
  * SQLSTATE alone. It judges nothing.
  */
 import { setTimeout as pause } from 'node:timers/promises'
-import { Client } from 'pg'
+import { Client, type ClientConfig } from 'pg'
 import { DATABASE, USER } from '../failover/steer-cluster.ts'
 
 /** What its client was told of a write. */
@@ -28,6 +28,8 @@ export interface Write {
 export interface Door {
   readonly host: string
   readonly port: number
+  /** Another application's than the chaos suite's own. */
+  readonly login?: Readonly<Pick<ClientConfig, 'user' | 'password' | 'database' | 'ssl'>>
 }
 
 export interface Doors {
@@ -36,12 +38,18 @@ export interface Doors {
   readonly read: Door
 }
 
+/** How many clients of each kind. */
+export interface Size {
+  readonly writers: number
+  readonly readers: number
+}
+
 /** Statements of one client come at most this often. */
 const PACE_MS = 25
 /** Over every hold that is configured here: what takes longer hangs. */
 const ANSWER_MS_MAX = 90_000
 export const WRITERS = 12
-const READERS = 6
+const SIZE: Size = { writers: WRITERS, readers: 6 }
 /** Their reply proves that nothing was committed. */
 const PROVES_ABORT = /^(?:40|25|53|57P01|57P03)/
 const INSERT = `insert into written (id) values ($1)
@@ -59,6 +67,7 @@ export class ChaosLoad {
   readStallMs = 0
   readonly #doors: Doors
   readonly #prefix: string
+  readonly #size: Size
   /** By writer: how many were acknowledged, and when the last of them began. */
   readonly #progress = new Map<string, { count: number; startedMs: number }>()
   /** By reader: how many reads were answered, and by which port the last one. */
@@ -67,17 +76,18 @@ export class ChaosLoad {
   #isStopping = false
   #running: Promise<unknown> = Promise.resolve()
 
-  constructor(doors: Doors, prefix: string) {
+  constructor(doors: Doors, prefix: string, size: Size = SIZE) {
     this.#doors = doors
     this.#prefix = prefix
+    this.#size = size
   }
 
   start(): void {
     const many = (count: number, kind: string, run: (name: string, index: number) => unknown) =>
       Array.from({ length: count }, (_, index) => run(`${this.#prefix}-${kind}${index}`, index))
     this.#running = Promise.all([
-      ...many(WRITERS, 'w', (name, index) => this.#write(name, index % 2 === 1)),
-      ...many(READERS, 'r', (name) => this.#read(name)),
+      ...many(this.#size.writers, 'w', (name, index) => this.#write(name, index % 2 === 1)),
+      ...many(this.#size.readers, 'r', (name) => this.#read(name)),
     ])
   }
 
@@ -103,7 +113,7 @@ export class ChaosLoad {
   /** Whether every writer had a write acknowledged that it began after `sinceMs`. */
   hasResumed(sinceMs: number): boolean {
     const fresh = [...this.#progress.values()].filter((one) => one.startedMs > sinceMs)
-    return fresh.length === WRITERS
+    return fresh.length === this.#size.writers
   }
 
   /** Returns a question: whether each client had `more` answers since now. */
@@ -114,14 +124,16 @@ export class ChaosLoad {
     return () => {
       const now = counts()
       const moved = [...now].filter(([name, count]) => count >= (before.get(name) ?? 0) + more)
-      return moved.length === WRITERS + READERS
+      return moved.length === this.#size.writers + this.#size.readers
     }
   }
 
   /** How many readers that port served last; undefined before all of them were served. */
   readersOn(port: number): number | undefined {
     const ports = [...this.#reads.values()].map((one) => one.port)
-    return ports.length === READERS ? ports.filter((one) => one === port).length : undefined
+    return ports.length === this.#size.readers
+      ? ports.filter((one) => one === port).length
+      : undefined
   }
 
   /** Longest time between two acknowledged writes of one client. */
@@ -210,6 +222,7 @@ export function clientOf(door: Door): Client {
     user: USER,
     password: USER,
     database: DATABASE,
+    ...door.login,
     connectionTimeoutMillis: 20_000,
     query_timeout: ANSWER_MS_MAX,
   })

@@ -18,6 +18,11 @@ interface Success {
   readonly atMs: number
 }
 
+export interface Outage {
+  readonly lastedMs: number
+  readonly endedMs: number
+}
+
 export class Prober {
   readonly #cluster: PatroniCluster
   readonly #successes: Success[] = []
@@ -43,13 +48,16 @@ export class Prober {
   }
 
   /** Longest time without a write; what `without` took after its reign counts for nothing. */
-  outageMs(without?: { readonly port: number; readonly sinceMs: number }): number {
+  outage(without?: { readonly port: number; readonly sinceMs: number }): Outage {
     const times = this.#successes
       .filter(({ port, atMs }) => port !== without?.port || atMs < without.sinceMs)
       .map(({ atMs }) => atMs)
-    return times.reduce((longest, atMs, index) => {
-      return Math.max(longest, atMs - (times[index - 1] ?? atMs))
-    }, 0)
+    let longest: Outage = { lastedMs: 0, endedMs: 0 }
+    for (const [index, endedMs] of times.entries()) {
+      const lastedMs = endedMs - (times[index - 1] ?? endedMs)
+      if (lastedMs > longest.lastedMs) longest = { lastedMs, endedMs }
+    }
+    return longest
   }
 
   async #probe(member: PatroniMember): Promise<void> {

@@ -34,6 +34,7 @@ export interface Scene {
   readonly replicas: readonly PatroniMember[]
   readonly site: Site
   readonly timeline: number
+  readonly hasHook: boolean
   /** When the fault came, on performance.now(). */
   struckMs: number
   /** When the old leader's key was last seen to be there; Infinity before anybody looked. */
@@ -142,7 +143,8 @@ export class Stage {
     await this.#untilBusy(load, port)
     const timeline = await this.#timeline(primary.name)
     const replicas = cluster.members.filter((member) => member !== primary)
-    const scene = { steer, load, others, prober, primary, replicas, timeline }
+    const { hasHook } = options
+    const scene = { steer, load, others, prober, primary, replicas, timeline, hasHook }
     const nowMs = performance.now()
     return {
       ...scene,
@@ -209,8 +211,12 @@ export class Stage {
     const leader = (await this.cluster.leader().catch(() => null)) ?? primary.name
     const held = await this.#held(scene, leader)
     const zombie = leader === primary.name ? undefined : { port: primary.port, sinceMs: keyMs }
-    const outageMs = prober.outageMs(zombie)
-    const at = { scenario, port: primary.port, struckMs, outageMs }
+    const outage = prober.outage(zombie)
+    const outageMs = outage.lastedMs
+    const { stoppedMs } = this.hook
+    const isAnnounced = scene.hasHook && stoppedMs !== null && stoppedMs > struckMs
+    const handoverMs = isAnnounced ? outage.endedMs - stoppedMs : null
+    const at = { scenario, port: primary.port, struckMs, outageMs, handoverMs }
     return [
       accountOf(scene.load, held, { ...at, pooler: 'pgsteer' }),
       ...others.map(([pooler, load]) => accountOf(load, held, { ...at, pooler })),
