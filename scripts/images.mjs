@@ -40,7 +40,7 @@ const IMAGES = {
   pgsteer: { base: baseOf('Dockerfile'), folder: '.', parameters: [] },
   node: {
     base: DEBIAN,
-    folder: '.',
+    folder: 'deploy',
     parameters: '--file deploy/images/node/Dockerfile --build-arg PACKAGES=debian'
       .split(' ')
       .concat('--build-arg', `BASE=${DEBIAN}`),

@@ -32,13 +32,12 @@ const ENGINE_MS_MAX = 60_000
 /** Every file under /run is gone when a machine starts. */
 const START = `hostname "$0" && mount -t tmpfs -o mode=755 none /run && { dockerd "$@" & wait $!; }`
 
-/** What docs/deploy.md asks of every node. */
-const DAEMON = {
-  'dns-opts': ['ndots:1'],
-  'log-driver': 'json-file',
-  'log-opts': { 'max-size': '20m', 'max-file': '5' },
-  'live-restore': false,
-  'no-new-privileges': true,
+/** What docs/deploy.md asks every node's /etc/docker/daemon.json to be. */
+function daemonConfig(): string {
+  const page = readFileSync(join(import.meta.dirname, '../../docs/deploy.md'), 'utf8')
+  const [, block] = /```json\n([^`]*dns-opts[^`]*)```/.exec(page) ?? []
+  if (block === undefined) throw new Error('docs/deploy.md shows no daemon.json')
+  return block
 }
 
 export class LabNode {
@@ -64,7 +63,7 @@ export class LabNode {
     await this.#connect()
     mkdirSync(this.#directory, { recursive: true })
     const config = join(this.#directory, 'daemon.json')
-    writeFileSync(config, JSON.stringify(DAEMON))
+    writeFileSync(config, daemonConfig())
     const log = openSync(this.#log, 'a')
     const engine = ['--host', this.engine, '--data-root', join(this.#directory, 'data')]
     const more = ['--config-file', config, '--cgroup-parent', `/${this.#cgroup}/${this.name}`]
