@@ -3,7 +3,7 @@ import { existsSync } from 'node:fs'
 import { resolve } from 'node:path'
 import type { Fault, Rule } from './rules.ts'
 import { services } from './services.ts'
-import { at, mapping, type Service, type Stack, text } from './stack.ts'
+import { at, mapping, type Service, type Stack, strings, text } from './stack.ts'
 
 /** cli/compose/types: UnsupportedProperties and DeprecatedProperties, and what has no effect in Swarm. */
 const IGNORED = (
@@ -58,6 +58,29 @@ export const FILE_RULES: readonly Rule[] = [
           yield* missingFile(stack, `${kind}.${name}`, text(mapping(definition)['file']))
       for (const { name, content } of services(stack))
         yield* missingFile(stack, name, text(content['env_file']))
+    },
+  },
+  {
+    name: 'no-nested-variables',
+    says: 'No variable in the default of a variable.',
+    why: 'Docker ends at the first brace: the rest is taken literally, and nothing missing is noticed.',
+    isForSwarm: true,
+    *check({ written }) {
+      for (const { path, value } of strings(written))
+        if (/\$\{\w+:?[-?][^}]*\$\{/.test(value))
+          yield { where: path[1] ?? '', what: `a variable in a variable: ${value}` }
+    },
+  },
+  {
+    name: 'plain-messages',
+    says: 'No hyphen in the message for a missing variable.',
+    why: 'Docker looks for the hyphen of a default first: what follows it becomes the value, always.',
+    isForSwarm: true,
+    *check({ written }) {
+      for (const { path, value } of strings(written))
+        for (const [, name, message] of value.matchAll(/\$\{(\w+):?\?([^}]*)/g))
+          if (message?.includes('-') === true)
+            yield { where: path[1] ?? '', what: `a hyphen in the message of ${name}` }
     },
   },
   {

@@ -41,12 +41,12 @@ export const NETWORK_RULES: readonly Rule[] = [
   },
   {
     name: 'encrypted-overlay',
-    says: 'Overlays of etcd and of databases say whether they are encrypted.',
+    says: 'Overlays of etcd and of databases are encrypted.',
     why: 'VXLAN is plain text on the wire between the nodes.',
     isForSwarm: true,
     *check(stack) {
       for (const [name, network] of innerNetworks(stack))
-        if (!/^(?:true|false)$/.test(text(at(network, 'driver_opts', 'encrypted'))))
+        if (text(at(network, 'driver_opts', 'encrypted')) !== 'true')
           yield { where: `networks.${name}`, what: 'is not encrypted' }
     },
   },

@@ -26,7 +26,7 @@ export const SECRET_RULES: readonly Rule[] = [
     *check(stack) {
       for (const { name, environment } of services(stack))
         for (const [key, value] of environment)
-          if (isSecret(key) && !value.startsWith('/'))
+          if (isSecret(key) && !/^\/|^(?:true|false)$/i.test(value))
             yield { where: name, what: `${key} is in the environment` }
     },
   },

@@ -101,6 +101,17 @@ const SEEDED: readonly Seeded[] = [
     at: ['configs.more'],
   },
   {
+    rule: 'no-nested-variables',
+    fault: 'a default that is a variable',
+    edits: [[`${steer}.command`, ['${WORD:-${OTHER:?}}']]],
+  },
+  {
+    rule: 'plain-messages',
+    fault: 'a hyphen in a message',
+    edits: [[`${steer}.image`, '${PGSTEER_IMAGE:?the image of pgsteer, pgsteer-1.0.0}']],
+    also: ['image-pinned'],
+  },
+  {
     rule: 'no-relative-bind',
     fault: 'a bind mount beside the file',
     edits: [[`${steer}.volumes`, ['./pgsteer.ini:/etc/pgsteer.ini']]],

@@ -134,21 +134,32 @@ export function seconds(duration: unknown): number {
   return parts.reduce((sum, [, count, unit]) => sum + Number(count) * (of[unit ?? ''] ?? 0), 0)
 }
 
-/** What Docker replaces in a file, see cli/compose/template. */
-const VARIABLE =
-  /\$(?:(?<dollar>\$)|\{(?<braced>\w+)(?:(?<operator>:?[-?])(?<word>(?:[^{}]|\{\{[^}]*\}\})*))?\}|(?<plain>\w+))/g
-
 interface Variable {
   readonly name: string
+  /** `:-`, `-`, `:?`, `?`, or nothing. */
   readonly operator: string
+  /** The default or the message. */
   readonly word: string
 }
 
-/** `${NAME}`, `${NAME:-default}`, `${NAME:?message}` or `$NAME`; undefined for `$$`. */
+/**
+ * `${NAME}`, `${NAME:-default}`, `${NAME:?message}`, `$NAME`, and `$$` for a dollar. They do not nest:
+ * the first brace ends it.
+ * Source  cli/compose/template in docker/cli.
+ */
+const VARIABLE = /\$(?:\$|\{(?<braced>\w+(?::?[-?][^}]+)?)\}|(?<plain>\w+))/g
+/** In the order in which Docker looks for them: a hyphen anywhere makes a message a default. */
+const OPERATORS = [':-', '-', ':?', '?']
+
+/** Undefined for `$$`. */
 function toVariable({ groups = {} }: RegExpMatchArray): Variable | undefined {
-  const { braced, plain, operator = '', word = '' } = groups
-  const name = braced ?? plain
-  return name === undefined ? undefined : { name, operator, word }
+  const { braced, plain } = groups
+  const whole = braced ?? plain
+  if (whole === undefined) return undefined
+  const operator = OPERATORS.find((one) => whole.includes(one)) ?? ''
+  if (operator === '') return { name: whole, operator, word: '' }
+  const [name = '', ...word] = whole.split(operator)
+  return { name, operator, word: word.join(operator) }
 }
 
 /** As Docker does it, but what is missing becomes the empty string. */
@@ -176,21 +187,19 @@ function valueOf(
   return operator.endsWith('-') ? word : ''
 }
 
-/** Names of the variables a file uses, each with whether a missing one stops the deploy. */
-export function variables(written: string): ReadonlyMap<string, { readonly isRequired: boolean }> {
+/** Names of the variables in a file's strings, each with whether a missing one stops the deploy. */
+export function variables(stack: Stack): ReadonlyMap<string, { readonly isRequired: boolean }> {
   const found = new Map<string, { isRequired: boolean }>()
-  for (const match of withoutComments(written).matchAll(VARIABLE)) {
-    const variable = toVariable(match)
-    if (variable === undefined) continue
-    const { name, operator } = variable
-    const isRequired = operator.endsWith('?') || found.get(name)?.isRequired === true
-    found.set(name, { isRequired })
-  }
+  for (const { value } of strings(stack.written))
+    for (const match of value.matchAll(VARIABLE)) {
+      const variable = toVariable(match)
+      // Of what is no name, plain-messages tells.
+      if (variable === undefined || !/^\w+$/.test(variable.name)) continue
+      const { name, operator } = variable
+      const isRequired = operator.endsWith('?') || found.get(name)?.isRequired === true
+      found.set(name, { isRequired })
+    }
   return found
-}
-
-function withoutComments(written: string): string {
-  return written.replaceAll(/(?:^|\s)#.*$/gm, '')
 }
 
 function replaced(value: unknown, environment: Readonly<Record<string, string>>): unknown {
