@@ -1,11 +1,15 @@
 /**
  * Opens a channel to an address: TCP or a Unix socket, under a deadline. Names are resolved anew
- * at each call, so a moved member is found at its new address.
+ * at each call, so a moved member is found at its new address; names.ts says what else.
  */
 import { connect as connectSocket, type Socket } from 'node:net'
-import type { Clock } from '../base/clock.ts'
+import { type Clock, systemClock } from '../base/clock.ts'
 import { ProxyError, reasonOf } from '../base/errors.ts'
 import { Channel } from './channel.ts'
+import { Names } from './names.ts'
+
+/** Of this process. */
+const names = new Names(systemClock)
 
 export interface Address {
   /** A host name or address; with a leading `/` the folder of a Unix socket, with `@` its abstract name. */
@@ -57,6 +61,7 @@ function openSocket(address: Address, options: DialOptions): Socket {
     noDelay: true,
     keepAlive: options.keepAliveMs > 0,
     keepAliveInitialDelay: options.keepAliveMs,
+    lookup: names.lookup,
   })
 }
 
