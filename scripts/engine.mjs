@@ -40,7 +40,10 @@ function provideDocker() {
 /** What test/swarm/lab.ts runs. */
 export function provideLab() {
   provideDocker()
-  installMissing({ iproute2: 'usr/sbin/ip' })
+  installMissing({
+    iproute2: 'usr/sbin/ip',
+    'postgresql-client-15': 'usr/lib/postgresql/15/bin/psql',
+  })
 }
 
 /**
