@@ -4,13 +4,20 @@
  */
 import { parseArgs } from 'node:util'
 import { type Clock, foregroundClock } from '../base/clock.ts'
+import { backup, restoreTest } from './backup.ts'
 import { type Context, DEPLOY } from './context.ts'
 import { Docker, type DockerRun, spawnDocker } from './docker.ts'
+import { down } from './down.ts'
+import { applyConfig } from './dynamic.ts'
 import { findFolder } from './folder.ts'
 import { init } from './init.ts'
+import { addMember, removeMember, replaceNode } from './members.ts'
 import { OperatorError, type Output, terminal } from './operator.ts'
+import { forgetOld, restore } from './restore.ts'
+import { rotateCertificates } from './rotation.ts'
 import { status } from './status.ts'
-import { renderOnly, up } from './up.ts'
+import { switchover } from './switchover.ts'
+import { renderOnly, up, upgrade } from './up.ts'
 
 interface Parsed {
   readonly positionals: readonly string[]
@@ -100,6 +107,184 @@ const COMMANDS: readonly Command[] = [
     options: { json: { type: 'boolean', what: 'as one JSON value' } },
     counts: [0, 0],
     run: async (context, { is }) => await status(context, is('json')),
+  },
+  {
+    name: 'switchover',
+    usage: '[MEMBER]',
+    what: 'make another member the primary, without losing anything',
+    more: 'Without MEMBER: the synchronous replica that lags least.',
+    options: {},
+    counts: [0, 1],
+    run: async (context, { positionals: [candidate] }) => {
+      await switchover(context, candidate)
+    },
+  },
+  {
+    name: 'apply-config',
+    usage: '[FILE]',
+    what: "make Patroni's dynamic configuration what a file says",
+    more: 'FILE is YAML with what shall change, or a Patroni file with bootstrap.dcs; without it: deploy/patroni/base.yml. Keys that it does not name stay; null takes one away.',
+    options: {},
+    counts: [0, 1],
+    run: async (context, { positionals: [file] }) => {
+      await applyConfig(context, file)
+    },
+  },
+  {
+    name: 'add-member',
+    usage: 'NODE',
+    what: 'a further member of PostgreSQL on a node',
+    options: { wait: WAIT },
+    counts: [1, 1],
+    run: async (context, { positionals: [node = ''], text }) => {
+      await addMember(context, node, secondsOf(text('wait'), WAIT_SECONDS))
+    },
+  },
+  {
+    name: 'remove-member',
+    usage: 'MEMBER [--volumes]',
+    what: 'take a member of PostgreSQL away (patroni4, for instance)',
+    options: { wait: WAIT, volumes: { type: 'boolean', what: 'its data too' } },
+    counts: [1, 1],
+    run: async (context, { positionals: [name = ''], text, is }) => {
+      const seconds = secondsOf(text('wait'), WAIT_SECONDS)
+      await removeMember(context, name, { seconds, hasVolumes: is('volumes') })
+    },
+  },
+  {
+    name: 'replace-node',
+    usage: 'OLD NEW',
+    what: 'bring what a node has (members of PostgreSQL and etcd, repository, monitoring) to another node',
+    more: 'OLD may be dead. NEW has to be in the Swarm, and empty.',
+    options: { wait: WAIT },
+    counts: [2, 2],
+    run: async (context, { positionals: [before = '', after = ''], text }) => {
+      await replaceNode(context, { before, after }, secondsOf(text('wait'), WAIT_SECONDS))
+    },
+  },
+  {
+    name: 'rotate-certs',
+    usage: '[--new-ca]',
+    what: 'new certificates for every service, one member after the other',
+    options: {
+      wait: WAIT,
+      'new-ca': { type: 'boolean', what: 'a new authority too, in three rounds' },
+    },
+    counts: [0, 0],
+    run: async (context, { text, is }) => {
+      const seconds = secondsOf(text('wait'), WAIT_SECONDS)
+      await rotateCertificates(context, { hasNewAuthority: is('new-ca'), seconds })
+    },
+  },
+  {
+    name: 'upgrade',
+    usage: '[--node-image=IMAGE] [--pgsteer-image=IMAGE] [--etcd-image=IMAGE]',
+    what: 'other images: replicas first, then a switchover, the old primary last; pgsteer node by node',
+    options: {
+      wait: WAIT,
+      'node-image': { type: 'string', shape: '=IMAGE', what: 'of members, agents and repository' },
+      'pgsteer-image': { type: 'string', shape: '=IMAGE', what: 'of pgsteer' },
+      'etcd-image': { type: 'string', shape: '=IMAGE', what: 'of etcd' },
+    },
+    counts: [0, 0],
+    run: async (context, { text }) => {
+      await upgrade(context, {
+        images: {
+          NODE_IMAGE: text('node-image'),
+          PGSTEER_IMAGE: text('pgsteer-image'),
+          ETCD_IMAGE: text('etcd-image'),
+        },
+        seconds: secondsOf(text('wait'), WAIT_SECONDS),
+      })
+    },
+  },
+  {
+    name: 'backup',
+    usage: '[--type=full|diff|incr]',
+    what: 'take a backup into every repository now',
+    options: { type: { type: 'string', shape: '=KIND', what: 'full, diff or incr (incr)' } },
+    counts: [0, 0],
+    run: async (context, { text }) => {
+      await backup(context, text('type'))
+    },
+  },
+  {
+    name: 'restore-test',
+    usage: '',
+    what: 'restore the newest backup beside the repository, read all of it, and throw it away',
+    options: {},
+    counts: [0, 0],
+    run: restoreTest,
+  },
+  {
+    name: 'restore',
+    usage: '[--to=MOMENT | --set=LABEL] [--yes]',
+    what: 'restore the whole cluster: all that is archived, a moment, or a backup',
+    more: 'Without --yes it says whether it can be done, and stops nothing. The old data is renamed, not removed. A restore that was interrupted goes on when it is run again, with --member.',
+    options: {
+      to: {
+        type: 'string',
+        shape: '=MOMENT',
+        what: 'as it was then, with a time zone: 2026-11-23T14:05:00Z',
+      },
+      set: { type: 'string', shape: '=LABEL', what: 'as it was at the end of that backup' },
+      timeline: {
+        type: 'string',
+        shape: '=NUMBER',
+        what: 'of a time line that an earlier restore left',
+      },
+      member: {
+        type: 'string',
+        shape: '=NAME',
+        what: 'the member that is restored; the others are copied from it (the primary)',
+      },
+      'discard-old': {
+        type: 'boolean',
+        what: 'remove the old data instead of renaming it, where there is no room for both',
+      },
+      'forget-old': { type: 'boolean', what: 'only remove what earlier restores have renamed' },
+      yes: { type: 'boolean', what: 'stop all members and do it' },
+    },
+    counts: [0, 0],
+    run: async (context, { text, is }) => {
+      if (is('forget-old')) {
+        await forgetOld(context)
+        return
+      }
+      await restore(context, {
+        to: text('to'),
+        set: text('set'),
+        timeline: text('timeline'),
+        member: text('member'),
+        isOldDiscarded: is('discard-old'),
+        isConfirmed: is('yes'),
+      })
+    },
+  },
+  {
+    name: 'down',
+    usage: '[--volumes] [--secrets] [--yes-remove=NAME]',
+    what: 'take the services away; data and keys only if that is asked for',
+    options: {
+      volumes: {
+        type: 'boolean',
+        what: 'all data too, and the repository of backups on its volume',
+      },
+      secrets: { type: 'boolean', what: 'the Docker secrets too (the folder keeps its copy)' },
+      'yes-remove': {
+        type: 'string',
+        shape: '=NAME',
+        what: "the cluster's name once more, for --volumes and --secrets",
+      },
+    },
+    counts: [0, 0],
+    run: async (context, { text, is }) => {
+      await down(context, {
+        hasVolumes: is('volumes'),
+        hasSecrets: is('secrets'),
+        confirmation: text('yes-remove'),
+      })
+    },
   },
 ]
 

@@ -33,6 +33,9 @@ export function settingsOf({ folder, deploy }: Pick<Context, 'folder' | 'deploy'
   return parseSettings(text, stackVariables(deploy), folder.file('cluster.env'))
 }
 
+/** A variable of the pattern's slot stands for those of others. */
+const SLOTS = [1, 2, 3, 4, 5, 6, 7, 8, 9]
+
 /** Every variable that the stack files ask for: they may be set in cluster.env without being known here. */
 export function stackVariables(deploy: string): Set<string> {
   const names = new Set<string>()
@@ -40,7 +43,7 @@ export function stackVariables(deploy: string): Set<string> {
     const path = join(deploy, file)
     if (!existsSync(path)) continue
     for (const [, name = ''] of readFileSync(path, 'utf8').matchAll(/\$\{([A-Z][A-Z0-9_]*)/g))
-      names.add(name)
+      for (const slot of SLOTS) names.add(name.replace('3_', `${slot}_`))
   }
   return names
 }

@@ -45,8 +45,11 @@ export function expand(file: string, text: string, slots: Slots): string {
 
 function familiesOf({ members, etcd }: Slots): Family[] {
   return [
-    { token: /\b((?:patroni|agent|exporter|pg|pg\.slot ?== ?)_?)(\d+)(?!\d)/gi, wanted: members },
-    { token: /\b((?:etcd|etcd\.slot ?== ?)_?)(\d+)(?!\d)/gi, wanted: etcd },
+    {
+      token: /(?<![a-z0-9])((?:patroni|agent|exporter|pg|pg\.slot ?== ?)_?)(\d+)(?!\d)/gi,
+      wanted: members,
+    },
+    { token: /(?<![a-z0-9])((?:etcd|etcd\.slot ?== ?)_?)(\d+)(?!\d)/gi, wanted: etcd },
   ]
 }
 

@@ -14,6 +14,8 @@ export interface Job {
   /** A word for the service's name and for messages. */
   readonly what: string
   readonly command: readonly string[]
+  /** NODE_IMAGE if it is not given. */
+  readonly image?: string
   /** Of the cluster's networks. */
   readonly networks?: readonly Network[]
   /** As `docker service create` has them, for the host's own network and the like. */
@@ -213,7 +215,7 @@ export function createArgs(settings: Settings, job: Job, name: string): string[]
     ]),
     ...Object.entries(job.env ?? {}).flatMap(([key, value]) => ['--env', `${key}=${value}`]),
     ...(job.options ?? []),
-    settings.nodeImage,
+    job.image ?? settings.nodeImage,
     ...job.command,
   ]
 }

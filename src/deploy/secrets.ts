@@ -18,6 +18,7 @@ import {
 import type { Folder } from './folder.ts'
 import { etcdNames, secretName } from './names.ts'
 import { OperatorError } from './operator.ts'
+import { repositorySecrets } from './repository.ts'
 import type { Settings } from './settings.ts'
 
 /** A Docker secret as it has to be. */
@@ -61,6 +62,11 @@ export function leavesOf(settings: Settings, nodeNames: readonly string[]): Reco
       commonName: 'monitoring',
       names: ['monitoring', ...service('prometheus', 'grafana', 'alertmanager')],
     },
+    // Not pgsteer's: with that one its container could speak to the members.
+    pgadmin: {
+      commonName: 'pgadmin',
+      names: [...new Set([...service('pgadmin'), ...HERE, ...settings.publicNames, ...nodeNames])],
+    },
   }
 }
 
@@ -77,7 +83,6 @@ const PASSWORDS: Readonly<
   pgadmin_password: makePassword,
   pgsteer_userlist: (_, of) => `"pgsteer" "${of('pgsteer_password')}"\n`,
   patroni_auth: (_, of) => patroniAuth(of('superuser_password')),
-  pgbackrest_secrets: () => `[global]\nrepo1-cipher-pass=${makePassword()}\n`,
 }
 
 /** Patroni reads it as its last file of configuration. */
@@ -185,7 +190,12 @@ export function secretsOf(folder: Folder, settings: Settings): Secret[] {
     one(name, authEpoch, 'secrets', String(authEpoch), name),
   )
   const authority = one('ca_crt', certEpoch, 'certificates', String(certEpoch), 'ca.crt')
-  return [authority, ...certificates, ...passwords, ...givenSecrets(folder, settings)]
+  // Follows from settings and from passphrases that no epoch changes.
+  const repository = {
+    name: secretName(cluster, 'pgbackrest_secrets', authEpoch),
+    text: repositorySecrets(folder, settings),
+  }
+  return [authority, ...certificates, ...passwords, repository, ...givenSecrets(folder, settings)]
 }
 
 /** Files that the operator writes himself: the setting that names the file, and the secret. */

@@ -40,6 +40,9 @@ interface Row {
   readonly shape: string
 }
 
+/** A setting of cluster.env that becomes an option of pgBackRest: BACKUP_REPO2_S3_BUCKET is repo2-s3-bucket. */
+export const REPOSITORY_SETTING = /^BACKUP_REPO([1-9])_([A-Z][A-Z0-9_]*)$/
+
 const SLOTS = /^\d+:[^,:\s]+(,\d+:[^,:\s]+)*$/
 const COUNT = /^[1-9]\d{0,8}$/
 const SUBNET = /^\d+\.\d+\.\d+\.\d+\/\d+$/
@@ -153,6 +156,13 @@ const ROWS: readonly Row[] = [
     what: '',
   },
   {
+    name: 'DOCKER_SOCKET',
+    initial: '/var/run/docker.sock',
+    rule: /^\/\S+$/,
+    shape: 'a path',
+    what: "Where every node's Docker listens, for removing volumes; {{.Node.Hostname}} may be in it.",
+  },
+  {
     name: 'CERT_DAYS',
     initial: '90',
     rule: COUNT,
@@ -227,7 +237,7 @@ function defaults(): Record<string, string> {
 }
 
 function checkKnown(name: string, extra: ReadonlySet<string>, file: string): void {
-  if (KNOWN.has(name) || extra.has(name)) return
+  if (KNOWN.has(name) || extra.has(name) || REPOSITORY_SETTING.test(name)) return
   const nearest = [...KNOWN, ...extra].toSorted((a, b) => distance(name, a) - distance(name, b))[0]
   throw wrong(
     file,

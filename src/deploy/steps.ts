@@ -2,14 +2,14 @@
  * Steps that several commands share: making what the folder lacks, bringing secrets to Docker, deploying a
  * stack, and taking away what no service uses any more. Each does nothing where nothing is to do.
  */
-import type { Context } from './context.ts'
+import { type Context, settingsOf } from './context.ts'
 import { arrayOf, pick, textOf } from './docker.ts'
-import { CLUSTER_LABEL, DIGEST_LABEL, networkName, type Stack, stackName } from './names.ts'
+import { CLUSTER_LABEL, DIGEST_LABEL, type Stack, stackName } from './names.ts'
 import { labelCommands, namesOfNodes, type SwarmNode } from './nodes.ts'
 import { OperatorError } from './operator.ts'
 import { type Rendered, render } from './render.ts'
 import { digestOf, makeCertificates, makePasswords, type Secret, secretsOf } from './secrets.ts'
-import type { Settings } from './settings.ts'
+import { type Settings, withSettings } from './settings.ts'
 
 /** Certificates and passwords of the current epochs, where the folder lacks them. */
 export async function makeMissing(
@@ -140,14 +140,15 @@ export async function deployStack(
   await docker.change(args, { env: rendered.env })
 }
 
-/** Secrets and configs that no service of the cluster uses: older epochs and older contents. */
-export async function prune({ docker, output }: Context, settings: Settings): Promise<void> {
+/** Takes away secrets and configs that no service uses: of older epochs, older contents, removed members. */
+export async function prune(
+  { docker, folder, output }: Context,
+  settings: Settings,
+): Promise<void> {
   const used = await usedNames({ docker }, settings.cluster)
   const secrets = [...(await presentSecrets({ docker }, settings.cluster)).keys()]
-  const kept = [settings.certEpoch, settings.authEpoch].map((epoch) => `_${epoch}`)
-  const isOld = (name: string): boolean =>
-    !used.has(name) && !kept.some((ending) => name.endsWith(ending))
-  const oldSecrets = secrets.filter(isOld)
+  const wanted = new Set(secretsOf(folder, settings).map(({ name }) => name))
+  const oldSecrets = secrets.filter((name) => !used.has(name) && !wanted.has(name))
   const configs = await docker.lines([
     'config',
     'ls',
@@ -189,7 +190,7 @@ async function usedNames(
   return new Set(names)
 }
 
-/** Waits until the networks of a removed stack are gone, since a new deploy would trip over them. */
+/** The cluster's networks that exist. */
 export async function networksOf(
   { docker }: Pick<Context, 'docker'>,
   cluster: string,
@@ -205,8 +206,14 @@ export async function networksOf(
   return names.filter((name) => name.startsWith(`${cluster}-`) || name.startsWith(`${cluster}_`))
 }
 
-export const NETWORKS = ['dcs', 'db', 'front', 'backup', 'monitoring'] as const
-
-export function networkNames(cluster: string): string[] {
-  return NETWORKS.map((network) => networkName(cluster, network))
+/** Changes values of cluster.env, and answers the settings that they make. */
+export function changeSettings(
+  context: Context,
+  values: Readonly<Record<string, string>>,
+): Settings {
+  const { folder } = context
+  folder.write(withSettings(folder.read('cluster.env') ?? '', values), 'cluster.env')
+  for (const [name, value] of Object.entries(values))
+    context.output.step(`cluster.env: ${name}=${value}`)
+  return settingsOf(context)
 }

@@ -4,15 +4,22 @@
  */
 import { existsSync } from 'node:fs'
 import { join } from 'node:path'
-import { wait } from '../base/clock.ts'
 import { type Context, settingsOf } from './context.ts'
-import { waitUntilWell } from './facts.ts'
 import { reportNodes } from './init.ts'
-import { STACKS, type Stack, stackName } from './names.ts'
+import { STACKS, type Stack } from './names.ts'
 import { readNodes, type SwarmNode } from './nodes.ts'
 import { OperatorError } from './operator.ts'
+import { rollOut } from './roll.ts'
 import type { Settings } from './settings.ts'
-import { deployStack, makeMissing, prune, putLabels, putSecrets, renderWhole } from './steps.ts'
+import {
+  changeSettings,
+  deployStack,
+  makeMissing,
+  prune,
+  putLabels,
+  putSecrets,
+  renderWhole,
+} from './steps.ts'
 
 export interface UpOptions {
   /** Which stacks; none means the database's own and, where its settings are there, monitoring. */
@@ -20,9 +27,6 @@ export interface UpOptions {
   /** How long to wait for a cluster that is well; 0 does not wait. */
   readonly seconds: number
 }
-
-const WATCH_MS = 3000
-const TASK_PROBLEM = /^(Rejected|Failed|Pending)/
 
 export async function up(context: Context, options: UpOptions): Promise<void> {
   const { docker, output } = context
@@ -35,11 +39,26 @@ export async function up(context: Context, options: UpOptions): Promise<void> {
   const rendered = renderStacks(context, settings, { stacks, nodes })
   await putLabels(context, settings, nodes)
   await putSecrets(context, settings)
-  for (const one of rendered) await deployStack(context, settings, one)
-  if (options.seconds > 0)
-    await waitForCluster(context, settings, { nodes, seconds: options.seconds })
+  for (const one of rendered) {
+    if (one.stack === 'stack')
+      await rollOut(context, settings, { rendered: one.rendered, nodes, seconds: options.seconds })
+    else await deployStack(context, settings, one)
+  }
   await prune(context, settings)
   if (!docker.isDryRun && options.seconds > 0) output.step(welcome(settings, nodes))
+}
+
+/** `upgrade`: other images in cluster.env, then as `up` does. */
+export async function upgrade(
+  context: Context,
+  { images, seconds }: { images: Readonly<Record<string, string | undefined>>; seconds: number },
+): Promise<void> {
+  const given = Object.entries(images).flatMap(([name, image]): [string, string][] =>
+    image === undefined ? [] : [[name, image]],
+  )
+  if (given.length > 0) changeSettings(context, Object.fromEntries(given))
+  else context.output.step('no image given: bringing in what cluster.env says')
+  await up(context, { stacks: [], seconds })
 }
 
 export async function renderOnly(context: Context, names: readonly string[]): Promise<void> {
@@ -89,51 +108,6 @@ function stacksOf(
     return ['stack']
   }
   return hasMonitoring ? ['stack', 'monitoring'] : ['stack']
-}
-
-/** Until etcd, a leader, streaming replicas and every pgsteer are there; what tasks fail with is told meanwhile. */
-export async function waitForCluster(
-  context: Context,
-  settings: Settings,
-  { nodes, seconds }: { nodes: readonly SwarmNode[]; seconds: number },
-): Promise<void> {
-  const tasks = nodes.filter(
-    ({ isReady, isActive, labels }) => isReady && isActive && labels['pgsteer'] !== 'false',
-  ).length
-  const watch = { isOver: context.docker.isDryRun }
-  const watching = watchTasks(context, settings, watch)
-  try {
-    await waitUntilWell(context, settings, { seconds, tasks })
-  } finally {
-    watch.isOver = true
-    await watching
-  }
-}
-
-async function watchTasks(
-  { docker, clock, output }: Context,
-  { cluster }: Settings,
-  watch: { isOver: boolean },
-): Promise<void> {
-  const told = new Set<string>()
-  while (!watch.isOver) {
-    await wait(clock, WATCH_MS)
-    const found = await docker.find([
-      'stack',
-      'ps',
-      stackName(cluster, 'stack'),
-      '--no-trunc',
-      '--format',
-      '{{.Name}}\t{{.Node}}\t{{.CurrentState}}\t{{.Error}}',
-    ])
-    for (const line of (found ?? '').split('\n')) {
-      const [name = '', node = '', state = '', error = ''] = line.split('\t')
-      const text = `${name}${node === '' ? '' : ` on ${node}`}: ${error}`
-      if (error === '' || !TASK_PROBLEM.test(state) || told.has(text)) continue
-      told.add(text)
-      output.warn(text)
-    }
-  }
 }
 
 function welcome({ cluster, env, authEpoch }: Settings, nodes: readonly SwarmNode[]): string {

@@ -1,0 +1,124 @@
+/**
+ * `down`: takes the cluster away. Services and networks always; volumes and secrets only when they are asked
+ * for by name of the cluster, since nothing brings them back.
+ */
+import { wait } from '../base/clock.ts'
+import { type Context, settingsOf } from './context.ts'
+import { CLUSTER_LABEL, NODE_LABELS, STACKS, stackName } from './names.ts'
+import { readNodes } from './nodes.ts'
+import { OperatorError } from './operator.ts'
+import type { Settings } from './settings.ts'
+import { networksOf, presentSecrets } from './steps.ts'
+import { removeVolumes, volumesOf } from './volumes.ts'
+
+export interface DownOptions {
+  readonly hasVolumes: boolean
+  readonly hasSecrets: boolean
+  /** The cluster's name once more, asked for where something cannot be brought back. */
+  readonly confirmation: string | undefined
+}
+
+const GONE_MS_MAX = 300_000
+const POLL_MS = 1000
+
+export async function down(context: Context, options: DownOptions): Promise<void> {
+  const { docker, output } = context
+  const settings = settingsOf(context)
+  const { cluster } = settings
+  if ((options.hasVolumes || options.hasSecrets) && options.confirmation !== cluster)
+    throw new OperatorError(
+      'data or keys would be gone for good',
+      `Say it by --yes-remove=${cluster}. Backups in the repository's volume go with the volumes.`,
+    )
+  const volumes = options.hasVolumes ? volumesOf(context, settings) : []
+  const present = new Set(await docker.lines(['stack', 'ls', '--format', '{{.Name}}']))
+  const stacks = STACKS.map((stack) => stackName(cluster, stack))
+    .filter((name) => present.has(name))
+    .toReversed()
+  for (const name of stacks) {
+    output.step(`removing ${name}`)
+    await docker.change(['stack', 'rm', name])
+  }
+  if (!docker.isDryRun) await waitUntilGone(context, cluster)
+  if (volumes.length > 0) await removeVolumes(context, settings, { volumes })
+  if (options.hasSecrets) await removeSecrets(context, cluster)
+  await removeConfigs(context, cluster)
+  if (options.hasVolumes) await removeLabels(context)
+  output.step(leftOver(settings, options))
+}
+
+/** Services end, then networks go; until then neither another `up` nor the removal of volumes works. */
+async function waitUntilGone(context: Context, cluster: string): Promise<void> {
+  const { docker, clock, output } = context
+  const until = clock.nowMs() + GONE_MS_MAX
+  let told = ''
+  for (;;) {
+    const services = await docker.lines([
+      'service',
+      'ls',
+      '--filter',
+      `label=com.docker.stack.namespace=${cluster}`,
+      '--format',
+      '{{.Name}}',
+    ])
+    const networks = await networksOf(context, cluster)
+    const left = [...services, ...networks]
+    if (left.length === 0) return
+    if (clock.nowMs() > until)
+      throw new OperatorError(
+        `these are still there: ${left.join(', ')}`,
+        'A container outside of the cluster may use a network: `docker network inspect` names it. Run `down` again.',
+      )
+    const text = `waiting for ${left.length} services and networks to go`
+    if (text !== told) output.step(text)
+    told = text
+    await wait(clock, POLL_MS)
+  }
+}
+
+async function removeSecrets(context: Context, cluster: string): Promise<void> {
+  const names = [...(await presentSecrets(context, cluster)).keys()]
+  if (names.length === 0) return
+  context.output.step(`removing ${names.length} secrets`)
+  await context.docker.change(['secret', 'rm', ...names])
+}
+
+async function removeConfigs({ docker, output }: Context, cluster: string): Promise<void> {
+  const found = await docker.lines([
+    'config',
+    'ls',
+    '--filter',
+    `name=${cluster}_`,
+    '--format',
+    '{{.Name}}',
+  ])
+  const names = found.filter((name) => name.startsWith(`${cluster}_`))
+  if (names.length === 0) return
+  output.step(`removing ${names.length} configs`)
+  await docker.change(['config', 'rm', ...names])
+}
+
+async function removeLabels({ docker, output }: Context): Promise<void> {
+  const ours: readonly string[] = Object.values(NODE_LABELS)
+  for (const { id, hostname, labels } of await readNodes(docker)) {
+    const present = Object.keys(labels).filter((label) => ours.includes(label))
+    if (present.length === 0) continue
+    output.step(`removing labels of ${hostname}`)
+    await docker.change([
+      'node',
+      'update',
+      ...present.flatMap((label) => ['--label-rm', label]),
+      id,
+    ])
+  }
+}
+
+function leftOver({ cluster }: Settings, { hasVolumes, hasSecrets }: DownOptions): string {
+  const left = [
+    ...(hasVolumes ? [] : ['the volumes with all data (--volumes)']),
+    ...(hasSecrets ? [] : [`the secrets (label ${CLUSTER_LABEL}=${cluster}; --secrets)`]),
+  ]
+  return left.length === 0
+    ? `${cluster} is gone. The folder with its keys is still there: it is yours to remove.`
+    : `${cluster} does not run any more. Left are ${left.join(' and ')}; \`up\` starts it again with them.`
+}

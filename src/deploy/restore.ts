@@ -1,0 +1,216 @@
+/**
+ * `restore`: the whole cluster as of now, of a moment, or of a backup. First it is proved on the running
+ * cluster that it can be done; then the members stop, one is restored beside its old data (the image's
+ * `restore` command), leads, and the others are copied from it. Every step may be run again.
+ */
+
+import { wait } from '../base/clock.ts'
+import { reasonIn } from './backup.ts'
+import { type Context, settingsOf } from './context.ts'
+import { pick, textOf } from './docker.ts'
+import { leaderOf, readFacts } from './facts.ts'
+import { Jobs } from './job.ts'
+import { likeService } from './like.ts'
+import { memberNames, serviceName } from './names.ts'
+import { OperatorError } from './operator.ts'
+import type { Settings } from './settings.ts'
+
+export interface RestoreOptions {
+  /** A moment with a time zone, ISO 8601. */
+  readonly to: string | undefined
+  /** The label of a backup. Without either: all that is archived. */
+  readonly set: string | undefined
+  /** A time line that was left, by number. */
+  readonly timeline: string | undefined
+  /** Which member is restored; the primary without it, since it has everything. */
+  readonly member: string | undefined
+  /** The old data is removed instead of being renamed. */
+  readonly isOldDiscarded: boolean
+  readonly isConfirmed: boolean
+}
+
+const CHECK_MS = 600_000
+const RESTORE_MS = 24 * 3600 * 1000
+const STOP_MS = 300_000
+const LEAD_MS = 300_000
+const POLL_MS = 1000
+
+export async function restore(context: Context, options: RestoreOptions): Promise<void> {
+  const settings = settingsOf(context)
+  const target = targetOf(options)
+  const isStopped = await areStopped(context, settings)
+  const member = options.member ?? (await memberFor(context, settings, isStopped))
+  if (!memberNames(settings).includes(member))
+    throw new OperatorError(
+      `there is no member ${member}`,
+      `There are ${memberNames(settings).join(', ')}.`,
+    )
+  const work: Work = { context, settings, member, target }
+  if (!isStopped) {
+    context.output.step(`looking whether ${member} can be restored`)
+    context.output.print(
+      (await onMember(work, member, ['check', ...target], CHECK_MS)).trim().split('\n').at(-1) ??
+        '',
+    )
+  }
+  if (!options.isConfirmed) {
+    context.output.step('Nothing was changed. With --yes all members stop and this is restored.')
+    return
+  }
+  await stopMembers(work)
+  context.output.step(`restoring on ${member}`)
+  await onMember(work, member, ['run', ...target], RESTORE_MS)
+  await startLeader(work)
+  for (const name of memberNames(settings).filter((one) => one !== member)) {
+    context.output.step(`${name} will be copied anew`)
+    await onMember(
+      work,
+      name,
+      ['set-aside', ...(options.isOldDiscarded ? ['--discard-old'] : [])],
+      CHECK_MS,
+    )
+    await scale(work, name, 1)
+  }
+  context.output.step(
+    'restored. Look at `status`, then take a full backup (`backup --type=full`); the old data is beside the new until `restore --forget-old`.',
+  )
+}
+
+/** Removes the data that restores have set aside, on every member's node. */
+export async function forgetOld(context: Context): Promise<void> {
+  const settings = settingsOf(context)
+  for (const name of memberNames(settings)) {
+    const work: Work = { context, settings, member: name, target: [] }
+    await onMember(work, name, ['forget'], CHECK_MS)
+  }
+}
+
+interface Work {
+  readonly context: Context
+  readonly settings: Settings
+  /** The one that is restored. */
+  readonly member: string
+  readonly target: readonly string[]
+}
+
+function targetOf({ to, set, timeline, isOldDiscarded }: RestoreOptions): string[] {
+  if (to !== undefined && set !== undefined)
+    throw new OperatorError(
+      '--to and --set exclude each other',
+      'A moment chooses its backup by itself.',
+    )
+  return [
+    ...(to === undefined ? [] : ['--time', to]),
+    ...(set === undefined ? [] : ['--set', set]),
+    ...(timeline === undefined ? [] : ['--timeline', timeline]),
+    ...(isOldDiscarded ? ['--discard-old'] : []),
+  ]
+}
+
+/** What a restore that was interrupted finds: no member is meant to run. */
+async function areStopped({ docker }: Context, settings: Settings): Promise<boolean> {
+  const names = memberNames(settings).map((name) => serviceName(settings.cluster, name))
+  const services = await docker.inspect(['service', 'inspect', ...names])
+  return services.every((one) => pick(one, 'Spec', 'Mode', 'Replicated', 'Replicas') === 0)
+}
+
+async function memberFor(
+  context: Context,
+  settings: Settings,
+  isStopped: boolean,
+): Promise<string> {
+  const choose =
+    'Name the member with --member: the one whose volume has the most room, or that was the primary.'
+  if (isStopped)
+    throw new OperatorError(
+      'all members are stopped, so it is not known which one was the primary',
+      choose,
+    )
+  const leader = leaderOf(await readFacts(context, settings))
+  if (leader !== undefined) return leader.name
+  throw new OperatorError('there is no primary', choose)
+}
+
+/** `restore ARGS` on that member's node and volume; answers what it said. */
+async function onMember(
+  { context, settings }: Work,
+  name: string,
+  args: readonly string[],
+  deadlineMs: number,
+): Promise<string> {
+  const [what = ''] = args
+  const { isOk, output } = await new Jobs(context).run(settings, {
+    what: `restore-${what}`,
+    command: ['restore', ...args],
+    ...(await likeService(context.docker, settings, name)),
+    isReadOnly: what === 'check',
+    deadlineMs,
+    onLine: (line) => {
+      context.output.step(`${name}: ${line}`)
+    },
+  })
+  if (isOk) return output
+  throw new OperatorError(
+    `restore on ${name}: ${reasonIn(output)}`,
+    what === 'check'
+      ? 'Nothing was stopped or changed. See `status` for the backups that there are.'
+      : `The old data is still there. Run the same command again with --member ${name}, or start the cluster as it was with \`up\`.`,
+  )
+}
+
+/** Replicas first, so that the primary's last transactions are archived and nobody is promoted meanwhile. */
+async function stopMembers(work: Work): Promise<void> {
+  const { context, settings, member } = work
+  const names = memberNames(settings).toSorted((one) => (one === member ? 1 : -1))
+  for (const name of names) {
+    context.output.step(`stopping ${name}`)
+    await scale(work, name, 0)
+    await untilGone(work, name)
+  }
+}
+
+async function scale({ context, settings }: Work, name: string, replicas: number): Promise<void> {
+  const service = serviceName(settings.cluster, name)
+  await context.docker.change(['service', 'scale', '--detach', `${service}=${replicas}`])
+}
+
+async function untilGone({ context, settings }: Work, name: string): Promise<void> {
+  const { docker, clock } = context
+  const until = clock.nowMs() + STOP_MS
+  for (;;) {
+    if (docker.isDryRun) return
+    const ids = await docker.lines([
+      'service',
+      'ps',
+      '-q',
+      '--no-trunc',
+      serviceName(settings.cluster, name),
+    ])
+    const tasks =
+      ids.length === 0 ? [] : await docker.inspect(['inspect', '--type', 'task', ...ids])
+    const states = tasks.map((task) => textOf(pick(task, 'Status', 'State')))
+    if (!states.some((state) => ['running', 'starting', 'preparing'].includes(state))) return
+    if (clock.nowMs() > until)
+      throw new OperatorError(
+        `${name} did not stop within ${STOP_MS / 1000} s`,
+        'Its data is locked while it runs. See `docker service logs`, then run the same command again.',
+      )
+    await wait(clock, POLL_MS)
+  }
+}
+
+async function startLeader(work: Work): Promise<void> {
+  const { context, settings, member } = work
+  context.output.step(`starting ${member}`)
+  await scale(work, member, 1)
+  const until = context.clock.nowMs() + LEAD_MS
+  while (!context.docker.isDryRun) {
+    if (leaderOf(await readFacts(context, settings))?.name === member) return
+    if (context.clock.nowMs() > until)
+      throw new OperatorError(
+        `${member} does not lead ${LEAD_MS / 1000} s after its start`,
+        `See \`docker service logs ${serviceName(settings.cluster, member)}\`. Its data is restored; the other members are stopped until it leads.`,
+      )
+    await wait(context.clock, POLL_MS)
+  }
+}

@@ -1,0 +1,213 @@
+/**
+ * Brings a changed stack into a running cluster without ever taking two members at once: `docker stack deploy`
+ * would restart them all together, since each is a service of its own. So the stack is deployed in waves, each
+ * with the services that may change by then as they shall be and the others as they are: etcd's members one by
+ * one, replicas one by one, the old primary after a switchover, then all the rest.
+ */
+import { parse, stringify } from 'yaml'
+import type { Context } from './context.ts'
+import { isRecord, pick } from './docker.ts'
+import { leaderOf, readFacts } from './facts.ts'
+import { stackName } from './names.ts'
+import type { SwarmNode } from './nodes.ts'
+import { OperatorError } from './operator.ts'
+import { waitForCluster } from './ready.ts'
+import type { Rendered } from './render.ts'
+import type { Settings } from './settings.ts'
+import { switchFrom } from './switchover.ts'
+
+type Tree = Record<string, unknown>
+/** A stack file with every variable filled in. */
+interface Resolved {
+  readonly services: Tree
+  readonly rest: Tree
+}
+
+export interface Rollout {
+  readonly rendered: Rendered
+  readonly nodes: readonly SwarmNode[]
+  /** For each wave. */
+  readonly seconds: number
+}
+
+const DEPLOYED = ['deployed', 'stack.yml'] as const
+
+/** Deploys the cluster's own stack, in waves where it runs already; waits until each wave is well. */
+export async function rollOut(
+  context: Context,
+  settings: Settings,
+  rollout: Rollout,
+): Promise<void> {
+  const next = await resolve(context, rollout.rendered)
+  const last = await lastDeployed(context, settings)
+  if (last === undefined) {
+    await deploy(context, settings, next)
+    await settle(context, settings, rollout)
+    return
+  }
+  const changed = changedServices(last, next)
+  const careful = changed.filter(
+    (name) => /^(etcd|patroni)\d+$/.test(name) && last.services[name] !== undefined,
+  )
+  if (careful.length > 0) await rollMembers(context, settings, { ...rollout, last, next, careful })
+  await deploy(context, settings, next)
+  await settle(context, settings, rollout)
+}
+
+/** Services that are not in both as the same. */
+export function changedServices(last: Resolved, next: Resolved): string[] {
+  const names = new Set([...Object.keys(last.services), ...Object.keys(next.services)])
+  return [...names].filter(
+    (name) => JSON.stringify(last.services[name]) !== JSON.stringify(next.services[name]),
+  )
+}
+
+interface Rolling extends Rollout {
+  readonly last: Resolved
+  readonly next: Resolved
+  /** Members of etcd and of PostgreSQL that exist and change. */
+  readonly careful: readonly string[]
+}
+
+async function rollMembers(context: Context, settings: Settings, rolling: Rolling): Promise<void> {
+  const { careful } = rolling
+  const done: string[] = []
+  const wave = async (name: string): Promise<void> => {
+    if (rolling.next.services[name] === undefined) return
+    context.output.step(`changing ${name}`)
+    done.push(name, name.replace('patroni', 'agent'))
+    await deploy(context, settings, merged(rolling, done))
+    await settle(context, settings, rolling)
+  }
+  for (const name of careful.filter((one) => one.startsWith('etcd'))) await wave(name)
+  const members = careful.filter((one) => one.startsWith('patroni'))
+  const leader =
+    members.length === 0 ? undefined : leaderOf(await readFacts(context, settings))?.name
+  for (const name of members.filter((one) => one !== leader)) await wave(name)
+  if (leader === undefined || !members.includes(leader)) return
+  const facts = await readFacts(context, settings)
+  // A switchover may have happened meanwhile; and a single member has nobody to hand over to.
+  if (leaderOf(facts)?.name === leader && facts.members.length > 1)
+    await switchFrom(context, settings, { facts, candidate: undefined })
+  await settle(context, settings, rolling)
+  await wave(leader)
+}
+
+/** As it is, but for the services of `done` and for new ones. What only the old ones use is in Docker already. */
+export function merged(
+  { last, next }: Pick<Rolling, 'last' | 'next'>,
+  done: readonly string[],
+): Resolved {
+  const services = Object.entries({ ...next.services, ...last.services }).map(
+    ([name, service]): [string, unknown] => [
+      name,
+      done.includes(name) ? (next.services[name] ?? service) : service,
+    ],
+  )
+  const rest: Tree = { ...next.rest }
+  for (const kind of ['configs', 'secrets']) {
+    // Both may have another name in Docker under the same key, so the old ones get a key of their own.
+    rest[kind] = { ...treeOf(next.rest[kind]), ...keyed(external(treeOf(last.rest[kind]))) }
+  }
+  for (const kind of ['volumes', 'networks'])
+    rest[kind] = { ...treeOf(last.rest[kind]), ...treeOf(next.rest[kind]) }
+  return {
+    services: Object.fromEntries(
+      services.map(([name, service]) => [
+        name,
+        done.includes(name) ? service : withOldKeys(service),
+      ]),
+    ),
+    rest,
+  }
+}
+
+const OLD = 'old_'
+
+function keyed(entries: Tree): Tree {
+  return Object.fromEntries(Object.entries(entries).map(([key, value]) => [`${OLD}${key}`, value]))
+}
+
+function external(entries: Tree): Tree {
+  return Object.fromEntries(
+    Object.entries(entries).map(([key, value]) => [
+      key,
+      { external: true, name: pick(value, 'name') ?? key },
+    ]),
+  )
+}
+
+function withOldKeys(service: unknown): unknown {
+  if (!isRecord(service)) return service
+  const renamed = { ...service }
+  for (const kind of ['configs', 'secrets']) {
+    const uses = service[kind]
+    if (Array.isArray(uses)) renamed[kind] = uses.map(withOldKey)
+  }
+  return renamed
+}
+
+function withOldKey(use: unknown): unknown {
+  if (!isRecord(use)) return use
+  const source = String(use['source'])
+  return Object.assign({ target: source }, use, { source: `${OLD}${source}` })
+}
+
+async function settle(
+  context: Context,
+  settings: Settings,
+  { nodes, seconds }: Rollout,
+): Promise<void> {
+  if (seconds > 0) await waitForCluster(context, settings, { nodes, seconds })
+}
+
+async function resolve({ docker }: Context, { file, env }: Rendered): Promise<Resolved> {
+  return resolvedOf(await docker.read(['stack', 'config', '--compose-file', file], { env }))
+}
+
+function resolvedOf(text: string): Resolved {
+  const { services, version: _, ...rest } = treeOf(parse(text))
+  return { services: treeOf(services), rest }
+}
+
+function treeOf(value: unknown): Tree {
+  return isRecord(value) ? value : {}
+}
+
+/** Undefined where the stack does not run, so that nothing has to be spared. */
+async function lastDeployed(
+  { docker, folder }: Context,
+  { cluster }: Settings,
+): Promise<Resolved | undefined> {
+  const running = await docker.lines(['stack', 'ls', '--format', '{{.Name}}'])
+  if (!running.includes(stackName(cluster, 'stack'))) return undefined
+  const text = folder.read(...DEPLOYED)
+  if (text !== undefined) return resolvedOf(text)
+  throw new OperatorError(
+    `${folder.file(...DEPLOYED)} is missing, so it cannot be told what would change`,
+    'Use the folder that the cluster was deployed from, or its latest copy.',
+  )
+}
+
+async function deploy(
+  { docker, folder, output }: Context,
+  settings: Settings,
+  { services, rest }: Resolved,
+): Promise<void> {
+  const name = stackName(settings.cluster, 'stack')
+  output.step(`deploying ${name}`)
+  // Docker fills in variables here as well: a dollar sign is doubled.
+  const text = stringify({ ...rest, services }).replaceAll('$', () => '$$')
+  const file = folder.write(text, 'deployed', 'wave.yml')
+  await docker.change([
+    'stack',
+    'deploy',
+    '--detach=true',
+    '--prune',
+    '--compose-file',
+    file,
+    ...(settings.isLocalImages ? ['--resolve-image', 'never'] : ['--with-registry-auth']),
+    name,
+  ])
+  folder.write(stringify({ ...rest, services }), ...DEPLOYED)
+}
