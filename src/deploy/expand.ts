@@ -36,7 +36,10 @@ const PATTERN = 3
 
 /** The text of `file` for these slots; unchanged for slots 1 to 3. */
 export function expand(file: string, text: string, slots: Slots): string {
-  const families = familiesOf(slots).filter(({ wanted }) => wanted.join() !== WRITTEN.join())
+  // A file without slots stays as it is: it may be a template that is no YAML yet.
+  const families = familiesOf(slots).filter(
+    ({ wanted, token }) => wanted.join() !== WRITTEN.join() && text.search(token) >= 0,
+  )
   if (families.length === 0) return text
   return /\.ya?ml$/.test(file)
     ? families.reduce(expandYaml, text)

@@ -1,5 +1,8 @@
 import { expect, test } from 'vitest'
-import { likeTemplate } from '../../../src/deploy/like.ts'
+import { Docker } from '../../../src/deploy/docker.ts'
+import { likeService } from '../../../src/deploy/like.ts'
+import { terminal } from '../../../src/deploy/operator.ts'
+import type { Settings } from '../../../src/deploy/settings.ts'
 
 /** A member as `docker service inspect` shows it. */
 const TEMPLATE = {
@@ -30,8 +33,21 @@ const TEMPLATE = {
   Networks: [{ Target: 'net1', Aliases: ['patroni1'] }],
 }
 
-test("a job gets a service's volumes, secrets, configs, networks, place and memory", () => {
-  const { image, options = [] } = likeTemplate(TEMPLATE)
+/** Asks a docker that knows that one service. */
+function like(template: unknown) {
+  const inspected = JSON.stringify([{ Spec: { TaskTemplate: template } }])
+  const run = (args: readonly string[]) =>
+    Promise.resolve({
+      code: 0,
+      stdout: args.includes('main_patroni1') ? inspected : '[]',
+      stderr: '',
+    })
+  const docker = new Docker({ run, isDryRun: false, output: terminal })
+  return likeService(docker, { cluster: 'main' } as Settings, 'patroni1')
+}
+
+test("a job gets a service's volumes, secrets, configs, networks, place and memory", async () => {
+  const { image, options = [] } = await like(TEMPLATE)
   expect(image).toBe('127.0.0.1:1/node:test')
   const pairs = [
     ['--mount', 'type=volume,source=main_pg1,target=/var/lib/postgresql'],
@@ -51,8 +67,8 @@ test("a job gets a service's volumes, secrets, configs, networks, place and memo
   expect(options).toContain('--read-only')
 })
 
-test('what a service does not have is not asked for', () => {
-  expect(likeTemplate({ ContainerSpec: { Image: 'node:1' } })).toEqual({
+test('what a service does not have is not asked for', async () => {
+  expect(await like({ ContainerSpec: { Image: 'node:1' } })).toEqual({
     image: 'node:1',
     options: [],
   })

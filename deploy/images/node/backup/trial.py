@@ -96,7 +96,8 @@ def _examine(server: recovery.Server) -> dict:
 def _verify(repository: int) -> None:
     """Every file of the repository against its checksum: also those that no restore read today."""
     said = programs.ask(
-        ['pgbackrest', '--log-level-console=off', f'--repo={repository}', '--output=text', 'verify'], HOURS * 3600,
+        ['pgbackrest', '--log-level-console=off', f'--repo={repository}', '--output=text', '--verbose', 'verify'],
+        HOURS * 3600,
     )
     if 'status: ok' not in said:
         raise TrialError('pgbackrest verify: ' + ' / '.join(said.strip().splitlines()[:8]))
