@@ -9,7 +9,7 @@ import { at, mapping, type Service, type Stack, strings, text } from './stack.ts
 const IGNORED = (
   'build cgroupns_mode cgroup_parent container_name depends_on devices domainname expose ' +
   'external_links ipc links mac_address network_mode pid privileged restart security_opt ' +
-  'shm_size userns_mode'
+  'shm_size tmpfs userns_mode'
 ).split(' ')
 /** Compose's own, which `docker stack` refuses or ignores. */
 const IGNORED_AT_TOP = ['version', 'name', 'include']

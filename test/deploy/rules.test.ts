@@ -71,6 +71,7 @@ const SEEDED: readonly Seeded[] = [
     edits: [[`${steer}.image`, 'pgsteer:2']],
   },
   { rule: 'no-ignored-keys', fault: 'shm_size', edits: [[`${p1}.shm_size`, '1g']] },
+  { rule: 'no-ignored-keys', fault: 'tmpfs', edits: [[`${steer}.tmpfs`, ['/tmp']]] },
   { rule: 'no-ignored-keys', fault: 'depends_on', edits: [[`${steer}.depends_on`, ['etcd1']]] },
   { rule: 'no-ignored-keys', fault: 'a version', edits: [['version', '3.8']], at: ['version'] },
   {
