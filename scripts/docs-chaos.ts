@@ -30,6 +30,7 @@ const COLUMNS = {
   hungMs: 'told after ms',
   outageMs: 'outage ms',
   handoverMs: 'handover ms',
+  load: 'load',
 }
 
 function accountsOf(mode: string): Account[] {

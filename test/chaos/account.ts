@@ -20,6 +20,7 @@ export interface Circumstances {
   readonly struckMs: number
   readonly outageMs: number
   readonly handoverMs: number | null
+  readonly load: number
 }
 
 export interface Account {
@@ -51,6 +52,8 @@ export interface Account {
   readonly outageMs: number
   /** From Patroni's before_stop until somebody could be written to again; null where it called nobody. */
   readonly handoverMs: number | null
+  /** Processes that ran or waited for a processor, on average over the minute before its end. */
+  readonly load: number
   readonly errors: readonly string[]
 }
 
@@ -88,6 +91,7 @@ export function accountOf(load: ChaosLoad, held: Held, at: Circumstances): Accou
       ),
     ),
     outageMs: Math.round(at.outageMs),
+    load: Math.round(at.load * 10) / 10,
     handoverMs: at.handoverMs === null ? null : Math.round(at.handoverMs),
     errors: [...new Set(errors.map((error) => error.slice(0, 120)).filter(Boolean))],
   }

@@ -4,6 +4,7 @@
  * network namespace; pgsteer is in another one, clients and prober in a third. HAProxy, and HAProxy
  * with a PgBouncer beside each member, get the same load at the same time when they are asked for.
  */
+import { loadavg } from 'node:os'
 import { setTimeout as pause } from 'node:timers/promises'
 import { ask, settled, startCluster, startSteer, synchronous } from '../failover/steer-cluster.ts'
 import { BeforeStop } from '../support/before-stop.ts'
@@ -216,7 +217,7 @@ export class Stage {
     const { stoppedMs } = this.hook
     const isAnnounced = scene.hasHook && stoppedMs !== null && stoppedMs > struckMs
     const handoverMs = isAnnounced ? outage.endedMs - stoppedMs : null
-    const at = { scenario, port: primary.port, struckMs, outageMs, handoverMs }
+    const at = { scenario, port: primary.port, struckMs, outageMs, handoverMs, load: loadavg()[0] ?? 0 }
     return [
       accountOf(scene.load, held, { ...at, pooler: 'pgsteer' }),
       ...others.map(([pooler, load]) => accountOf(load, held, { ...at, pooler })),

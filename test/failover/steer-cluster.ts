@@ -23,19 +23,24 @@ const TABLE = `create table written (
 export async function startCluster(options: PatroniOptions): Promise<PatroniCluster> {
   const cluster = await PatroniCluster.start(options)
   try {
-    const leader = (await cluster.leader()) ?? ''
-    await cluster.query(leader, `create role ${USER} login password '${USER}'`)
-    await cluster.query(leader, `create database ${DATABASE} owner ${USER}`)
-    await ask(cluster, leader, TABLE)
-    for (const { name } of cluster.members)
-      await waitFor(`the table on ${name}`, () => ask(cluster, name, 'table written limit 0'), {
-        withinMs: 30_000,
-      })
+    await furnish(cluster)
     return cluster
   } catch (error) {
     await cluster.stop()
     throw error
   }
+}
+
+/** The application's role, database and table, on all members. */
+export async function furnish(cluster: PatroniCluster): Promise<void> {
+  const leader = (await cluster.leader()) ?? ''
+  await cluster.query(leader, `create role ${USER} login password '${USER}'`)
+  await cluster.query(leader, `create database ${DATABASE} owner ${USER}`)
+  await ask(cluster, leader, TABLE)
+  for (const { name } of cluster.members)
+    await waitFor(`the table on ${name}`, () => ask(cluster, name, 'table written limit 0'), {
+      withinMs: 30_000,
+    })
 }
 
 /** One statement on one member as the application, without pgsteer in between. */

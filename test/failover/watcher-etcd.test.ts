@@ -111,6 +111,10 @@ test('reads over TLS with a user and a password', async () => {
   await put(writing, 'leader', 'pg3')
   await waitFor('a change after that', () => heard.views.at(-1)?.leader?.name === 'pg3')
   expect(heard.troubles).toEqual([])
+  // Every change of users and roles makes all tokens of before invalid.
+  await writing.user('somebody').create('else')
+  await put(writing, 'leader', 'pg4')
+  await waitFor('a change behind that', () => heard.views.at(-1)?.leader?.name === 'pg4')
 
   const denied = listen(cluster, { ...access, etcdPassword: 'wrong' })
   await waitFor('the trouble', () => denied.troubles.length > 0)

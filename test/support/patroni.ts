@@ -88,6 +88,12 @@ export function debian13(): Installation {
   }
 }
 
+/** What of a member's local configuration is changed here. */
+export interface LocalConfiguration {
+  name: string
+  readonly postgresql: { listen: string; connect_address: string }
+}
+
 interface Running {
   readonly process: ChildProcess
   readonly ended: Promise<void>
@@ -193,6 +199,14 @@ export class PatroniCluster {
 
   startPatroni(name: string): void {
     this.#spawn(name, 'patroni', [join(this.#inner, `${name}.json`)])
+  }
+
+  /** Changes the local configuration of a member, which reads it when it is started. */
+  reconfigure(name: string, change: (configuration: LocalConfiguration) => void): void {
+    const file = join(this.folder, `${name}.json`)
+    const configuration = JSON.parse(readFileSync(file, 'utf8')) as LocalConfiguration
+    change(configuration)
+    writeFileSync(file, JSON.stringify(configuration, null, 2))
   }
 
   /** Sends `signal` to etcd or Patroni of that name; SIGKILL and SIGTERM wait for its end. */

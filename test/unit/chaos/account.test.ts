@@ -28,7 +28,7 @@ function account(writes: readonly Write[], held: Readonly<Record<string, number>
   return accountOf(
     load as unknown as ChaosLoad,
     { times, forkLsn: FORK },
-    { scenario: '', pooler: '', port: OLD, struckMs: 5, outageMs: 0, handoverMs: null },
+    { scenario: '', pooler: '', port: OLD, struckMs: 5, outageMs: 0, handoverMs: null, load: 0 },
   )
 }
 

@@ -142,6 +142,13 @@ describe('the table of keys', () => {
     ])
   })
 
+  test('a connection that is idle is kept alive before load balancers forget it', () => {
+    const { tcpKeepalive, tcpKeepidleMs } = configFrom('[databases]\n* = host=a\n').pgbouncer
+    expect(tcpKeepalive).toBe(true)
+    expect(tcpKeepidleMs).toBeGreaterThan(0)
+    expect(tcpKeepidleMs).toBeLessThan(900_000)
+  })
+
   test('networks are checked and get their length', () => {
     const key = SECTIONS.pgsteer.proxy_protocol_networks
     expect(key.parse('10.0.0.0/8, ::1, 192.168.1.1')).toEqual([
