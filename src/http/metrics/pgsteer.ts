@@ -266,7 +266,7 @@ const CLIENTS: readonly MetricRow[] = [
   counter(
     'pgsteer_errors_total',
     'sqlstate',
-    'Errors that clients were told by pgsteer itself, by SQLSTATE.',
+    'Errors that clients were told, those of servers as well, by SQLSTATE.',
     (reading) => reading.words(reading.snapshot.facts.clients.errorsBySqlstate),
   ),
 ]
