@@ -161,8 +161,8 @@ async function onMember(
 /** Replicas first, so that the primary's last transactions are archived and nobody is promoted meanwhile. */
 async function stopMembers(work: Work): Promise<void> {
   const { context, settings, member } = work
-  const names = memberNames(settings).toSorted((one) => (one === member ? 1 : -1))
-  for (const name of names) {
+  const others = memberNames(settings).filter((name) => name !== member)
+  for (const name of [...others, member]) {
     context.output.step(`stopping ${name}`)
     await scale(work, name, 0)
     await untilGone(work, name)

@@ -47,7 +47,7 @@ function like(template: unknown) {
 }
 
 test("a job gets a service's volumes, secrets, configs, networks, place and memory", async () => {
-  const { image, options = [] } = await like(TEMPLATE)
+  const { image, options } = await like(TEMPLATE)
   expect(image).toBe('127.0.0.1:1/node:test')
   const pairs = [
     ['--mount', 'type=volume,source=main_pg1,target=/var/lib/postgresql'],
