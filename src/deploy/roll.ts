@@ -6,7 +6,7 @@
  */
 import { parse, stringify } from 'yaml'
 import type { Context } from './context.ts'
-import { isRecord, pick } from './docker.ts'
+import { arrayOf, isRecord, pick } from './docker.ts'
 import { leaderOf, readFacts } from './facts.ts'
 import { stackName } from './names.ts'
 import type { SwarmNode } from './nodes.ts'
@@ -55,12 +55,32 @@ export async function rollOut(
 }
 
 /** Services that are not in both as the same. */
-export function changedServices(last: Resolved, next: Resolved): string[] {
+function changedServices(last: Resolved, next: Resolved): string[] {
   const names = new Set([...Object.keys(last.services), ...Object.keys(next.services)])
-  return [...names].filter(
-    (name) => JSON.stringify(last.services[name]) !== JSON.stringify(next.services[name]),
-  )
+  return [...names].filter((name) => meaningOf(last, name) !== meaningOf(next, name))
 }
+
+/** A service with its secrets and configs by their names in Docker: the keys in the file say nothing. */
+function meaningOf({ services, rest }: Resolved, name: string): string {
+  const service = services[name]
+  if (!isRecord(service)) return ''
+  const meant = { ...service }
+  for (const kind of KINDS) {
+    meant[kind] = arrayOf(service[kind]).map((use) => {
+      const key = String(pick(use, 'source'))
+      const target = pick(use, 'target') ?? key
+      return Object.assign({}, use, { target, source: pick(rest, kind, key, 'name') })
+    })
+  }
+  return JSON.stringify(meant, sortedKeys)
+}
+
+/** For JSON.stringify: an object's order of keys says nothing either. */
+function sortedKeys(_: string, value: unknown): unknown {
+  return isRecord(value) ? Object.fromEntries(Object.entries(value).toSorted()) : value
+}
+
+const KINDS = ['configs', 'secrets'] as const
 
 interface Rolling extends Rollout {
   readonly last: Resolved
@@ -94,10 +114,7 @@ async function rollMembers(context: Context, settings: Settings, rolling: Rollin
 }
 
 /** As it is, but for the services of `done` and for new ones. What only the old ones use is in Docker already. */
-export function merged(
-  { last, next }: Pick<Rolling, 'last' | 'next'>,
-  done: readonly string[],
-): Resolved {
+function merged({ last, next }: Pick<Rolling, 'last' | 'next'>, done: readonly string[]): Resolved {
   const services = Object.entries({ ...next.services, ...last.services }).map(
     ([name, service]): [string, unknown] => [
       name,
@@ -105,7 +122,7 @@ export function merged(
     ],
   )
   const rest: Tree = { ...next.rest }
-  for (const kind of ['configs', 'secrets']) {
+  for (const kind of KINDS) {
     // Both may have another name in Docker under the same key, so the old ones get a key of their own.
     rest[kind] = { ...treeOf(next.rest[kind]), ...keyed(external(treeOf(last.rest[kind]))) }
   }
@@ -140,7 +157,7 @@ function external(entries: Tree): Tree {
 function withOldKeys(service: unknown): unknown {
   if (!isRecord(service)) return service
   const renamed = { ...service }
-  for (const kind of ['configs', 'secrets']) {
+  for (const kind of KINDS) {
     const uses = service[kind]
     if (Array.isArray(uses)) renamed[kind] = uses.map(withOldKey)
   }

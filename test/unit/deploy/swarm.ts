@@ -1,0 +1,208 @@
+/**
+ * A Swarm in memory behind the tool's `docker`: it keeps nodes, secrets, stacks and labels, answers jobs as
+ * the node image would, and remembers every command. For plans: which commands, in which order, and which
+ * not again.
+ */
+import { mkdtempSync, readFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join, resolve } from 'node:path'
+import type { Clock } from '../../../src/base/clock.ts'
+import { type Machine, runCluster } from '../../../src/deploy/cluster.ts'
+import type { DockerOptions, DockerResult } from '../../../src/deploy/docker.ts'
+
+const DEPLOY = resolve(import.meta.dirname, '../../../deploy')
+/** What changes the Swarm, but for jobs. */
+const CHANGES =
+  /^(node update|secret (create|rm)|config rm|stack (deploy|rm)|service (update|scale))/
+
+export class FakeSwarm {
+  readonly commands: string[] = []
+  readonly secrets = new Map<string, { labels: string[]; text: string }>()
+  readonly stacks = new Set<string>()
+  readonly labels = new Map<string, Map<string, string>>()
+  /** What jobs were asked to do: their command. */
+  readonly jobs: string[][] = []
+  readonly said: string[] = []
+  leader = 'patroni1'
+  config: Record<string, unknown> = { ttl: 30 }
+  members = ['patroni1', 'patroni2', 'patroni3']
+  engine = '29.7.2'
+  readonly down = new Set<string>()
+  readonly folder = mkdtempSync(join(tmpdir(), 'pgsteer-deploy-'))
+  readonly #output = new Map<string, string>()
+  #nowMs = 0
+
+  constructor({ nodes = ['a', 'b', 'c'] }: { nodes?: readonly string[] } = {}) {
+    for (const node of nodes) this.labels.set(node, new Map())
+  }
+
+  /** Runs the tool with these words; the exit code. */
+  async cluster(...args: readonly string[]): Promise<number> {
+    this.said.length = 0
+    this.commands.length = 0
+    this.jobs.length = 0
+    const say = (text: string): void => {
+      this.said.push(text)
+    }
+    const machine: Machine = {
+      run: (words, options) => Promise.resolve(this.#run(words, options)),
+      clock: this.#clock(),
+      output: { step: say, warn: (text) => say(`warning: ${text}`), print: say },
+      env: { PGSTEER_CLUSTER_DIR: join(this.folder, 'cluster') },
+      cwd: this.folder,
+      deploy: DEPLOY,
+    }
+    return await runCluster(args, machine)
+  }
+
+  /** The commands that changed something, without jobs. */
+  get changes(): string[] {
+    return this.commands.filter((command) => CHANGES.test(command))
+  }
+
+  get text(): string {
+    return this.said.join('\n')
+  }
+
+  file(...names: readonly string[]): string {
+    return readFileSync(join(this.folder, 'cluster', ...names), 'utf8')
+  }
+
+  /** Turns at once, and counts what was waited for. */
+  #clock(): Clock {
+    return {
+      nowMs: () => this.#nowMs,
+      wallMs: () => Date.UTC(2026, 10, 23),
+      after: (delayMs, run) => {
+        this.#nowMs += delayMs
+        setImmediate(run)
+        return { cancel: () => undefined }
+      },
+      every: () => ({ cancel: () => undefined }),
+    }
+  }
+
+  #run(args: readonly string[], { input = '', env = {} }: DockerOptions): DockerResult {
+    this.commands.push(args.join(' '))
+    const [stdout, code = 0] = [this.#answer(args, input, env)].flat() as [string, number?]
+    return { code, stdout, stderr: code === 0 ? '' : stdout }
+  }
+
+  #answer(args: readonly string[], input: string, env: Readonly<Record<string, string>>): string {
+    const last = args.at(-1) ?? ''
+    const given = (option: string): string[] =>
+      args.flatMap((word, index) => (args[index - 1] === option ? [word] : []))
+    switch (args.slice(0, 2).join(' ')) {
+      case 'node ls':
+        return [...this.labels.keys()].map((name) => `id-${name}`).join('\n')
+      case 'node inspect':
+        return JSON.stringify([...this.labels.keys()].map((name) => this.#node(name)))
+      case 'node update': {
+        const labels = this.labels.get(last.slice('id-'.length))
+        for (const text of given('--label-add'))
+          labels?.set(...(text.split('=') as [string, string]))
+        for (const name of given('--label-rm')) labels?.delete(name)
+        return last
+      }
+      case 'secret ls':
+        return [...this.secrets.keys()].join('\n')
+      case 'secret inspect':
+        return JSON.stringify(
+          [...this.secrets].map(([Name, { labels }]) => ({
+            Spec: { Name, Labels: Object.fromEntries(labels.map((text) => text.split('='))) },
+          })),
+        )
+      case 'secret create':
+        this.secrets.set(args.at(-2) ?? '', { labels: given('--label'), text: input })
+        return 'id'
+      case 'secret rm':
+        for (const name of args.slice(2)) this.secrets.delete(name)
+        return ''
+      case 'stack ls':
+        return [...this.stacks].join('\n')
+      case 'stack config':
+        return filled(readFileSync(last, 'utf8'), env)
+      case 'stack deploy':
+        this.stacks.add(last)
+        return ''
+      case 'stack rm':
+        this.stacks.delete(last)
+        return ''
+      case 'service create':
+        return this.#job(args)
+      case 'service ps':
+        return `task-${last}`
+      case 'inspect --type':
+        return JSON.stringify([{ Status: { State: 'complete', ContainerStatus: { ExitCode: 0 } } }])
+      case 'service logs':
+        return this.#output.get(last) ?? ''
+      default:
+        return ''
+    }
+  }
+
+  #node(Hostname: string) {
+    const Labels = Object.fromEntries(this.labels.get(Hostname) ?? [])
+    const index = [...this.labels.keys()].indexOf(Hostname)
+    return {
+      ID: `id-${Hostname}`,
+      Spec: { Role: 'manager', Availability: 'active', Labels },
+      Status: { State: this.down.has(Hostname) ? 'down' : 'ready', Addr: `10.77.0.${index + 1}` },
+      Description: {
+        Hostname,
+        Engine: { EngineVersion: this.engine },
+        Resources: { MemoryBytes: 16_000_000_000 },
+      },
+    }
+  }
+
+  #job(args: readonly string[]): string {
+    const name = args[args.indexOf('--name') + 1] ?? ''
+    const at = args.findIndex((word) => word === 'facts' || word === 'curl' || word === 'sh')
+    const command = args.slice(at)
+    this.jobs.push([...command])
+    this.#output.set(
+      name,
+      command[0] === 'curl' ? this.#call(command) : `${JSON.stringify(this.#facts())}\n`,
+    )
+    return name
+  }
+
+  #call(command: readonly string[]): string {
+    const url = command.at(-1) ?? ''
+    const body = JSON.parse(command[command.indexOf('--data-binary') + 1] ?? '{}') as {
+      candidate: string
+    }
+    if (url.endsWith('/switchover')) this.leader = body.candidate
+    return `done\n\nstatus 200\n`
+  }
+
+  #facts() {
+    const said = this.members.map((name) => ({
+      name,
+      role: name === this.leader ? 'leader' : 'sync_standby',
+      state: name === this.leader ? 'running' : 'streaming',
+      timeline: 1,
+      lag: name === 'patroni3' ? 0 : 8,
+    }))
+    return {
+      members: this.members.map((name) => ({ name, state: 'running' })),
+      etcd: ['etcd1', 'etcd2', 'etcd3'].map((name) => ({ name, leader: name === 'etcd1' })),
+      pgsteer: [{ address: '10.77.2.9', ready: true, says: 'ready' }],
+      cluster: { members: said },
+      config: this.config,
+      backups: {
+        'pg_backup_run_last_success_timestamp_seconds.full': Date.UTC(2026, 10, 23) / 1000,
+      },
+      alerts: [],
+    }
+  }
+}
+
+/** As `docker stack config` does. */
+function filled(text: string, env: Readonly<Record<string, string>>): string {
+  return text.replace(
+    /\$\{(\w+)(?::?[?-]([^}]*))?\}/g,
+    (_, name: string, other = '') => env[name] ?? other,
+  )
+}
