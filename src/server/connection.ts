@@ -308,7 +308,10 @@ export class ServerConnection implements Receiver {
     return true
   }
 
-  /** Reports and notices may come at any time; anything else from a free server is a breach. */
+  /**
+   * Reports and notices may come at any time; anything else from a free server is a breach. A notice
+   * that it is about to end may come well before its end: nobody is given it any more.
+   */
   #onIdleBytes(chunk: Buffer): void {
     let offset = 0
     while (chunk.length - offset >= frame.HEADER_BYTES) {
@@ -317,9 +320,9 @@ export class ServerConnection implements Receiver {
       const isWhole = bytes >= frame.HEADER_BYTES && offset + bytes <= chunk.length
       const body = chunk.subarray(offset + frame.HEADER_BYTES, offset + bytes)
       if (isWhole && type === frame.PARAMETER_STATUS) this.report(body)
-      else if (!isWhole || type !== frame.NOTICE_RESPONSE) {
-        const isError = isWhole && type === frame.ERROR_RESPONSE
-        this.#lose(isError ? endedBy(body) : breach('message from an idle server'))
+      else if (!isWhole || type !== frame.NOTICE_RESPONSE || isFarewell(body)) {
+        const isEnd = isWhole && (type === frame.ERROR_RESPONSE || type === frame.NOTICE_RESPONSE)
+        this.#lose(isEnd ? endedBy(body) : breach('message from an idle server'))
         return
       }
       offset += bytes
@@ -338,6 +341,12 @@ export class ServerConnection implements Receiver {
 function endedBy(body: Buffer): ProxyError {
   const fields = reportFields(body)
   return new ProxyError('server_ended', { reason: fields['M'] ?? 'unknown error' })
+}
+
+/** How an immediate shutdown, and the crash of another server process, are announced: a warning. */
+function isFarewell(body: Buffer): boolean {
+  const { C: sqlstate } = reportFields(body)
+  return sqlstate === '57P01' || sqlstate === '57P02'
 }
 
 function breach(reason: string): ProxyError {

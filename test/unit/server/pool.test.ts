@@ -1,6 +1,7 @@
 import { describe, expect, test } from 'vitest'
 import { ProxyError } from '../../../src/base/errors.ts'
 import { NO_SETTINGS, withSetting } from '../../../src/server/settings.ts'
+import { backend } from '../../support/bytes.ts'
 import { flush, plainIni, routedIni, topology, World } from '../../support/pools.ts'
 
 describe('granting', () => {
@@ -119,6 +120,25 @@ describe('release', () => {
     expect(next.server).not.toBe(terminated)
     expect(next.lost).toBeNull()
   })
+
+  test.each(['57P01', '57P02'])(
+    'a free server that warns of its end by %s is given to nobody',
+    async (sqlstate) => {
+      const world = new World({ ini: plainIni() })
+      const pool = world.pool()
+      const [holder, next] = [world.waiter(), world.waiter()]
+      pool.acquire(holder)
+      await world.settle()
+      const ending = holder.server
+      if (ending !== null) pool.release(ending, holder)
+      ending?.onBytes(backend.noticeResponse(sqlstate, 'terminating connection', 'WARNING'))
+      pool.acquire(next)
+      expect(next.server).toBeNull()
+      await world.settle()
+      expect(next.server).not.toBe(ending)
+      expect(next.lost).toBeNull()
+    },
+  )
 
   test('a server that is lost tells its holder and frees its place', async () => {
     const world = new World({ ini: plainIni('default_pool_size = 1') })
