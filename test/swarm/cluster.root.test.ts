@@ -193,11 +193,15 @@ test('the primary’s node loses its power under load: nothing acknowledged is l
   }
 })
 
-test('deploy/cluster down leaves nothing but data, and with --volumes nothing at all', async () => {
+test('deploy/cluster down leaves the data alone, and nothing at all when that is asked for', async () => {
   keepEvidence()
-  const first = lab.node(1)
-  expect(await cluster.names(first, 'service')).not.toEqual([])
-  await cluster.command('down', '--yes', '--volumes')
+  expect(await cluster.names(lab.node(1), 'service')).not.toEqual([])
+  await cluster.command('down')
+  for (const kind of ['service', 'config', 'network'] as const)
+    expect(await cluster.names(lab.node(1), kind), kind).toEqual([])
+  for (const node of lab.nodes)
+    expect(await cluster.names(node, 'volume'), node.name).not.toEqual([])
+  await cluster.command('down', '--volumes', '--secrets', `--yes-remove=${CLUSTER}`)
   for (const node of lab.nodes)
     for (const kind of ['service', 'secret', 'config', 'network', 'volume'] as const)
       expect(await cluster.names(node, kind), `${kind} on ${node.name}`).toEqual([])

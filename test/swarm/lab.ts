@@ -65,7 +65,9 @@ export class LabNode {
     const config = join(this.#directory, 'daemon.json')
     writeFileSync(config, daemonConfig())
     const log = openSync(this.#log, 'a')
-    const engine = ['--host', this.engine, '--data-root', join(this.#directory, 'data')]
+    // The second is where every machine has it, and only this node's containers can be given it.
+    const hosts = ['--host', this.engine, '--host', 'unix:///run/docker.sock']
+    const engine = [...hosts, '--data-root', join(this.#directory, 'data')]
     const more = ['--config-file', config, '--cgroup-parent', `/${this.#cgroup}/${this.name}`]
     const apart = ['--uts', '--mount', '--pid', '--ipc', '--fork', '--kill-child', '--mount-proc']
     const parameters = ['unshare', ...apart, 'bash', '-c', START, this.name, ...engine, ...more]
