@@ -37,6 +37,13 @@ class Backup:
     stop_lsn: int
 
 
+def load_environment() -> None:
+    """The variables that `member` gives to what runs below it, for what runs without it."""
+    script = Path(__file__).parent.parent / 'backup-environment'
+    said = ask(['sh', '-c', '. "$0" && exec env -0', str(script)])
+    os.environ.update(entry.split('=', 1) for entry in said.split('\0') if '=' in entry)
+
+
 def ask(command: Sequence[str], seconds: int = ASK_SECONDS, env: Mapping[str, str] | None = None) -> str:
     """What a program prints. ProgramError has the last lines of what it complained of."""
     try:
