@@ -5,6 +5,7 @@
 import type { Classified, Statement, Verb } from '../routing/classify.ts'
 import type { BatchReader } from './batch.ts'
 import { isHealable, type Refusal } from './healing.ts'
+import type { SessionStatement } from './prepared.ts'
 
 /** Servers that may be lost under one read before its client is told. */
 const LOSSES_MAX = 3
@@ -17,6 +18,8 @@ export class Attempt {
   texts: readonly string[] = NO_TEXTS
   /** What it is when it is one whole Query: it need not be judged again. */
   query: Classified | null = null
+  /** It begins with a Parse of the unnamed statement that says what the one before it said. */
+  again: SessionStatement | null = null
   /** Its error was kept from the client: it goes once more when the server is done with it. */
   isHealing = false
   /** It is proved to read, which a replica may leave to the primary. */
@@ -31,8 +34,9 @@ export class Attempt {
     this.bytes = batch.bytes
     this.endsReady = batch.endsReady
     this.isWhole = batch.isWhole
-    this.texts = batch.texts.length === 0 ? NO_TEXTS : [...batch.texts]
+    this.texts = textsOf(batch)
     this.query = batch.kind === 'simple' && batch.isWhole ? (batch.classified[0] ?? null) : null
+    this.again = batch.again
     this.isHealing = false
     this.#losses = 0
     this.#isRead = batch.classified.every(isRead)
@@ -75,6 +79,7 @@ export class Attempt {
   /** Its bytes, to be sent once more elsewhere, or null when they may not. The server was lost. */
   takeBackLost(): Buffer | null {
     this.#losses += 1
+    this.again = null
     const bytes = this.#isRead && this.#losses <= LOSSES_MAX ? this.#retained : null
     this.#retained = null
     return bytes
@@ -84,6 +89,7 @@ export class Attempt {
   takeBack(): Buffer {
     const bytes = this.#retained ?? Buffer.alloc(0)
     this.isHealing = false
+    this.again = null
     this.#isRead = false
     this.#mayBeStale = false
     this.#retained = null
@@ -96,7 +102,15 @@ export class Attempt {
     this.#retained = null
     this.texts = NO_TEXTS
     this.query = null
+    this.again = null
   }
+}
+
+/** What it runs, kept: usually one text. */
+function textsOf({ texts }: BatchReader): readonly string[] {
+  const [first] = texts
+  if (first === undefined) return NO_TEXTS
+  return texts.length === 1 ? [first] : [...texts]
 }
 
 /** Their work is taken back by the error of a later statement, and they leave no transaction open. */

@@ -10,7 +10,7 @@ import type { Config } from '../config/config.ts'
 import type { Classified } from '../routing/classify.ts'
 import * as frame from '../wire/frame.ts'
 import { FrameReader } from '../wire/reader.ts'
-import type { SessionPrepared } from './prepared.ts'
+import type { SessionPrepared, SessionStatement } from './prepared.ts'
 import { isPlainSelect, PLAIN_SELECT } from './quick.ts'
 
 export type BatchKind = 'simple' | 'function' | 'extended' | 'terminate'
@@ -54,6 +54,8 @@ export class BatchReader {
   binds = 0
   /** Up to its first Execute, where what stands before concerns that one statement alone; else 0. */
   firstBytes = 0
+  /** It begins with a Parse of the unnamed statement that says what the one before it said. */
+  again: SessionStatement | null = null
   readonly classified: Classified[] = []
   readonly texts: string[] = []
   readonly #reader = new FrameReader()
@@ -105,6 +107,7 @@ export class BatchReader {
     this.binds = 0
     this.firstBytes = 0
     this.usesNamed = false
+    this.again = null
     // `length = 0` would give their room up, and make it anew for each batch.
     while (this.classified.pop() !== undefined) {}
     while (this.texts.pop() !== undefined) {}
@@ -184,6 +187,9 @@ export class BatchReader {
     const text = like === null ? this.#reader.cstring() : like.statement.text
     if (this.#reader.isBroken) throw new ProxyError('broken_message', { message: 'Parse' })
     const classified = classify(text)
+    // A Parse at the front is the first to say what the batch runs.
+    const isFront = this.bytes === 0
+    this.again = isFront && like?.classified === classified ? like : this.again
     this.texts.push(text)
     this.classified.push(classified)
     if (name === '') this.#parsesUnnamed = true

@@ -96,6 +96,8 @@ export class Forwarder {
   isTerminated = false
   /** What the next message is, a whole Query that was judged already. */
   #judged: Classified | null = null
+  /** The next message is a Parse of the unnamed statement that says what this one says. */
+  #again: SessionStatement | null = null
 
   constructor(context: ForwardContext) {
     this.#context = context
@@ -125,14 +127,16 @@ export class Forwarder {
     return this.#passing > 0
   }
 
-  /** The next message is a whole Query, and this is what it does. */
-  expect(query: Classified | null): void {
+  /** The next message is a whole Query that does this, or a Parse of what is `again` the same. */
+  expect(query: Classified | null, again: SessionStatement | null): void {
     this.#judged = query
+    this.#again = again
   }
 
   /** The server is gone: what was under way is over. */
   reset(): void {
     this.#judged = null
+    this.#again = null
     this.#passing = 0
     this.isCopyIn = false
     this.isUnsynced = false
@@ -196,7 +200,7 @@ export class Forwarder {
   #take(type: number, bytes: number, server: ServerConnection): boolean {
     const isWhole = this.#offset + bytes <= this.#input.length
     if (!isWhole && WHOLE_BYTES_MAX.has(type)) return this.#want(type, bytes)
-    if (needsSync(type)) this.isUnsynced = true
+    if (frame.needsSync(type)) this.isUnsynced = true
     else if (type === frame.FUNCTION_CALL) this.isUnsynced = false
     switch (type) {
       case frame.QUERY:
@@ -335,6 +339,11 @@ export class Forwarder {
 
   #parse(bytes: number, server: ServerConnection): true {
     const { prepared, registry, settings, stats } = this.#context
+    const again = this.#takeAgain(server)
+    if (again !== null) {
+      stats.clientParses += 1
+      return this.#parseAgain(bytes, again, server)
+    }
     const name = this.#reader.cstring()
     const bodyStart = this.#reader.offset
     const like = name === '' ? prepared.unnamedLike(this.#reader) : null
@@ -381,6 +390,16 @@ export class Forwarder {
     this.#makeRoom(server)
     this.#enterOnServer(statement, server, takeBack)
     return this.#replace(bytes, statement.parseFrame)
+  }
+
+  /** What the batch was found to parse again, if it may go as it is. */
+  #takeAgain(server: ServerConnection): PreparedStatement | null {
+    const again = this.#again
+    this.#again = null
+    if (again === null || server.ledger.length > 0) return null
+    const { classified, statement } = again
+    const isChanged = this.#deallocated(classified) !== null || standIn(classified, server) !== null
+    return isChanged ? null : statement
   }
 
   /** Nothing is under way, and it says what the unnamed statement is already. */
@@ -570,17 +589,4 @@ export class Forwarder {
 
 function latin1Query(text: string): Buffer {
   return fixed(frame.QUERY, Buffer.from(`${text}\0`, 'latin1'))
-}
-
-/** Only a Sync completes these; Bind is another when its names are here. */
-function needsSync(type: number): boolean {
-  switch (type) {
-    case frame.PARSE:
-    case frame.DESCRIBE:
-    case frame.EXECUTE:
-    case frame.CLOSE:
-      return true
-    default:
-      return false
-  }
 }

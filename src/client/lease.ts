@@ -5,13 +5,13 @@
  */
 import { ProxyError } from '../base/errors.ts'
 import { invariant } from '../base/invariant.ts'
-import type { Classified } from '../routing/classify.ts'
 import type { ServerConnection } from '../server/connection.ts'
 import type { Pool } from '../server/pool.ts'
 import { localPart, pooledPart, type Settings, settingsChange } from '../server/settings.ts'
 import type { Waiter } from '../server/waiter.ts'
 import * as frame from '../wire/frame.ts'
 import { fixed } from '../wire/messages.ts'
+import type { Attempt } from './attempt.ts'
 import { type ForwardContext, Forwarder } from './forward.ts'
 import type { Loss } from './loss.ts'
 import { Parking } from './parking.ts'
@@ -158,10 +158,10 @@ export class Lease {
     })
   }
 
-  /** A batch begins; `query` is what it is when it is one whole Query that was judged. */
-  begin(query: Classified | null): void {
+  /** A batch begins, of which this is known. */
+  begin({ query, again }: Attempt): void {
     this.relay.hasAnswered = false
-    this.forwarder.expect(query)
+    this.forwarder.expect(query, again)
   }
 
   /** Sends what it can of the input. Returns the bytes taken. Errors: see Forwarder.forward. */

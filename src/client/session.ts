@@ -36,7 +36,7 @@ import { Replies } from './replies.ts'
 import { Reported } from './reported.ts'
 import { forwardContext, type SessionSeed, type SessionServices } from './services.ts'
 import { SessionSettings } from './settings.ts'
-import { NEXT_SESSION_STATES, type SessionState } from './states.ts'
+import { mayBecome, type SessionState } from './states.ts'
 import { agesOf, isStuck, timeoutOf } from './timeouts.ts'
 import { Transaction } from './transaction.ts'
 import { isTakingBack, staysOnReplica } from './work.ts'
@@ -434,7 +434,7 @@ export class Session implements Receiver, Waiter {
     const news = this.#reported.due(server.parameters)
     if (news !== null) this.send(news)
     this.carried.startOn(server.settings)
-    this.#lease.begin(this.#attempt.query)
+    this.#lease.begin(this.#attempt)
     const isReplica = server.identity.role === 'replica'
     const isFree = this.transaction.state === 'idle'
     if (isFree && this.#attempt.retain(this.#input.bytes, isReplica)) this.prepared.mark()
@@ -598,8 +598,8 @@ export class Session implements Receiver, Waiter {
 
   #move(to: SessionState): void {
     if (this.#state === to) return
-    const allowed: readonly SessionState[] = NEXT_SESSION_STATES[this.#state]
-    if (!allowed.includes(to)) invariant(false, `session ${this.#state} does not become ${to}`)
+    if (!mayBecome(this.#state, to))
+      invariant(false, `session ${this.#state} does not become ${to}`)
     this.#state = to
     if (to === 'settling') this.#settlingSinceMs = this.services.clock.nowMs()
   }

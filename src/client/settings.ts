@@ -143,7 +143,7 @@ export class SessionSettings {
   commit(): void {
     this.#before = null
     this.#localToken = undefined
-    this.#savepoints.length = 0
+    if (this.#savepoints.length > 0) this.#savepoints.length = 0
   }
 
   rollback(): void {

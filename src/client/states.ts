@@ -12,3 +12,12 @@ export const NEXT_SESSION_STATES = {
   active: ['idle', 'waiting', 'settling', 'closed'],
   closed: [],
 } as const satisfies Record<SessionState, readonly SessionState[]>
+
+/** Whether the table has this move. Those that every query makes are not looked up. */
+export function mayBecome(from: SessionState, to: SessionState): boolean {
+  if (from === 'idle' && to === 'waiting') return true
+  if (from === 'waiting' && to === 'active') return true
+  if (from === 'active' && to === 'idle') return true
+  const nexts: readonly SessionState[] = NEXT_SESSION_STATES[from]
+  return nexts.includes(to)
+}

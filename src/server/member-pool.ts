@@ -13,7 +13,7 @@ import type { ServerConnection } from './connection.ts'
 import type { MemberPoolFacts } from './facts.ts'
 import type { Slot } from './limits.ts'
 import type { Settings } from './settings.ts'
-import { NEXT_SERVER_STATES, type ServerState } from './states.ts'
+import { mayBecome, type ServerState } from './states.ts'
 import type { Ticket } from './tickets.ts'
 
 export type PoolRole = 'primary' | 'replica' | 'plain'
@@ -120,13 +120,14 @@ export class MemberPool {
 
   /** The only place where a server's state changes. A server in state login is in no list yet. */
   move(server: ServerConnection, state: ServerState, nowMs: number): void {
-    const nexts: readonly ServerState[] = NEXT_SERVER_STATES[server.state]
     // The text is made only when it is wanted: this runs twice per query.
-    if (!nexts.includes(state)) invariant(false, `a server moves from ${server.state} to ${state}`)
+    if (!mayBecome(server.state, state))
+      invariant(false, `a server moves from ${server.state} to ${state}`)
     this.#leave(server)
     server.state = state
     server.stateSinceMs = nowMs
     if (state === 'idle') this.#idle.push(server)
+    else if (state === 'active') this.#others.active.add(server)
     else if (state !== 'closed' && state !== 'login') this.#others[state].add(server)
   }
 

@@ -30,3 +30,11 @@ export const NEXT_SERVER_STATES = {
   active_cancel: ['idle', 'tested', 'closed'],
   closed: [],
 } as const satisfies Record<ServerState, readonly ServerState[]>
+
+/** Whether the table has this move. The two that every query makes are not looked up. */
+export function mayBecome(from: ServerState, to: ServerState): boolean {
+  if (from === 'idle' && to === 'active') return true
+  if (from === 'active' && to === 'idle') return true
+  const nexts: readonly ServerState[] = NEXT_SERVER_STATES[from]
+  return nexts.includes(to)
+}

@@ -69,3 +69,16 @@ export function frameBytes(bytes: Buffer, offset: number): number {
     1
   )
 }
+
+/** Only a Sync completes these messages of a client. Bind is one too, when its names are here. */
+export function needsSync(type: number): boolean {
+  switch (type) {
+    case PARSE:
+    case DESCRIBE:
+    case EXECUTE:
+    case CLOSE:
+      return true
+    default:
+      return false
+  }
+}

@@ -35,12 +35,17 @@ export class FrameReader {
 
   /** The string up to its zero byte. */
   cstring(): string {
+    // Most names are empty, and a look is cheaper than a search.
+    if (this.offset < this.#end && this.#bytes[this.offset] === 0) {
+      this.offset += 1
+      return ''
+    }
     const end = this.#bytes.indexOf(0, this.offset)
     if (end === -1 || end >= this.#end) {
       this.isBroken = true
       return ''
     }
-    const text = end === this.offset ? '' : this.#bytes.toString('latin1', this.offset, end)
+    const text = this.#bytes.toString('latin1', this.offset, end)
     this.offset = end + 1
     return text
   }

@@ -101,3 +101,17 @@ test("of which an earlier one under way fails is still the client's", async () =
   client.sends(...run)
   expect(typesAndText(world.bytesTo(server))).toEqual(['PBES', 'SELECT c'])
 })
+
+test('of a DEALLOCATE whose name became known meanwhile goes with the name on the server', async () => {
+  const { world, client, server } = await warm()
+  client.sends(...batch('DEALLOCATE mine'))
+  const refusal = [backend.errorResponse('26000', 'unknown'), backend.readyForQuery()]
+  answered(client, backend.parseComplete(), backend.bindComplete(), ...refusal)
+  client.sends(frontend.parse('mine', 'SELECT m'), frontend.sync())
+  answered(client, backend.parseComplete(), backend.readyForQuery())
+  world.bytesTo(server)
+  client.sends(...batch('DEALLOCATE mine'))
+  const [types, text] = typesAndText(world.bytesTo(server))
+  expect(types).toBe('PBES')
+  expect(text).toMatch(/^DEALLOCATE "PGSTEER_\d+"$/)
+})
