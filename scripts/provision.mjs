@@ -22,6 +22,7 @@ const PACKAGES = {
   pgbouncer: 'usr/sbin/pgbouncer',
   haproxy: 'usr/sbin/haproxy',
   prometheus: 'usr/bin/promtool',
+  'prometheus-alertmanager': 'usr/bin/amtool',
   'python3-psycopg': 'usr/lib/python3/dist-packages/psycopg/__init__.py',
   'python3-sqlalchemy': 'usr/lib/python3/dist-packages/sqlalchemy/__init__.py',
   openssl: 'usr/bin/openssl',

@@ -15,7 +15,8 @@ import { tmpdir } from 'node:os'
 import { join, resolve } from 'node:path'
 import { afterAll, describe, expect, test } from 'vitest'
 import { parse, stringify } from 'yaml'
-import { ALERT_CASES, type AlertCase } from './alert-cases.ts'
+import { ALERT_CASES } from './alert-cases.ts'
+import type { AlertCase } from './alert-series.ts'
 import { judge } from './promtool.ts'
 
 const RULES = resolve(import.meta.dirname, '../../deploy/prometheus')
@@ -109,7 +110,7 @@ describe.each(Object.entries(ALERT_CASES))('%s', (name, cases) => {
     const written = rules.flatMap((rule) => {
       const one = cases[rule.alert]
       if (one === undefined) return []
-      const [own, test] = [`${rule.alert}.rules.yml`, `${rule.alert}.test.yml`]
+      const [own, judging] = [`${rule.alert}.rules.yml`, `${rule.alert}.test.yml`]
       writeFileSync(join(folder, own), stringify({ groups: [{ name, rules: [rule] }] }))
       const firing = caseFor(rule, one, true)
       // One alert fires for ever, by intent.
@@ -118,10 +119,10 @@ describe.each(Object.entries(ALERT_CASES))('%s', (name, cases) => {
       // As often as there are samples: a day of fifteen seconds would take minutes.
       const evaluation_interval = one.every ?? '15s'
       writeFileSync(
-        join(folder, test),
+        join(folder, judging),
         stringify({ rule_files: [own], evaluation_interval, tests }),
       )
-      return [test]
+      return [judging]
     })
     const { status, output } = judge('promtool', ['test', 'rules', ...written], folder)
     expect(status, output).toBe(0)
@@ -155,3 +156,18 @@ test('no two alerts have the same name', () => {
   const names = files.flatMap((file) => rulesOf(file).map(({ alert }) => alert))
   expect(names.filter((name, index) => names.indexOf(name) !== index)).toEqual([])
 })
+
+test('a runbook is a heading of the deploy page', () => {
+  const page = readFileSync(resolve(import.meta.dirname, '../../docs/deploy.md'), 'utf8')
+  const headings = [...page.matchAll(/^#+ (.*)$/gm)].map((match) => match[1] ?? '')
+  const anchors = new Set(headings.map((text) => `docs/deploy.md#${slug(text)}`))
+  const named = files.flatMap(rulesOf).flatMap(({ annotations }) => annotations.runbook ?? [])
+  expect(named.length).toBeGreaterThan(30)
+  expect(named.filter((one) => !anchors.has(one))).toEqual([])
+})
+
+/** As GitHub makes anchors. */
+function slug(heading: string): string {
+  const words = heading.toLowerCase().replaceAll(/[^\w -]/g, '')
+  return words.replaceAll(' ', '-')
+}
