@@ -16,6 +16,8 @@ const FAULTS = 44
 /** The machine was its own: what the suite itself makes of it, on two cores. */
 const QUIET = 4
 const LOADED_STALL_MS = 2500
+/** Two probes without an answer and the interval between them decide; then three seconds to be told. */
+const HUNG_MS = 2 * 1500 + 250 + 3000
 const NODE_LOSSES = new Set([
   'node killed',
   'node cut off',
@@ -93,6 +95,10 @@ describe.each(ROWS)('the record of %s', (_title, row) => {
     const { costs } = SCENARIOS.find(({ name }) => name === row['scenario']) ?? {}
     if (costs === 'nothing' || row['scenario'] === 'etcd without quorum, failsafe mode')
       expect(of('unknown') + of('failed') + of('read errors')).toBe(0)
+  })
+
+  test('leaves nobody hanging on a node that is frozen', () => {
+    if (row['scenario'] === 'node frozen') expect(of('told after ms')).toBeLessThan(HUNG_MS)
   })
 
   test('stalls nobody for longer than was promised', () => {
