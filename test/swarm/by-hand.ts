@@ -9,6 +9,7 @@
  *   node test/swarm/by-hand.ts inside I COMMAND any command in the network of node I
  *   node test/swarm/by-hand.ts kill I | start I power off, power on
  *   node test/swarm/by-hand.ts cut I | heal I   cable out, cable in
+ *   node test/swarm/by-hand.ts suite [...]      the suite's tests (-t NAME: one of them) on this lab, which stays
  *   node test/swarm/by-hand.ts logs I           the end of what node I's engine logged
  *   node test/swarm/by-hand.ts down             ends all of it
  *
@@ -111,11 +112,21 @@ async function play(lab: Lab): Promise<void> {
       return lab.node(Number(number))[command]()
     case 'logs':
       return console.log(lab.node(Number(number)).logs(200))
+    case 'suite':
+      return suite()
     case 'inside':
       return enterNode(number, more)
     default:
       throw new Error(`unknown command ${command}: see the head of ${import.meta.filename}`)
   }
+}
+
+/** The tests go on from what is there: a cluster in DIRECTORY/cluster-main, made by the first of them or by hand. */
+function suite(): void {
+  const vitest = join(import.meta.dirname, '../../node_modules/.bin/vitest')
+  const env = { ...process.env, PGSTEER_LAB: DIRECTORY, PGSTEER_LAB_IMAGES: '' }
+  const parameters = ['run', '--project', 'swarm', ...given]
+  process.exitCode = spawnSync(vitest, parameters, { stdio: 'inherit', env }).status ?? 1
 }
 
 function enterNode(number: string, more: readonly string[]): void {

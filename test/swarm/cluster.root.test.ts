@@ -12,6 +12,7 @@ import { Lab, type LabNode } from './lab.ts'
 
 const NODES = 3
 const DIRECTORY = process.env['PGSTEER_LAB'] ?? ''
+/** Empty on a lab that somebody has up, which is not ours to start and stop. */
 const IMAGES = process.env['PGSTEER_LAB_IMAGES'] ?? ''
 const APPLICATION = { user: 'shop', password: 'of-this-test-alone', database: 'shop' }
 /** What the account of test/chaos wants to know of each write. */
@@ -35,6 +36,7 @@ const imageOf = (name: string): string => `127.0.0.1:1/${name}:test`
 const doorOf = (node: LabNode, login: Login = APPLICATION): Door => cluster.door(node, login)
 
 beforeAll(async () => {
+  if (IMAGES === '') return
   await lab.start()
   await lab.swarm()
   await lab.load(IMAGES)
@@ -42,7 +44,9 @@ beforeAll(async () => {
 afterEach(async () => {
   await Promise.all(loads.splice(0).map((load) => load.abort()))
 })
-afterAll(() => lab.stop())
+afterAll(async () => {
+  if (IMAGES !== '') await lab.stop()
+})
 
 /** Whatever fails leaves what one needs to understand it. */
 function keepEvidence(): void {
