@@ -12,8 +12,10 @@ import {
   mkdirSync,
   mkdtempSync,
   openSync,
+  readdirSync,
   readFileSync,
   rmSync,
+  statSync,
   writeFileSync,
 } from 'node:fs'
 import { tmpdir } from 'node:os'
@@ -265,7 +267,7 @@ mount -t tmpfs -o mode=0755 tmpfs ${work}/all/run
 install -d -o ${uid} -g ${gid} ${work}/all/run/patroni ${work}/all/run/secrets
 mkdir -p ${work}/all/usr/local/lib/pgsteer
 cp -r ${NODE}/backup ${NODE}/backup-environment ${work}/all/usr/local/lib/pgsteer/
-cp ${ENTRIES.map((entry) => join(NODE, entry)).join(' ')} ${dirname(dirname(NODE))}/patroni-before-stop ${work}/all/usr/local/bin/
+cp ${entries().join(' ')} ${dirname(dirname(NODE))}/patroni-before-stop ${work}/all/usr/local/bin/
 rm -f ${work}/all/etc/pgbackrest.conf
 ${[...lines, ...volumes, ...disks].join('\n')}
 exec chroot --userspec=${user} ${work}/all /usr/bin/env -i ${command.join(' ')}
@@ -273,14 +275,12 @@ exec chroot --userspec=${user} ${work}/all /usr/bin/env -i ${command.join(' ')}
   }
 }
 
-const ENTRIES = [
-  'agent',
-  'member',
-  'post-bootstrap',
-  'replica-from-backup',
-  'repository',
-  'restore',
-]
+/** The image's own commands: what is executable in its folder. */
+function entries(): string[] {
+  const files = readdirSync(NODE, { withFileTypes: true }).filter((one) => one.isFile())
+  const paths = files.map(({ name }) => join(NODE, name))
+  return paths.filter((path) => (statSync(path).mode & 0o111) !== 0)
+}
 
 function quote(text: string): string {
   return `'${text.replaceAll("'", `'\\''`)}'`

@@ -15,10 +15,13 @@ const read = (path: string): string => readFileSync(path, 'utf8')
 export const CLUSTER = 'shop'
 const PASSPHRASE = 'a-passphrase-of-the-test'
 
-/** The secret of the repository host, as secrets.example.conf says it is filled in. */
+/** The secret of the repository host, as secrets.example.conf says it is filled in, with a second repository. */
 function repositories(passphrase: string): string {
   const example = read(join(DEPLOY, 'pgbackrest/secrets.example.conf'))
-  return example.replace(/^# repo1-cipher-pass=.*$/m, `repo1-cipher-pass=${passphrase}`)
+  const first = example.replace(/^# repo1-cipher-pass=.*$/m, `repo1-cipher-pass=${passphrase}`)
+  const second = ['path=/var/lib/pgbackrest/repo2', 'cipher-type=aes-256-cbc', 'cipher-pass=second']
+  const more = [...second, 'retention-full=2', 'bundle=y', 'block=y']
+  return `${first}\n${more.map((line) => `repo2-${line}`).join('\n')}\n`
 }
 
 const AUTHENTICATION = `
@@ -201,6 +204,7 @@ export class NodeCluster {
     return {
       env: {
         CLUSTER,
+        BACKUP_REPOSITORIES: '2',
         PATRONI_SCOPE: CLUSTER,
         PATRONI_NAME: name,
         PATRONI_ETCD3_HOSTS: 'etcd1:2379',
@@ -228,6 +232,7 @@ export class NodeCluster {
       command: ['repository', ...args],
       env: {
         CLUSTER,
+        BACKUP_REPOSITORIES: '2',
         MEMBERS: this.members.join(','),
         BACKUP_JITTER_SECONDS: '0',
         RESTORE_TEST_SPARE_BYTES: '0',

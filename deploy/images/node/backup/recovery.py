@@ -86,6 +86,7 @@ def start(folder: Path, settings: dict[str, str], held: Sequence[int] = ()) -> S
         'synchronous_standby_names': '',
         # With it, recovery would pause for ever at a change of max_connections in the WAL.
         'hot_standby': 'off',
+        'restore_command': _fetching(folder),
         **{name: control[key] for key, name in FROM_CONTROL_FILE.items() if key in control},
         **settings,
     }
@@ -165,6 +166,14 @@ def last_words(server: Server) -> str:
     for row in rows[-40:]:
         print(f'  postgres: {row}', file=sys.stderr)
     return ' / '.join(words) or 'it said nothing'
+
+
+def _fetching(folder: Path) -> str:
+    """pgBackRest says 1 for a file that is not in the archive, which ends recovery, and more for what went
+    wrong, which PostgreSQL would take for the same: it would promote with half of the WAL. Codes above 125
+    stop it instead."""
+    command = f'pgbackrest --pg1-path="{folder}" archive-get %f "%p"'
+    return f'{command}; code=$?; if [ $code -gt 1 ]; then exit 255; fi; exit $code'
 
 
 def _log(server: Server) -> list[str]:
