@@ -20,6 +20,7 @@ import {
   putSecrets,
   renderWhole,
 } from './steps.ts'
+import { watchedFiles } from './watched.ts'
 
 export interface UpOptions {
   /** Which stacks; none means the database's own and, where its settings are there, monitoring. */
@@ -79,12 +80,7 @@ function renderStacks(
   settings: Settings,
   { stacks, nodes }: { stacks: readonly Stack[]; nodes: readonly SwarmNode[] },
 ) {
-  const targets = nodes.map(({ hostname, address }) => ({
-    targets: [`${address}:9100`],
-    labels: { instance: hostname },
-  }))
-  // JSON is YAML.
-  const generated = { 'prometheus/nodes.yml': `${JSON.stringify(targets, null, 2)}\n` }
+  const generated = watchedFiles(context.folder, settings, nodes)
   return stacks.map((stack) => ({
     stack,
     rendered: renderWhole(context, settings, stack, generated),
