@@ -20,6 +20,7 @@ const VALUES: readonly (readonly [name: RegExp, value: string])[] = [
   [/^CLUSTER$/, 'main'],
   [/^ENCRYPTED$/, 'false'],
   [/^MEMBERS$/, 'patroni1,patroni2,patroni3'],
+  [/^PACKAGES$/, 'debian'],
   [/^TZ$/, 'America/Sao_Paulo'],
   [/^BACKUP_/, '0 3 * * 0'],
   [/_RETENTION$/, '7d'],

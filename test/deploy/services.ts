@@ -1,7 +1,7 @@
 /** What kind of program a service of a stack file is, judged by what it is given and started with. */
 import { readFileSync } from 'node:fs'
 import { basename, join, resolve } from 'node:path'
-import type { Mount, Service, Stack } from './stack.ts'
+import { type Mount, type Service, type Stack, text } from './stack.ts'
 
 const NODE_IMAGE = resolve(import.meta.dirname, '../../deploy/images/node')
 
@@ -10,8 +10,9 @@ export function services(stack: Stack): readonly Service[] {
 }
 
 /** Job services run to their end: they need no restart, and nothing is left when they are done. */
-export function isJob({ mode }: Service): boolean {
-  return mode.endsWith('-job')
+export function isJob({ mode, stack, content }: Service): boolean {
+  if (stack.kind === 'swarm') return mode.endsWith('-job')
+  return ['', 'no'].includes(text(content['restart']))
 }
 
 export function isEtcd({ environment, image }: Service): boolean {
