@@ -50,6 +50,7 @@ const IMAGES = {
   alertmanager: standIn('alertmanager'),
   'node-exporter': standIn('node-exporter'),
   'postgres-exporter': standIn('postgres-exporter'),
+  grafana: standIn('grafana'),
 }
 
 export const tagOf = (name) => `127.0.0.1:1/${name}:test`

@@ -77,7 +77,10 @@ async function runSwarm(files, env) {
       saveImages(images, names)
     })
     const more = { PGSTEER_LAB: directory, PGSTEER_LAB_IMAGES: images }
-    return await runProject('swarm', files, { ...env, ...more })
+    // The long form has all of the short one.
+    const suite = env.SWARM_FORM === 'full' ? 'full' : 'cluster'
+    const parameters = [`test/swarm/${suite}.root.test.ts`, ...files]
+    return await runProject('swarm', parameters, { ...env, ...more })
   } finally {
     for (const path of [directory, images]) rmSync(path, { recursive: true, force: true })
   }

@@ -125,7 +125,7 @@ async function play(lab: Lab): Promise<void> {
 function suite(): void {
   const vitest = join(import.meta.dirname, '../../node_modules/.bin/vitest')
   const env = { ...process.env, PGSTEER_LAB: DIRECTORY, PGSTEER_LAB_IMAGES: '' }
-  const parameters = ['run', '--project', 'swarm', ...given]
+  const parameters = ['run', '--project', 'swarm', ...(given.length > 0 ? given : ['cluster'])]
   process.exitCode = spawnSync(vitest, parameters, { stdio: 'inherit', env }).status ?? 1
 }
 
