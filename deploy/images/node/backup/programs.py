@@ -48,7 +48,7 @@ def ask(command: Sequence[str], seconds: int = ASK_SECONDS, env: Mapping[str, st
     """What a program prints. ProgramError has the last lines of what it complained of."""
     try:
         done = subprocess.run(
-            command, capture_output=True, text=True, timeout=seconds, env=env, check=False,
+            command, capture_output=True, text=True, errors='replace', timeout=seconds, env=env, check=False,
         )
     except subprocess.TimeoutExpired as error:
         raise ProgramError(f'{command[0]} did not end within {seconds} s') from error
@@ -60,10 +60,9 @@ def ask(command: Sequence[str], seconds: int = ASK_SECONDS, env: Mapping[str, st
 
 def backups() -> list[Backup]:
     """Every backup of the stanza, oldest first, without those that pgBackRest found broken."""
-    said = ask(['pgbackrest', '--log-level-console=off', '--output=json', 'info'])
     found = [
         _backup(entry)
-        for stanza in json.loads(said)
+        for stanza in _repositories()
         for entry in stanza.get('backup', [])
         if not entry.get('error')
     ]
@@ -71,14 +70,24 @@ def backups() -> list[Backup]:
 
 
 def stanza_problem() -> str | None:
-    """Why the repositories cannot be used, or None."""
-    said = json.loads(ask(['pgbackrest', '--log-level-console=off', '--output=json', 'info']))
-    for stanza in said:
+    """Why a repository cannot be used, or None."""
+    for stanza in _repositories():
         for repository in stanza.get('repo', []):
             # 2 is a stanza without a backup, which is a beginning and no fault.
             if repository['status']['code'] not in (0, 2):
                 return f"repository {repository['key']}: {repository['status']['message']}"
-    return None if said else 'there is no stanza'
+    return None
+
+
+def _repositories() -> list[dict]:
+    """What pgBackRest knows of the stanza, one repository after the other: asked for all at once by a
+    member, pgBackRest 2.55 takes the second one for not encrypted."""
+    numbers = range(1, int(os.environ.get('BACKUP_REPOSITORIES') or '1') + 1)
+    said = [
+        ask(['pgbackrest', '--log-level-console=off', f'--repo={number}', '--output=json', 'info'])
+        for number in numbers
+    ]
+    return [stanza for text in said for stanza in json.loads(text)]
 
 
 def newest_backup(all_backups: Sequence[Backup]) -> Backup | None:
