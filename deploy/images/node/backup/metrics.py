@@ -15,17 +15,23 @@ from . import trial
 RUNS = trial.STATE / 'runs.json'
 
 
+# As the file has it, or would have it if the disk were not full: then above all failures must be told.
+_known: dict[str, dict] = {}
+
+
 def runs() -> dict[str, dict]:
-    try:
-        return json.loads(RUNS.read_text())
-    except (OSError, ValueError):
-        return {}
+    if not _known:
+        try:
+            _known.update(json.loads(RUNS.read_text()))
+        except (OSError, ValueError):
+            return {}
+    return _known
 
 
 def write_down(kind: str, *, succeeded: bool) -> None:
-    """The end of one scheduled run. A disk that is full loses the note, not the schedule."""
-    known = runs()
-    entry = known.setdefault(kind, {})
+    """The end of one scheduled run."""
+    runs()
+    entry = _known.setdefault(kind, {})
     if succeeded:
         entry['last_success'] = time.time()
     else:
@@ -33,7 +39,7 @@ def write_down(kind: str, *, succeeded: bool) -> None:
     try:
         Path(RUNS.parent).mkdir(parents=True, exist_ok=True)
         fresh = RUNS.with_name(f'{RUNS.name}.new')
-        fresh.write_text(json.dumps(known))
+        fresh.write_text(json.dumps(_known))
         fresh.replace(RUNS)
     except OSError as error:
         print(f'repository: {RUNS} cannot be written: {error}', flush=True)
@@ -61,7 +67,7 @@ class Collector:
         failures = CounterMetricFamily(
             'pg_backup_run_failures', 'Runs of that kind that failed.', labels=['stanza', 'type'],
         )
-        for kind, entry in runs().items():
+        for kind, entry in list(runs().items()):
             if 'last_success' in entry:
                 last.add_metric([self._stanza, kind], entry['last_success'])
             failures.add_metric([self._stanza, kind], entry.get('failures', 0))
