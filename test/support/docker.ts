@@ -23,8 +23,10 @@ export function dockerCompose(): Program {
 
 /** Docker shows the help of what is above a word that it does not know. */
 function isKnown(words: string): boolean {
-  const { stdout } = spawnSync('docker', [...words.split(' '), '--help'], { encoding: 'utf8' })
-  return stdout.includes(`docker ${words}`)
+  const parameters = [...words.split(' '), '--help']
+  const { status, stdout } = spawnSync('docker', parameters, { encoding: 'utf8' })
+  // Without a docker there is neither.
+  return status !== null && stdout.includes(`docker ${words}`)
 }
 
 function unpacked(path: string): string {
