@@ -133,7 +133,8 @@ const CLUSTER: Readonly<Record<string, AlertCase>> = {
   PgsteerInstancesMissing: {
     fires: {
       [up('pgsteer', 'a')]: '1x80',
-      'pgsteer_instances{instance="a",job="pgsteer"}': '2x80',
+      [up('pgsteer', 'b')]: '1x12 stale',
+      'pgsteer_instances{instance="a",job="pgsteer"}': '1x80',
     },
     silent: {
       [up('pgsteer', 'a')]: '1x80',
