@@ -57,6 +57,23 @@ export interface Account {
   readonly errors: readonly string[]
 }
 
+/** On a machine of one's own; and how much later everything is for each process that has to wait. */
+const STALL_MS = 700
+const STALL_MS_PER_LOAD = 100
+
+/**
+ * How long a writer may stall: as long as the cluster itself could not be written to, and a part that
+ * grows with the load of the machine. What is promised for a quiet one is less, and is asked of the
+ * record of a whole run (test/unit/docs/chaos.test.ts).
+ */
+export function stallMsMaxOf({
+  outageMs,
+  handoverMs,
+  load,
+}: Pick<Account, 'outageMs' | 'handoverMs' | 'load'>): number {
+  return Math.max(outageMs, handoverMs ?? 0) + STALL_MS + STALL_MS_PER_LOAD * load
+}
+
 export function accountOf(load: ChaosLoad, held: Held, at: Circumstances): Account {
   const { times, forkLsn } = held
   const acknowledged = load.of('acknowledged')

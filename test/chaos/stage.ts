@@ -217,7 +217,14 @@ export class Stage {
     const { stoppedMs } = this.hook
     const isAnnounced = scene.hasHook && stoppedMs !== null && stoppedMs > struckMs
     const handoverMs = isAnnounced ? outage.endedMs - stoppedMs : null
-    const at = { scenario, port: primary.port, struckMs, outageMs, handoverMs, load: loadavg()[0] ?? 0 }
+    const at = {
+      scenario,
+      port: primary.port,
+      struckMs,
+      outageMs,
+      handoverMs,
+      load: loadavg()[0] ?? 0,
+    }
     return [
       accountOf(scene.load, held, { ...at, pooler: 'pgsteer' }),
       ...others.map(([pooler, load]) => accountOf(load, held, { ...at, pooler })),

@@ -6,7 +6,7 @@
 import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { join, resolve } from 'node:path'
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest'
-import type { Account } from './account.ts'
+import { type Account, stallMsMaxOf } from './account.ts'
 import { FURTHER } from './further.ts'
 import { MORE } from './more.ts'
 import { type Scenario, SHORT } from './scenarios.ts'
@@ -15,11 +15,6 @@ import { type Mode, Stage } from './stage.ts'
 const REPORTS = resolve(import.meta.dirname, '../../.cache/reports')
 /** `npm run test:chaos -- --all` sets it. */
 const isWhole = process.env['CHAOS_FORM'] === 'whole'
-/**
- * Beyond the outage that the prober saw in the same run: the machine has other work. What is
- * promised for a quiet one is asked of the record of a whole run (test/unit/docs/chaos.test.ts).
- */
-const STALL_MS_MAX = 2500
 /**
  * A client's statement that is under way when the fault comes; and the one behind it, when it was
  * sent before word of the fault had come over its own server's connection. Whatever is sent later
@@ -74,8 +69,7 @@ function expectCosts(account: Account, { costs, extraStallMs = 0 }: Scenario): v
   const isFree = costs === 'nothing' || (costs === 'outage' && account.outageMs < OUTAGE_MS_MIN)
   expect(account.troublesOfOne, said).toBeLessThanOrEqual(isFree ? 0 : TROUBLES_MAX)
   if (isFree) expect(account.readErrors, said).toBe(0)
-  const stallMsMax =
-    Math.max(account.outageMs, account.handoverMs ?? 0) + STALL_MS_MAX + extraStallMs
+  const stallMsMax = stallMsMaxOf(account) + extraStallMs
   expect(account.writeStallMs, said).toBeLessThan(stallMsMax)
 }
 

@@ -440,6 +440,8 @@ export class PatroniCluster {
           `host replication replicator ${networkOf(member.host)} scram-sha-256`,
           `host all all ${networkOf(member.host)} scram-sha-256`,
         ],
+        // A replica that is made anew does not wait for minutes until a checkpoint is through.
+        basebackup: [{ checkpoint: 'fast' }],
         parameters: {
           unix_socket_directories: this.#inner,
           fsync: 'off',
