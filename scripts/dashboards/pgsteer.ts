@@ -230,7 +230,8 @@ export const PGSTEER: Dashboard = {
           {
             title: 'Errors told to clients',
             unit: 'ops',
-            about: 'By SQLSTATE: those of servers, and those of pgsteer, which docs/errors.md explains.',
+            about:
+              'By SQLSTATE: those of servers, and those of pgsteer, which docs/errors.md explains.',
           },
           [[rate('pgsteer_errors_total', 'sqlstate'), '{{sqlstate}}']],
         ),
