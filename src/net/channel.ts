@@ -12,6 +12,13 @@ import type { Socket } from 'node:net'
 import { TLSSocket } from 'node:tls'
 import { systemClock } from '../base/clock.ts'
 import { invariant } from '../base/invariant.ts'
+import {
+  DIRECT_BYTES_MAX,
+  type DirectHandle,
+  directHandle,
+  onceWritten,
+  writeDirect,
+} from './direct-write.ts'
 import { isScratch } from './scratch.ts'
 import { isShared, readShared } from './shared-read.ts'
 
@@ -50,6 +57,10 @@ export class Channel {
   #isClosing = false
   /** Of a plain socket with a receiver: what is written goes there at once. Else -1. */
   #fd = -1
+  /** Of the same socket: short pieces go there. Null where that cannot be had. */
+  #direct: DirectHandle | null = null
+  /** Bytes of a short piece that the kernel did not take at once. */
+  #underWayBytes = 0
   /** The client's address as a PROXY header gave it, or the socket's own. */
   #remote: { address: string; port: number }
   readonly isUnix: boolean
@@ -78,7 +89,7 @@ export class Channel {
   }
   /** Bytes written that the kernel has not taken yet. */
   get unsentBytes(): number {
-    return this.#socket.writableLength
+    return this.#socket.writableLength + this.#underWayBytes
   }
   /** The TLS session, or null on a plain channel. */
   get tls(): TLSSocket | null {
@@ -223,6 +234,7 @@ export class Channel {
     // What the stream holds comes out as 'data', to join what is pending.
     socket.read()
     this.#fd = readShared(socket, (bytes) => this.#onData(bytes))
+    this.#direct = directHandle(socket)
   }
 
   /**
@@ -230,12 +242,28 @@ export class Channel {
    * every error, is left to the stream. A destroyed socket's descriptor may be another's already.
    */
   #writeNow(bytes: Buffer): number {
-    if (this.#fd === -1 || this.#socket.destroyed || this.#socket.writableLength > 0) return 0
+    if (this.#fd === -1 || this.#socket.destroyed || this.unsentBytes > 0) return 0
+    if (this.#direct !== null && bytes.length <= DIRECT_BYTES_MAX)
+      return this.#writeShort(this.#direct, bytes)
     try {
       return writeSync(this.#fd, bytes, 0, bytes.length)
     } catch {
       return 0
     }
+  }
+
+  /** All of it is the handle's, unless nothing is: what follows on a part goes by the stream. */
+  #writeShort(direct: DirectHandle, bytes: Buffer): number {
+    const outcome = writeDirect(direct, bytes)
+    if (outcome === 'failed') return 0
+    if (outcome === 'under_way') {
+      this.#underWayBytes = bytes.length
+      onceWritten((status) => {
+        this.#underWayBytes = 0
+        if (status < 0) this.#socket.destroy()
+      })
+    }
+    return bytes.length
   }
 
   #onData(chunk: Buffer): void {

@@ -134,6 +134,55 @@ describe('a channel with a receiver', () => {
     expect(got.subarray(sent).equals(Buffer.alloc(1000, 0x62))).toBe(true)
   })
 
+  test('sends short pieces whole and in order that the kernel does not take at once', async () => {
+    const { channel, peer } = await pair()
+    const { channel: other } = await pair()
+    for (const one of [channel, other]) one.attach(receiver({}))
+    let pieces = 0
+    const write = (): boolean => {
+      SCRATCH.fill(pieces % 251)
+      pieces += 1
+      return channel.write(scratchFronts.of(10_000))
+    }
+    while (channel.unsentBytes === 0) write()
+    expect(channel.unsentBytes).toBeLessThanOrEqual(10_000)
+    // What another writes is not put where the rest of it is.
+    SCRATCH.fill(254)
+    other.write(scratchFronts.of(10_000))
+    while (write()) {}
+    SCRATCH.fill(255)
+    // What is under way goes out before the end does.
+    channel.close()
+    const got = await collect(peer, pieces * 10_000)
+    const wanted = Array.from({ length: pieces }, (_, index) => Buffer.alloc(10_000, index % 251))
+    expect(got.equals(Buffer.concat(wanted))).toBe(true)
+    expect(channel.bytesSent).toBe(pieces * 10_000)
+  })
+
+  test('has nothing unsent when its peer has read everything', async () => {
+    const { channel, peer } = await pair()
+    channel.attach(receiver({}))
+    let sent = 0
+    while (channel.unsentBytes === 0) {
+      channel.write(Buffer.alloc(10_000))
+      sent += 10_000
+    }
+    await collect(peer, sent)
+    while (channel.unsentBytes > 0) await new Promise((resolve) => setImmediate(resolve))
+    channel.write(Buffer.from('one more'))
+    expect(channel.unsentBytes).toBe(0)
+  })
+
+  test('ends when what is under way cannot be sent any more', async () => {
+    const { channel, peer } = await pair()
+    const closed = Promise.withResolvers<void>()
+    channel.attach(receiver({ onClosed: () => closed.resolve() }))
+    while (channel.unsentBytes === 0) channel.write(Buffer.alloc(10_000))
+    peer.resetAndDestroy()
+    await closed.promise
+    expect(channel.isClosed).toBe(true)
+  })
+
   test('writes nothing more once its socket is destroyed, whoever has the descriptor then', async () => {
     const { channel, socket } = await pair()
     channel.attach(receiver({}))
