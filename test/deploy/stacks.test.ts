@@ -9,7 +9,7 @@ import { dockerStack } from '../support/docker.ts'
 import { execute, type Ran } from '../support/exec.ts'
 import { environmentOf } from './environment.ts'
 import { judge, told } from './rules.ts'
-import { readStack, type Stack, variables } from './stack.ts'
+import { readStack, type Service, type Stack, variables } from './stack.ts'
 
 const DEPLOY = resolve(import.meta.dirname, '../../deploy')
 /** Files that only add to another one of the same stack. */
@@ -91,3 +91,49 @@ test.each(FILES.filter((name) => ADDED[name] === undefined))(
     expect(passed).toEqual([])
   },
 )
+
+/** A fault in the shipped files themselves: that nothing is found there must not mean that nothing is seen. */
+test.each<[fault: string, rule: string, where: string, change: (service: Service) => Service]>([
+  [
+    'Prometheus on one network alone',
+    'targets-reachable',
+    'prometheus',
+    (service) => ({ ...service, networks: ['monitoring'] }),
+  ],
+  [
+    'a member that starts without its entry',
+    'volume-lock',
+    'patroni1',
+    (service) => ({ ...service, words: ['patroni', '/run/patroni'] }),
+  ],
+  [
+    'a member that knows one etcd',
+    'patroni-etcd-hosts',
+    'patroni2',
+    ({ environment, ...rest }) => ({
+      ...rest,
+      environment: new Map([...environment, ['PATRONI_ETCD3_HOSTS', 'etcd1:2379']]),
+    }),
+  ],
+  [
+    'an agent on the node of another member',
+    'own-volume',
+    'agent3',
+    (service) => ({ ...service, constraints: ['node.labels.pg.slot==1'] }),
+  ],
+  [
+    'pgAdmin on the port of pgsteer',
+    'port-once',
+    'pgadmin',
+    (service) => ({ ...service, ports: [{ published: '6432', protocol: 'tcp', mode: 'host' }] }),
+  ],
+])('in the files that are shipped, %s is found', (_, rule, where, change) => {
+  const changed = stacks().map((stack) => {
+    const service = stack.services.get(where)
+    if (service === undefined) return stack
+    return Object.assign({}, stack, {
+      services: new Map([...stack.services, [where, change(service)]]),
+    })
+  })
+  expect(judge(changed)).toEqual(expect.arrayContaining([expect.objectContaining({ rule, where })]))
+})
