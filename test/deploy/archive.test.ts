@@ -5,7 +5,7 @@ import { join, resolve } from 'node:path'
 import { afterAll, beforeAll, expect, test } from 'vitest'
 import { execute } from '../support/exec.ts'
 
-const ARCHIVE = resolve(import.meta.dirname, '../../deploy/images/node/archive')
+const ARCHIVE = resolve(import.meta.dirname, '../../deploy/images/node/pgbackrest-archive')
 let folder = ''
 
 /** pgBackRest that says what it was asked and fails, as the real one does without a repository. */
