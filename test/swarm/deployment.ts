@@ -16,6 +16,8 @@ const TOOL_MS_MAX = 800_000
 export const CLUSTER = 'main'
 const PORT = 6432
 const LOG_LINES = '60'
+/** Of one command: nodes that are gone do not answer. */
+const EVIDENCE_MS_MAX = 10_000
 
 /** As Patroni's /cluster says. */
 export interface Member {
@@ -155,7 +157,7 @@ export class Deployment {
     const manager = this.#lab.nodes.find((node) => node.isOn)
     const add = async (...parameters: readonly [string, ...string[]]): Promise<void> => {
       const [command, ...rest] = parameters
-      const ran = await manager?.try(command, rest)
+      const ran = await manager?.try(command, rest, { withinMs: EVIDENCE_MS_MAX })
       parts.push(`== docker ${parameters.join(' ')}`, ran?.output ?? '', ran?.errors ?? '')
     }
     await add('node', 'ls')

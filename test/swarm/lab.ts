@@ -123,11 +123,6 @@ export class LabNode {
     return execute(program, parameters, options)
   }
 
-  /** What a program printed that ran in the node's network, with this machine's files. */
-  inside(file: string, ...parameters: readonly string[]): Promise<string> {
-    return run('nsenter', `--net=/run/netns/${this.name}`, file, ...parameters)
-  }
-
   /** The end of what its engine logged. */
   logs(lines = 40): string {
     return existsSync(this.#log)
