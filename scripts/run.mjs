@@ -3,6 +3,7 @@
  *
  *   node scripts/run.mjs src/demo/main.ts [its parameters]
  *   node scripts/run.mjs --provision bench/main.ts     Debian's packages as well
+ *   node scripts/run.mjs --here FILE                   in the caller's folder instead of the project's
  */
 import { provision } from './provision.mjs'
 import { environment, main, run, setUp } from './setup.mjs'
@@ -10,8 +11,13 @@ import { environment, main, run, setUp } from './setup.mjs'
 await main(async () => {
   const given = process.argv.slice(2)
   const needsDebian = given[0] === '--provision'
-  const [file, ...parameters] = needsDebian ? given.slice(1) : given
+  const isHere = given[0] === '--here'
+  const [file, ...parameters] = needsDebian || isHere ? given.slice(1) : given
   const node = await setUp()
   if (needsDebian) provision()
-  return run(node, [file, ...parameters], { env: environment(node), ipc: true })
+  return run(node, [file, ...parameters], {
+    env: environment(node),
+    ipc: true,
+    cwd: isHere ? process.cwd() : undefined,
+  })
 })

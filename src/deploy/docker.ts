@@ -100,6 +100,11 @@ export class Docker {
     return ''
   }
 
+  /** As `change`, for what may fail now and will be tried again. */
+  async tryChange(args: readonly string[]): Promise<void> {
+    if (!this.isDryRun) await this.#run(args, {})
+  }
+
   /** The lines that the command printed, without empty ones. */
   async lines(args: readonly string[]): Promise<string[]> {
     return (await this.read(args)).split('\n').filter((line) => line.trim() !== '')

@@ -35,6 +35,7 @@ export async function down(context: Context, options: DownOptions): Promise<void
   const stacks = STACKS.map((stack) => stackName(cluster, stack))
     .filter((name) => present.has(name))
     .toReversed()
+  await removeJobs(context, cluster)
   for (const name of stacks) {
     output.step(`removing ${name}`)
     await docker.change(['stack', 'rm', name])
@@ -45,6 +46,21 @@ export async function down(context: Context, options: DownOptions): Promise<void
   await removeConfigs(context, cluster)
   if (options.hasVolumes) await removeLabels(context)
   output.step(leftOver(settings, options))
+}
+
+/** A job that a broken connection left behind holds the networks. */
+async function removeJobs({ docker, output }: Context, cluster: string): Promise<void> {
+  const names = await docker.lines([
+    'service',
+    'ls',
+    '--filter',
+    `label=${CLUSTER_LABEL}=${cluster}`,
+    '--format',
+    '{{.Name}}',
+  ])
+  if (names.length === 0) return
+  output.step(`removing jobs: ${names.join(', ')}`)
+  await docker.change(['service', 'rm', ...names])
 }
 
 /** Services end, then networks go; until then neither another `up` nor the removal of volumes works. */
@@ -72,6 +88,9 @@ async function waitUntilGone(context: Context, cluster: string): Promise<void> {
     const text = `waiting for ${left.length} services and networks to go`
     if (text !== told) output.step(text)
     told = text
+    // `docker stack rm` leaves a network that somebody had for a moment longer.
+    if (services.length === 0)
+      for (const name of networks) await docker.tryChange(['network', 'rm', name])
     await wait(clock, POLL_MS)
   }
 }

@@ -13,10 +13,10 @@ import {
   isSeq,
   type Node,
   type Pair,
-  parseDocument,
   visit,
 } from 'yaml'
 import { invariant } from '../base/invariant.ts'
+import { documentText, readDocument } from './yaml.ts'
 
 /** Which slots the cluster has. */
 export interface Slots {
@@ -103,9 +103,9 @@ function arranged<T>(
 }
 
 function expandYaml(text: string, family: Family): string {
-  const document = parseDocument(text)
+  const document = readDocument(text)
   expandNode(document.contents, family, document)
-  return document.toString({ lineWidth: 0, flowCollectionPadding: false })
+  return documentText(document)
 }
 
 function expandNode(node: unknown, family: Family, document: Document): void {

@@ -4,7 +4,7 @@
  */
 import { readFileSync } from 'node:fs'
 import { dirname, join, relative } from 'node:path'
-import { isMap, parse, parseDocument } from 'yaml'
+import { isMap } from 'yaml'
 import type { Context } from './context.ts'
 import { isRecord, pick, textOf } from './docker.ts'
 import { expand, type Slots } from './expand.ts'
@@ -12,6 +12,7 @@ import { memberNames, type Stack } from './names.ts'
 import { OperatorError } from './operator.ts'
 import { digestOf } from './secrets.ts'
 import type { Settings } from './settings.ts'
+import { documentText, readDocument, readYaml } from './yaml.ts'
 
 export interface Rendered {
   /** The stack file, in the cluster's folder. */
@@ -38,7 +39,8 @@ export function render(
   const text = withoutEncryption(expand(`${stack}.yml`, source, slots), settings)
   const digests: Record<string, string> = {}
   for (const { path, variable } of configsOf(source, stack)) {
-    const config = expand(path, readConfig(read, path, stack), slots)
+    // What the tool wrote itself has all members already.
+    const config = generated[path] ?? expand(path, readConfig(read, path, stack), slots)
     folder.write(config, 'rendered', ...path.split('/'))
     if (variable !== undefined) digests[variable] = digestOf(config)
   }
@@ -73,7 +75,7 @@ function readConfig(read: (path: string) => string, path: string, stack: Stack):
 
 /** The files of a stack's configs, and the variable that carries each one's digest. */
 function configsOf(text: string, stack: Stack): { path: string; variable: string | undefined }[] {
-  const configs = pick(parse(text, { merge: true }), 'configs')
+  const configs = pick(readYaml(text), 'configs')
   return Object.values(isRecord(configs) ? configs : {}).flatMap((config) => {
     const file = textOf(pick(config, 'file'))
     if (file === '') return []
@@ -85,11 +87,13 @@ function configsOf(text: string, stack: Stack): { path: string; variable: string
 /** Docker encrypts where the option is there, whatever its value. */
 function withoutEncryption(text: string, { env }: Settings): string {
   if (env['ENCRYPTED'] !== 'false') return text
-  const document = parseDocument(text)
+  const document = readDocument(text)
   const networks = document.get('networks')
-  for (const { key } of isMap(networks) ? networks.items : [])
-    document.deleteIn(['networks', String(key), 'driver_opts', 'encrypted'])
-  return document.toString({ lineWidth: 0, flowCollectionPadding: false })
+  for (const { key } of isMap(networks) ? networks.items : []) {
+    const option = ['networks', String(key), 'driver_opts', 'encrypted']
+    if (document.hasIn(option)) document.deleteIn(option)
+  }
+  return documentText(document)
 }
 
 /** `${NAME:?...}` and `${NAME?...}` without a value. */

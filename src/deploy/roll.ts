@@ -4,7 +4,6 @@
  * with the services that may change by then as they shall be and the others as they are: etcd's members one by
  * one, replicas one by one, the old primary after a switchover, then all the rest.
  */
-import { parse, stringify } from 'yaml'
 import type { Context } from './context.ts'
 import { arrayOf, isRecord, pick } from './docker.ts'
 import { leaderOf, readFacts } from './facts.ts'
@@ -15,6 +14,7 @@ import { waitForCluster } from './ready.ts'
 import type { Rendered } from './render.ts'
 import type { Settings } from './settings.ts'
 import { switchFrom } from './switchover.ts'
+import { readYaml, writeYaml } from './yaml.ts'
 
 type Tree = Record<string, unknown>
 /** A stack file with every variable filled in. */
@@ -77,7 +77,9 @@ function meaningOf({ services, rest }: Resolved, name: string): string {
 
 /** For JSON.stringify: an object's order of keys says nothing either. */
 function sortedKeys(_: string, value: unknown): unknown {
-  return isRecord(value) ? Object.fromEntries(Object.entries(value).toSorted()) : value
+  return isRecord(value)
+    ? Object.fromEntries(Object.entries(value).toSorted(([a], [b]) => (a < b ? -1 : 1)))
+    : value
 }
 
 const KINDS = ['configs', 'secrets'] as const
@@ -183,7 +185,7 @@ async function resolve({ docker }: Context, { file, env }: Rendered): Promise<Re
 }
 
 function resolvedOf(text: string): Resolved {
-  const { services, version: _, ...rest } = treeOf(parse(text))
+  const { services, version: _, ...rest } = treeOf(readYaml(text))
   return { services: treeOf(services), rest }
 }
 
@@ -214,7 +216,7 @@ async function deploy(
   const name = stackName(settings.cluster, 'stack')
   output.step(`deploying ${name}`)
   // Docker fills in variables here as well: a dollar sign is doubled.
-  const text = stringify({ ...rest, services }).replaceAll('$', () => '$$')
+  const text = writeYaml({ ...rest, services }).replaceAll('$', () => '$$')
   const file = folder.write(text, 'deployed', 'wave.yml')
   await docker.change([
     'stack',
@@ -226,5 +228,5 @@ async function deploy(
     ...(settings.isLocalImages ? ['--resolve-image', 'never'] : ['--with-registry-auth']),
     name,
   ])
-  folder.write(stringify({ ...rest, services }), ...DEPLOYED)
+  folder.write(writeYaml({ ...rest, services }), ...DEPLOYED)
 }

@@ -2,13 +2,13 @@
  * Volumes of members, which Docker knows on their nodes only: removed by a job on the node, that speaks with
  * the node's own Docker.
  */
-import { parse } from 'yaml'
 import type { Context } from './context.ts'
 import { isRecord, pick } from './docker.ts'
 import { Jobs } from './job.ts'
 import { STACKS, type Stack, stackName } from './names.ts'
 import { OperatorError } from './operator.ts'
 import type { Settings } from './settings.ts'
+import { readYaml } from './yaml.ts'
 
 const DEADLINE_MS = 180_000
 const SOCKET = '/var/run/docker.sock'
@@ -32,7 +32,7 @@ exit \${failed:-0}`
 export function volumesOf({ folder }: Context, { cluster }: Settings): string[] {
   return STACKS.flatMap((stack: Stack) => {
     const text = folder.read('rendered', `${stack}.yml`)
-    const volumes = text === undefined ? undefined : pick(parse(text, { merge: true }), 'volumes')
+    const volumes = text === undefined ? undefined : pick(readYaml(text), 'volumes')
     return Object.keys(isRecord(volumes) ? volumes : {}).map(
       (name) => `${stackName(cluster, stack)}_${name}`,
     )

@@ -102,6 +102,24 @@ test('up deploys once, waits, and warns when nobody is told of alerts', async ()
   expect(swarm.text).toContain('main is up.')
 })
 
+test('what is deployed has the modes of the stack file, octal as Docker reads them', async () => {
+  const text = (await deployed()).file('deployed', 'stack.yml')
+  const modes = new Set(text.match(/ mode: [0-7]+$/gm))
+  expect([...modes].map((mode) => Number.parseInt(mode.slice(' mode: '.length), 8))).toContain(
+    0o400,
+  )
+  expect(text).not.toMatch(/mode: (?:400|444)$/m)
+})
+
+test('ENCRYPTED=false takes the option out, since Docker encrypts whatever its value', async () => {
+  const swarm = await deployed()
+  expect(swarm.file('deployed', 'stack.yml')).toContain('encrypted: "true"')
+  const other = new FakeSwarm()
+  await other.cluster('init', 'main', ...IMAGES, '--set', 'ENCRYPTED=false')
+  expect(await other.cluster('up')).toBe(0)
+  expect(other.file('deployed', 'stack.yml')).not.toContain('encrypted')
+})
+
 test('up again, with nothing changed, takes no member down: one deploy of the same', async () => {
   const swarm = await deployed()
   const before = swarm.file('deployed', 'stack.yml')
@@ -146,7 +164,7 @@ test('rotate-certs takes one member after the other, the primary last and after 
   expect(deploys).toHaveLength(7)
   // Between two deploys the cluster was well.
   expect(swarm.jobs.filter(([, what]) => what === 'wait').length).toBeGreaterThanOrEqual(7)
-  expect([...swarm.secrets.keys()].filter((name) => /_crt_1$/.test(name))).toEqual([])
+  expect([...swarm.secrets.keys()].filter((name) => name.endsWith('_crt_1'))).toEqual([])
 })
 
 test('a new authority goes in three rounds: trusted, signing, alone', async () => {

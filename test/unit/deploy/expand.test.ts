@@ -14,7 +14,16 @@ interface StackFile {
   secrets: Record<string, { name: string }>
 }
 const stack = (members: number[], etcd = [1, 2, 3]) =>
-  parse(expand('stack.yml', read('stack.yml'), { members, etcd }), { merge: true }) as StackFile
+  parse(expand('stack.yml', read('stack.yml'), { members, etcd }), {
+    merge: true,
+    version: '1.1',
+  }) as StackFile
+
+const comments = (text: string): string[] =>
+  text
+    .split('\n')
+    .map((line) => line.trim())
+    .filter((line) => line.startsWith('#'))
 
 test.each(['stack.yml', 'monitoring.yml', 'prometheus/prometheus.yml'])(
   '%s for three members is the file as it is written',
@@ -75,13 +84,15 @@ test('fewer members, and one from the middle: what was theirs is left out', () =
   expect(services['patroni1']?.['environment']).toMatchObject({ PATRONI_ETCD3_HOSTS: 'etcd1:2379' })
 })
 
+test('a mode in octal digits stays one: a key is readable by its owner alone', () => {
+  const modes = (text: string): string[] => text.match(/mode: \d+/g) ?? []
+  const text = expand('stack.yml', read('stack.yml'), { members: [1, 2, 4], etcd: [1, 2, 3] })
+  expect(modes(text)).toEqual(modes(read('stack.yml')))
+  expect(modes(text)).toContain('mode: 0400')
+})
+
 test("the file's comments stay", () => {
   const text = expand('stack.yml', read('stack.yml'), { members: [1, 2, 3, 4], etcd: [1, 2, 3] })
-  const comments = (one: string): string[] =>
-    one
-      .split('\n')
-      .filter((line) => line.trim().startsWith('#'))
-      .map((line) => line.trim())
   expect(comments(text)).toEqual(comments(read('stack.yml')))
 })
 
