@@ -4,11 +4,14 @@
  */
 import { readFileSync } from 'node:fs'
 import { join, resolve } from 'node:path'
-import { afterAll, beforeAll, expect, test } from 'vitest'
+import { afterAll, beforeAll, expect, test, vi } from 'vitest'
 import { parse } from 'yaml'
 import { debian12 } from '../support/patroni.ts'
 import { MemberConfiguration, ROLES } from '../support/patroni-config.ts'
 import { at } from './stack.ts'
+
+// Programs that start slowly on a machine that is busy.
+vi.setConfig({ testTimeout: 60_000, hookTimeout: 60_000 })
 
 const DEPLOY = resolve(import.meta.dirname, '../../deploy')
 const read = (file: string): string => readFileSync(join(DEPLOY, file), 'utf8')

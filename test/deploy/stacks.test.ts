@@ -4,12 +4,15 @@
  */
 import { readdirSync } from 'node:fs'
 import { basename, join, resolve } from 'node:path'
-import { expect, test } from 'vitest'
+import { expect, test, vi } from 'vitest'
 import { dockerStack } from '../support/docker.ts'
 import { execute, type Ran } from '../support/exec.ts'
 import { environmentOf } from './environment.ts'
 import { judge, told } from './rules.ts'
 import { readStack, type Service, type Stack, variables } from './stack.ts'
+
+// Dozens of processes, on a machine that may be busy.
+vi.setConfig({ testTimeout: 120_000 })
 
 const DEPLOY = resolve(import.meta.dirname, '../../deploy')
 /** Files that only add to another one of the same stack. */
