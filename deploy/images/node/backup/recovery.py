@@ -73,7 +73,6 @@ def start(folder: Path, settings: dict[str, str], held: Sequence[int] = ()) -> S
         'unix_socket_directories': str(sockets),
         'hba_file': str(hba),
         'ident_file': '/dev/null',
-        'external_pid_file': '',
         'ssl': 'off',
         'logging_collector': 'off',
         'log_destination': 'stderr',
@@ -161,7 +160,9 @@ def forget_recovery(server: Server) -> None:
 def last_words(server: Server) -> str:
     """Why PostgreSQL does not go on, in its own words: errors if there are some, else the last lines."""
     rows = _log(server)
-    grave = [row for row in rows if re.search(r'\b(FATAL|PANIC|ERROR):', row)]
+    # Who asks whether it is ready is refused with FATAL as well.
+    asked = re.compile('starting up|not accepting connections|not yet accepting')
+    grave = [row for row in rows if re.search(r'\b(FATAL|PANIC|ERROR):', row) and not asked.search(row)]
     words = (grave or rows)[-3:]
     for row in rows[-40:]:
         print(f'  postgres: {row}', file=sys.stderr)
