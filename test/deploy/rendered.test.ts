@@ -6,15 +6,18 @@ import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, beforeAll, expect, test } from 'vitest'
+import { parse } from 'yaml'
 import { DEPLOY, stackVariables } from '../../src/deploy/context.ts'
 import { Folder } from '../../src/deploy/folder.ts'
-import { STACKS, stackName } from '../../src/deploy/names.ts'
-import { render } from '../../src/deploy/render.ts'
+import { STACKS, type Stack as StackName, stackName } from '../../src/deploy/names.ts'
+import { type Rendered, render } from '../../src/deploy/render.ts'
 import { makeCertificates, makePasswords, secretsOf } from '../../src/deploy/secrets.ts'
 import { parseSettings, type Settings } from '../../src/deploy/settings.ts'
+import { dockerStack } from '../support/docker.ts'
+import { execute } from '../support/exec.ts'
 import { judge, told } from './rules.ts'
 import { isEtcd, isPatroni, services } from './services.ts'
-import { interpolated, mapping, readStack, type Stack, text } from './stack.ts'
+import { at, interpolated, list, mapping, readStack, type Stack, text } from './stack.ts'
 
 const MEMBERS = 5
 const ETCD = 3
@@ -26,7 +29,7 @@ afterAll(() => rmSync(path, { recursive: true }))
 
 let settings: Settings
 let stacks: readonly Stack[]
-let missing: readonly string[]
+let rendered: readonly { readonly name: StackName; readonly as: Rendered }[]
 let made: readonly string[]
 
 const slots = (count: number): string =>
@@ -56,18 +59,17 @@ beforeAll(async () => {
   await makeCertificates(folder, settings, { nodeNames: ['node1'], nowMs: Date.now() })
   makePasswords(folder, settings)
   made = secretsOf(folder, settings).map(({ name }) => name)
-  const rendered = STACKS.map((name) => ({
+  rendered = STACKS.map((name) => ({
     name,
     as: render({ folder, deploy: DEPLOY }, settings, name),
   }))
-  missing = rendered.flatMap(({ as }) => as.missing)
   stacks = rendered.map(({ name, as }) =>
     readStack(as.file, { name: stackName(settings.cluster, name), environment: as.env }),
   )
 }, 60_000)
 
 test('every variable that the files insist on is set', () => {
-  expect(missing).toEqual([])
+  expect(rendered.flatMap(({ as }) => as.missing)).toEqual([])
 })
 
 test('there are as many members and etcds as the settings say', () => {
@@ -79,6 +81,22 @@ test('there are as many members and etcds as the settings say', () => {
 test('the rendered files obey every rule', () => {
   expect(told(judge(stacks))).toBe('')
 })
+
+test('Docker accepts the rendered files, and gives secrets to their reader alone', async () => {
+  const { file, args } = dockerStack()
+  const modes = new Map<string, number>()
+  for (const { as } of rendered) {
+    const docker = { file, args: [...args, 'config'], env: as.env }
+    const { code, output, errors } = await execute(docker, ['-c', as.file])
+    expect(code, errors).toBe(0)
+    for (const service of Object.values(mapping(at(parse(output), 'services'))))
+      for (const secret of list(mapping(service)['secrets']))
+        modes.set(text(mapping(secret)['source']), Number(mapping(secret)['mode']))
+  }
+  expect(modes.size).toBeGreaterThan(2 * (MEMBERS + ETCD))
+  const others = [...modes].filter(([name, mode]) => name !== 'ca_crt' && mode !== 0o400)
+  expect(others).toEqual([])
+}, 60_000)
 
 test('the secrets that the files name are those that the tool makes, each under its epoch', () => {
   const named = stacks.flatMap((stack) => {
