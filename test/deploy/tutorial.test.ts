@@ -3,6 +3,7 @@
  * find what is wrong with them, each at its place and nowhere else. The numbers are those of the
  * table "what the tutorial does, what we do, why" in docs/deploy.md.
  */
+import { readFileSync } from 'node:fs'
 import { basename, join } from 'node:path'
 import { expect, test } from 'vitest'
 import { judge } from './rules.ts'
@@ -33,8 +34,8 @@ const EXPECTED: readonly Expected[] = [
   ['I4', 'files-exist', CONFIGS],
   ['L5', 'no-relative-bind', ['prometheus']],
   ['I3', 'versioned-names', CONFIGS],
-  ['G5 2.5', 'stateful-dnsrr', [...KEEPING, 'prometheus', 'grafana']],
-  ['2.2', 'stateful-hostname', [...KEEPING, 'prometheus', 'grafana']],
+  ['G5', 'stateful-dnsrr', [...KEEPING, 'prometheus', 'grafana']],
+  ['G2', 'stateful-hostname', [...KEEPING, 'prometheus', 'grafana']],
   ['B8 G7 H3 I6 L6', 'stateful-pinned', ['pgbackrest', 'etcd', 'pgadmin', 'prometheus', 'grafana']],
   ['C5 G2 G3', 'stateful-alone', ['postgres-replica', 'etcd']],
   ['E4', 'own-volume', ['pgbackrest']],
@@ -51,7 +52,7 @@ const EXPECTED: readonly Expected[] = [
   ],
   ['B7', 'databases-unpublished', ['postgres-master']],
   ['B11', 'database-shm', SERVERS],
-  ['section 0', 'volume-lock', SERVERS],
+  ['C5 G3', 'volume-lock', SERVERS],
   ['A1 F2', 'patroni-starts-it', ['postgres-master', 'postgres-replica']],
   ['F3 F4', 'patroni-name', ['patroni']],
   ['B12 C8 F10', 'patroni-liveness', SERVERS],
@@ -62,11 +63,7 @@ const EXPECTED: readonly Expected[] = [
   ['I2 K3 K5', 'fixed-subnet', NETWORK],
   ['I1', 'encrypted-overlay', NETWORK],
   ['L9', 'hosts-measured', ['node-exporter']],
-  [
-    'B4 M1',
-    'no-default-secret',
-    [...SERVERS, 'pgbouncer', 'pgadmin', 'postgres-exporter', 'grafana'],
-  ],
+  ['B4', 'no-default-secret', [...SERVERS, 'pgbouncer', 'pgadmin', 'postgres-exporter', 'grafana']],
   ['B4 F9 H2 L13', 'secrets-as-files', [...SERVERS, 'pgbouncer', 'pgadmin', 'grafana']],
   ['L3', 'secrets-out-of-urls', ['postgres-exporter']],
   ['L3', 'verified-tls', ['postgres-exporter']],
@@ -87,4 +84,20 @@ test('nothing else is found', () => {
   expect(new Set(findings.map(({ file }) => basename(file)))).toEqual(
     new Set(['tutorial-postgres.yml', 'tutorial-monitoring.yml']),
   )
+})
+
+/** How many rows each part of the table has. */
+const ROWS = { A: 7, B: 15, C: 10, D: 7, E: 7, F: 11, G: 8, H: 5, I: 6, J: 9, K: 6, L: 15 }
+
+test('the documentation answers every row of the table, and rules name rows of it', () => {
+  const docs = readFileSync(join(import.meta.dirname, '../../docs/deploy.md'), 'utf8')
+  const answered = [...docs.matchAll(/^\| ([A-L]\d+) \| [^|]+ \| [^|]+ \|[^|]*\|$/gm)].map(
+    ([, row]) => row,
+  )
+  const rows = Object.entries(ROWS).flatMap(([part, count]) =>
+    Array.from({ length: count }, (_, index) => `${part}${index + 1}`),
+  )
+  expect(answered).toEqual(rows)
+  const named = EXPECTED.flatMap(([one]) => one.split(' '))
+  expect(named.filter((row) => !rows.includes(row))).toEqual([])
 })
