@@ -57,8 +57,8 @@ export interface Account {
   readonly errors: readonly string[]
 }
 
-/** On a machine of one's own; and how much later everything is for each process that has to wait. */
-const STALL_MS = 700
+/** On a virtual machine, whose load does not show what its host takes away; and for each process that has to wait. */
+const STALL_MS = 2000
 const STALL_MS_PER_LOAD = 100
 
 /**
