@@ -135,6 +135,10 @@ const REMEDIES: readonly (readonly [pattern: RegExp, remedy: string])[] = [
     'Most managers do not answer: start their Docker, then try again. `docker node ls` has to answer first.',
   ],
   [
+    /already exists/i,
+    'Something of that name is there that this tool did not make: see whose it is, remove it, and run the command again.',
+  ],
+  [
     /update out of sequence/i,
     'Somebody else changed the same thing at this moment: run the command again.',
   ],

@@ -51,6 +51,7 @@ export async function applyConfig(context: Context, file: string | undefined): P
       `Patroni refused: ${body.trim()} (${status})`,
       'Correct the value it names, and run the command again.',
     )
+  if (context.docker.isDryRun) return
   context.output.step(
     'applied; members take it over within seconds. What needs a restart of PostgreSQL is marked `pending restart` in Patroni: restart replicas first, then switch over.',
   )

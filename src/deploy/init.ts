@@ -76,7 +76,8 @@ function writeSettings(
   parseSettings(text, stackVariables(deploy), file)
   if (text !== present) {
     folder.write(text, 'cluster.env')
-    output.step(`${present === undefined ? 'wrote' : 'changed'} ${file}`)
+    const did = present === undefined ? 'wrote' : 'changed'
+    output.step(context.docker.isDryRun ? `would write ${file}` : `${did} ${file}`)
   }
   return settingsOf(context)
 }

@@ -4,10 +4,11 @@
  * with the services that may change by then as they shall be and the others as they are: etcd's members one by
  * one, replicas one by one, the old primary after a switchover, then all the rest.
  */
+import { wait } from '../base/clock.ts'
 import type { Context } from './context.ts'
 import { arrayOf, isRecord, pick } from './docker.ts'
 import { leaderOf, readFacts } from './facts.ts'
-import { stackName } from './names.ts'
+import { serviceName, stackName } from './names.ts'
 import type { SwarmNode } from './nodes.ts'
 import { OperatorError } from './operator.ts'
 import { waitForCluster } from './ready.ts'
@@ -30,6 +31,7 @@ export interface Rollout {
   readonly seconds: number
 }
 
+const POLL_MS = 500
 const DEPLOYED = ['deployed', 'stack.yml'] as const
 
 /** Deploys the cluster's own stack, in waves where it runs already; waits until each wave is well. */
@@ -98,7 +100,9 @@ async function rollMembers(context: Context, settings: Settings, rolling: Rollin
     if (rolling.next.services[name] === undefined) return
     context.output.step(`changing ${name}`)
     done.push(name, name.replace('patroni', 'agent'))
+    const before = await runningOf(context, settings, name)
     await deploy(context, settings, merged(rolling, done))
+    await waitForTask(context, settings, { name, before, seconds: rolling.seconds })
     await settle(context, settings, rolling)
   }
   for (const name of careful.filter((one) => one.startsWith('etcd'))) await wave(name)
@@ -113,6 +117,56 @@ async function rollMembers(context: Context, settings: Settings, rolling: Rollin
     await switchFrom(context, settings, { facts, candidate: undefined })
   await settle(context, settings, rolling)
   await wave(leader)
+}
+
+/** What a service runs: how its tasks are made, and which of them shall run. */
+interface Running {
+  readonly template: string
+  readonly tasks: ReadonlySet<string>
+}
+
+async function runningOf(
+  { docker }: Context,
+  { cluster }: Settings,
+  service: string,
+): Promise<Running> {
+  const name = serviceName(cluster, service)
+  const [found] = await docker.inspect(['service', 'inspect', name])
+  const ids = await docker.lines([
+    'service',
+    'ps',
+    '-q',
+    '--no-trunc',
+    '--filter',
+    'desired-state=running',
+    name,
+  ])
+  return { template: JSON.stringify(pick(found, 'Spec', 'TaskTemplate')), tasks: new Set(ids) }
+}
+
+/** Docker begins an update some time after it took it: until then all looks well, with the old task. */
+async function waitForTask(
+  context: Context,
+  settings: Settings,
+  { name, before, seconds }: { name: string; before: Running; seconds: number },
+): Promise<void> {
+  const { docker, clock } = context
+  if (docker.isDryRun) return
+  const until = clock.nowMs() + seconds * 1000
+  for (;;) {
+    const { template, tasks } = await runningOf(context, settings, name)
+    if (template === before.template) return
+    const made = [...tasks].filter((id) => !before.tasks.has(id))
+    const states =
+      made.length === 0 ? [] : await docker.inspect(['inspect', '--type', 'task', ...made])
+    if (states.some((task) => pick(task, 'Status', 'State') === 'running')) return
+    if (clock.nowMs() > until)
+      throw new OperatorError(
+        `${name} did not start anew within ${seconds} s`,
+        `See \`docker service ps ${serviceName(settings.cluster, name)}\`, mend what it names, and run the command again.`,
+      )
+    await wait(clock, POLL_MS)
+  }
 }
 
 /** As it is, but for the services of `done` and for new ones. What only the old ones use is in Docker already. */

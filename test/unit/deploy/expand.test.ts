@@ -84,8 +84,9 @@ test('fewer members, and one from the middle: what was theirs is left out', () =
   expect(services['patroni1']?.['environment']).toMatchObject({ PATRONI_ETCD3_HOSTS: 'etcd1:2379' })
 })
 
+const modes = (text: string): string[] => text.match(/mode: \d+/g) ?? []
+
 test('a mode in octal digits stays one: a key is readable by its owner alone', () => {
-  const modes = (text: string): string[] => text.match(/mode: \d+/g) ?? []
   const text = expand('stack.yml', read('stack.yml'), { members: [1, 2, 4], etcd: [1, 2, 3] })
   expect(modes(text)).toEqual(modes(read('stack.yml')))
   expect(modes(text)).toContain('mode: 0400')

@@ -3,9 +3,11 @@
  * the node image would, and remembers every command. For plans: which commands, in which order, and which
  * not again.
  */
-import { mkdtempSync, readFileSync } from 'node:fs'
+import { createHash } from 'node:crypto'
+import { mkdtempSync, readFileSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join, resolve } from 'node:path'
+import { parse } from 'yaml'
 import type { Clock } from '../../../src/base/clock.ts'
 import { type Machine, runCluster } from '../../../src/deploy/cluster.ts'
 import type { DockerOptions, DockerResult } from '../../../src/deploy/docker.ts'
@@ -14,6 +16,23 @@ const DEPLOY = resolve(import.meta.dirname, '../../../deploy')
 /** What changes the Swarm, but for jobs. */
 const CHANGES =
   /^(node update|secret (create|rm)|config rm|stack (deploy|rm)|service (update|scale))/
+
+/** How often an update is looked for before it has begun. */
+const LATE = 3
+
+interface StackFile {
+  readonly services: Record<string, { readonly secrets?: readonly { readonly source: string }[] }>
+  readonly secrets: Record<string, { readonly name: string }>
+}
+
+const folders: string[] = []
+
+/** For afterAll. */
+export function removeFolders(): void {
+  for (const folder of folders.splice(0)) rmSync(folder, { recursive: true })
+}
+
+const digest = (text: string): string => createHash('sha256').update(text).digest('hex').slice(0, 8)
 
 export class FakeSwarm {
   readonly commands: string[] = []
@@ -30,9 +49,15 @@ export class FakeSwarm {
   readonly down = new Set<string>()
   readonly folder = mkdtempSync(join(tmpdir(), 'pgsteer-deploy-'))
   readonly #output = new Map<string, string>()
+  readonly #templates = new Map<string, string>()
+  readonly #tasks = new Map<string, string>()
+  readonly #late = new Map<string, number>()
+  /** Services that were seen to run anew, or jobs and waits, in their order. */
+  readonly started: string[] = []
   #nowMs = 0
 
   constructor({ nodes = ['a', 'b', 'c'] }: { nodes?: readonly string[] } = {}) {
+    folders.push(this.folder)
     for (const node of nodes) this.labels.set(node, new Map())
   }
 
@@ -124,21 +149,51 @@ export class FakeSwarm {
         return filled(readFileSync(last, 'utf8'), env)
       case 'stack deploy':
         this.stacks.add(last)
+        this.#deploy(args[args.indexOf('--compose-file') + 1] ?? '')
         return ''
       case 'stack rm':
         this.stacks.delete(last)
         return ''
       case 'service create':
         return this.#job(args)
+      case 'service inspect':
+        return JSON.stringify([{ Spec: { TaskTemplate: this.#templates.get(last) } }])
       case 'service ps':
-        return `task-${last}`
+        return this.#task(last)
       case 'inspect --type':
-        return JSON.stringify([{ Status: { State: 'complete', ContainerStatus: { ExitCode: 0 } } }])
+        return JSON.stringify([{ Status: this.#status(last) }])
       case 'service logs':
         return this.#output.get(last) ?? ''
       default:
         return ''
     }
+  }
+
+  #deploy(file: string): void {
+    const stack = parse(readFileSync(file, 'utf8'), { version: '1.1' }) as StackFile
+    for (const [name, service] of Object.entries(stack.services)) {
+      const secrets = service.secrets?.map(({ source }) => stack.secrets[source]?.name)
+      const template = JSON.stringify({ ...service, secrets, configs: [] })
+      if (this.#templates.get(`main_${name}`) === template) continue
+      this.#templates.set(`main_${name}`, template)
+      this.#late.set(`main_${name}`, LATE)
+    }
+  }
+
+  /** The update of a service begins some time after it was asked for. */
+  #task(service: string): string {
+    const template = this.#templates.get(service)
+    if (template === undefined) return `job-${service}`
+    const left = this.#late.get(service) ?? 0
+    this.#late.set(service, left - 1)
+    if (left <= 0) this.#tasks.set(service, digest(template))
+    return `${service}-${this.#tasks.get(service) ?? 'first'}`
+  }
+
+  #status(id: string) {
+    if (id.startsWith('job-')) return { State: 'complete', ContainerStatus: { ExitCode: 0 } }
+    this.started.push(id.slice(0, id.lastIndexOf('-')))
+    return { State: 'running' }
   }
 
   #node(Hostname: string) {
@@ -161,6 +216,7 @@ export class FakeSwarm {
     const at = args.findIndex((word) => word === 'facts' || word === 'curl' || word === 'sh')
     const command = args.slice(at)
     this.jobs.push([...command])
+    if (command[1] === 'wait') this.started.push('well')
     this.#output.set(
       name,
       command[0] === 'curl' ? this.#call(command) : `${JSON.stringify(this.#facts())}\n`,
