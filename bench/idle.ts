@@ -53,6 +53,8 @@ export async function runIdle(bench: Bench, plan: IdlePlan): Promise<IdleResult[
       poolSize: POOL_SIZE,
       authType: 'trust' as const,
       clientsMax: plan.clients + FILES_SPARE,
+      isTls: false,
+      workers: 1,
     }
     const contender = await Contender.start(name, bench, settings)
     try {

@@ -6,12 +6,14 @@ import { once } from 'node:events'
 import { readdirSync, readFileSync, rmSync } from 'node:fs'
 import { join } from 'node:path'
 import { program } from '../test/support/debian.ts'
+import { scriptOptions } from './scripts.ts'
 import type { PgbenchShape } from './shapes.ts'
 
 export interface Load {
   readonly port: number
   readonly seconds: number
-  readonly shape: Pick<PgbenchShape, 'script' | 'mode' | 'clients'>
+  readonly shape: Pick<PgbenchShape, 'script' | 'mode' | 'clients' | 'isConnect'>
+  readonly isTls: boolean
   /** Where the logs go for the time being. */
   readonly directory: string
 }
@@ -26,6 +28,7 @@ export interface LoadResult {
 const USER = 'demo'
 /** Column of the per-transaction log. Source: pgbench manual, "Per-Transaction Logging". */
 const TIME_COLUMN = 2
+const SCRIPT_COLUMN = 3
 const LOG_PREFIX = 'pgbench_log'
 
 /**
@@ -33,16 +36,18 @@ const LOG_PREFIX = 'pgbench_log'
  */
 export async function runPgbench(load: Load): Promise<LoadResult> {
   const { shape, seconds, directory } = load
-  const script = shape.script === '-S' ? ['-S'] : ['-b', 'tpcb-like']
-  const who = ['-n', ...script, '-M', shape.mode, '-c', String(shape.clients), '-j', '1']
-  const log = `--log-prefix=${join(directory, LOG_PREFIX)}`
-  const output = await pgbench(load.port, [...who, '-T', String(seconds), '-l', log])
+  const script = scriptOptions(shape.script, directory)
+  const connect = shape.isConnect === true ? ['-C'] : []
+  const who = ['-n', ...script, ...connect, '-M', shape.mode]
+  const many = ['-c', String(shape.clients), '-j', '1', '-T', String(seconds)]
+  const log = ['-l', `--log-prefix=${join(directory, LOG_PREFIX)}`]
+  const output = await pgbench(load.port, [...who, ...many, ...log], load.isTls)
   if (/aborted/.test(output)) throw new Error(`clients of pgbench were aborted:\n${output}`)
   const tps = Number(/^tps = ([\d.]+)/m.exec(output)?.[1] ?? Number.NaN)
-  const times = takeLog(directory)
+  const { times, transactions } = takeLog(directory)
   if (!(tps > 0) || times.length === 0) throw new Error(`pgbench measured nothing:\n${output}`)
   return {
-    transactions: times.length,
+    transactions,
     tps,
     p50Us: percentile(times, 0.5),
     p99Us: percentile(times, 0.99),
@@ -54,7 +59,7 @@ export async function initPgbench(port: number, scale: number): Promise<void> {
   await pgbench(port, ['-i', '-q', '-s', String(scale)])
 }
 
-async function pgbench(port: number, args: readonly string[]): Promise<string> {
+async function pgbench(port: number, args: readonly string[], isTls = false): Promise<string> {
   const { file, args: first, env } = program('pgbench')
   const child = spawn(
     file,
@@ -65,7 +70,7 @@ async function pgbench(port: number, args: readonly string[]): Promise<string> {
         ...process.env,
         ...env,
         PGPASSWORD: USER,
-        PGSSLMODE: 'disable',
+        PGSSLMODE: isTls ? 'require' : 'disable',
         PGGSSENCMODE: 'disable',
       },
       stdio: ['ignore', 'pipe', 'pipe'],
@@ -83,17 +88,22 @@ async function pgbench(port: number, args: readonly string[]): Promise<string> {
   return output
 }
 
-/** The latencies in microseconds, sorted. */
-function takeLog(directory: string): Float64Array {
+/** The latencies of the first script in microseconds, sorted, and how many there are of all. */
+function takeLog(directory: string): { times: Float64Array; transactions: number } {
   const times: number[] = []
+  let transactions = 0
   for (const name of readdirSync(directory)) {
     if (!name.startsWith(LOG_PREFIX)) continue
     const path = join(directory, name)
-    for (const line of readFileSync(path, 'latin1').split('\n'))
-      if (line !== '') times.push(Number(line.split(' ', TIME_COLUMN + 1)[TIME_COLUMN]))
+    for (const line of readFileSync(path, 'latin1').split('\n')) {
+      if (line === '') continue
+      const columns = line.split(' ', SCRIPT_COLUMN + 1)
+      transactions += 1
+      if (columns[SCRIPT_COLUMN] === '0') times.push(Number(columns[TIME_COLUMN]))
+    }
     rmSync(path)
   }
-  return Float64Array.from(times).toSorted()
+  return { times: Float64Array.from(times).toSorted(), transactions }
 }
 
 function percentile(sorted: Float64Array, part: number): number {

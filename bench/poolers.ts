@@ -13,6 +13,7 @@ import { setTimeout as pause } from 'node:timers/promises'
 import { Client } from 'pg'
 import { serverAccount } from '../src/demo/binaries.ts'
 import type { EmbeddedCluster } from '../src/demo/cluster.ts'
+import { Authority } from '../test/support/certificates.ts'
 import { program } from '../test/support/debian.ts'
 import { cpuUs, residentBytes, treeOf } from './processes.ts'
 
@@ -21,6 +22,10 @@ export interface PoolerSettings {
   readonly poolMode: 'transaction' | 'session'
   readonly authType: 'scram-sha-256' | 'trust'
   readonly clientsMax: number
+  /** Clients log in with TLS. */
+  readonly isTls: boolean
+  /** Processes that serve clients; the pool is that of all of them. */
+  readonly workers: number
 }
 
 export interface Bench {
@@ -44,20 +49,20 @@ export class Contender {
   readonly name: string
   readonly port: number
   readonly settings: PoolerSettings
-  readonly #child: ChildProcess | null
+  readonly #children: readonly ChildProcess[]
   readonly #pids: readonly number[]
 
   private constructor(
     name: string,
     port: number,
     settings: PoolerSettings,
-    child: ChildProcess | null,
+    children: readonly ChildProcess[],
   ) {
     this.name = name
     this.port = port
     this.settings = settings
-    this.#child = child
-    this.#pids = child?.pid === undefined ? [] : treeOf(child.pid)
+    this.#children = children
+    this.#pids = children.flatMap(({ pid }) => (pid === undefined ? [] : treeOf(pid)))
   }
 
   /**
@@ -66,17 +71,24 @@ export class Contender {
    * Errors  Error with the end of its log.
    */
   static async start(name: string, bench: Bench, settings: PoolerSettings): Promise<Contender> {
-    if (name === 'direct') return new Contender(name, bench.cluster.primary.port, settings, null)
+    if (name === 'direct') return new Contender(name, bench.cluster.primary.port, settings, [])
     const port = await freePort()
     const directory = join(bench.cluster.directory, `${name}-${port}`)
     mkdirSync(directory)
     chmodSync(directory, 0o755)
     const ini = await writeFiles(name, bench, { directory, port, settings })
     const logFile = join(directory, 'log')
-    const child = launch(name, bench, { ini, logFile })
-    if (child.pid !== undefined) bench.cluster.guard(child.pid)
-    await untilServing(port, child, logFile)
-    return new Contender(name, port, settings, child)
+    // One PgBouncer has one process for its clients.
+    const count = name === 'pgbouncer' ? settings.workers : 1
+    const children = Array.from({ length: count }, () => launch(name, bench, { ini, logFile }))
+    for (const { pid } of children) if (pid !== undefined) bench.cluster.guard(pid)
+    for (const child of children) await untilServing({ port, child, logFile, settings })
+    return new Contender(name, port, settings, children)
+  }
+
+  /** PostgreSQL itself is asked without. */
+  get isTls(): boolean {
+    return this.settings.isTls && this.hasProcesses
   }
 
   get hasProcesses(): boolean {
@@ -93,13 +105,16 @@ export class Contender {
   }
 
   async stop(): Promise<void> {
-    const child = this.#child
-    if (child === null || child.exitCode !== null || child.signalCode !== null) return
-    const ended = once(child, 'exit')
-    child.kill('SIGTERM')
-    await Promise.race([ended, pause(STOP_MS_MAX, undefined, { ref: false })])
-    if (child.exitCode === null && child.signalCode === null) child.kill('SIGKILL')
+    await Promise.all(this.#children.map(stop))
   }
+}
+
+async function stop(child: ChildProcess): Promise<void> {
+  if (child.exitCode !== null || child.signalCode !== null) return
+  const ended = once(child, 'exit')
+  child.kill('SIGTERM')
+  await Promise.race([ended, pause(STOP_MS_MAX, undefined, { ref: false })])
+  if (child.exitCode === null && child.signalCode === null) child.kill('SIGKILL')
 }
 
 /** PgBouncer learnt prepared statements in transaction mode in 1.21. */
@@ -136,10 +151,11 @@ async function writeFiles(name: string, bench: Bench, place: Place): Promise<str
   const isRouted = name === 'routed'
   const { port } = bench.cluster.primary
   const entry = isRouted ? '* =' : `demo = host=127.0.0.1 port=${port}`
-  const lines = ['[databases]', entry, '', ...commonLines(place, userlist)]
+  const lines = ['[databases]', entry, '', ...commonLines(name, place, userlist)]
   if (name !== 'pgbouncer') {
     const httpPort = await freePort()
     lines.push('', '[pgsteer]', 'http_addr = 127.0.0.1', `http_port = ${httpPort}`)
+    lines.push(`workers = ${place.settings.workers}`)
   } else if (pgbouncerVersion(bench).hasPrepared) lines.push('max_prepared_statements = 200')
   if (isRouted)
     lines.push(
@@ -154,8 +170,11 @@ async function writeFiles(name: string, bench: Bench, place: Place): Promise<str
   return ini
 }
 
-function commonLines(place: Place, userlist: string): string[] {
+function commonLines(name: string, place: Place, userlist: string): string[] {
   const { settings, port } = place
+  // pgsteer divides the pool among its workers itself.
+  const isDivided = name === 'pgbouncer'
+  const poolSize = isDivided ? Math.ceil(settings.poolSize / settings.workers) : settings.poolSize
   return [
     '[pgbouncer]',
     'listen_addr = 127.0.0.1',
@@ -164,11 +183,27 @@ function commonLines(place: Place, userlist: string): string[] {
     `auth_type = ${settings.authType}`,
     `auth_file = ${userlist}`,
     `pool_mode = ${settings.poolMode}`,
-    `default_pool_size = ${settings.poolSize}`,
+    `default_pool_size = ${poolSize}`,
     `max_client_conn = ${settings.clientsMax}`,
     'log_connections = 0',
     'log_disconnections = 0',
     'server_tls_sslmode = disable',
+    ...(isDivided && settings.workers > 1 ? ['so_reuseport = 1'] : []),
+    ...(settings.isTls ? tlsLines(place.directory) : []),
+  ]
+}
+
+function tlsLines(directory: string): string[] {
+  const { certFile, keyFile } = new Authority(join(directory, 'tls')).issue({
+    commonName: 'localhost',
+    names: 'DNS:localhost,IP:127.0.0.1',
+  })
+  // PgBouncer runs as another.
+  chmodSync(keyFile, 0o644)
+  return [
+    'client_tls_sslmode = require',
+    `client_tls_cert_file = ${certFile}`,
+    `client_tls_key_file = ${keyFile}`,
   ]
 }
 
@@ -199,10 +234,17 @@ function launch(name: string, bench: Bench, files: { ini: string; logFile: strin
   }
 }
 
-async function untilServing(port: number, child: ChildProcess, logFile: string): Promise<void> {
+interface Started {
+  readonly port: number
+  readonly child: ChildProcess
+  readonly logFile: string
+  readonly settings: PoolerSettings
+}
+
+async function untilServing({ port, child, logFile, settings }: Started): Promise<void> {
   const deadline = performance.now() + READY_MS_MAX
   while (performance.now() < deadline && child.exitCode === null && child.signalCode === null) {
-    if (await serves(port)) return
+    if (await serves(port, settings.isTls)) return
     await pause(POLL_MS)
   }
   child.kill('SIGKILL')
@@ -210,9 +252,10 @@ async function untilServing(port: number, child: ChildProcess, logFile: string):
   throw new Error(`it did not serve within ${READY_MS_MAX} ms, or ended:\n${log}`)
 }
 
-async function serves(port: number): Promise<boolean> {
+async function serves(port: number, isTls: boolean): Promise<boolean> {
   const client = new Client({
     connectionString: `postgres://demo:demo@127.0.0.1:${port}/demo`,
+    ssl: isTls ? { rejectUnauthorized: false } : false,
     connectionTimeoutMillis: 2000,
     query_timeout: 2000,
   })

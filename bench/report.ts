@@ -3,7 +3,7 @@
  */
 import type { IdleResult } from './idle.ts'
 import type { ContenderResult, Sample, ShapeResult } from './rounds.ts'
-import type { IdleShape } from './shapes.ts'
+import type { IdleShape, PgbenchShape } from './shapes.ts'
 
 /** Whom everybody is compared with. */
 const REFERENCE = 'pgbouncer'
@@ -49,7 +49,7 @@ export function shapeTable(result: ShapeResult): string {
   const lines = [
     `### ${shape.name}`,
     '',
-    `pgbench ${shape.script === '-S' ? '-S' : '-b tpcb-like'} -M ${shape.mode}, ${shape.clients} clients`,
+    whatRuns(shape),
     '',
     '| | pool | tps | p50 us | p99 us | CPU us/tx | tps ratio | CPU ratio | p50 ratio | p99 ratio |',
     '|---|---|---|---|---|---|---|---|---|---|',
@@ -68,6 +68,15 @@ export function shapeTable(result: ShapeResult): string {
     lines.push(`| ${contender.name} | ${values.join(' | ')} |`)
   }
   return `${lines.join('\n')}\n`
+}
+
+function whatRuns(shape: PgbenchShape): string {
+  const { clients, mode, script, workers } = shape
+  const words = [`${script === '-S' ? 'pgbench -S' : script} -M ${mode}`, `${clients} clients`]
+  if (shape.isConnect === true) words.push('a connection per transaction')
+  if (shape.isTls === true) words.push('TLS to the pooler')
+  if (workers !== undefined) words.push(`${workers} processes that serve clients`)
+  return words.join(', ')
 }
 
 export function idleTable(results: readonly IdleResult[]): string {

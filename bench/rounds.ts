@@ -35,7 +35,8 @@ export interface Plan {
   readonly progress: (text: string) => void
 }
 
-const TRIAL_SECONDS = 2
+/** The log-ins of many clients are part of it. */
+const TRIAL_SECONDS = 4
 const CLIENTS_MAX = 1000
 
 export async function runShape(
@@ -92,7 +93,8 @@ async function measure(
 ): Promise<Sample> {
   const beforeUs = contender.cpuUs
   const { directory } = run.bench.cluster
-  const load = await runPgbench({ port: contender.port, seconds: run.seconds, shape, directory })
+  const { port, isTls } = contender
+  const load = await runPgbench({ port, isTls, seconds: run.seconds, shape, directory })
   const usedUs = contender.cpuUs - beforeUs
   return {
     tps: load.tps,
@@ -118,6 +120,8 @@ function settingsFor(
     poolSize: isSession ? shape.clients : poolSize,
     authType: 'scram-sha-256',
     clientsMax: CLIENTS_MAX,
+    isTls: shape.isTls === true,
+    workers: shape.workers ?? 1,
   }
 }
 
