@@ -5,15 +5,11 @@
 import type { Settings } from './settings.ts'
 
 export type Network = 'dcs' | 'db' | 'front' | 'backup' | 'monitoring'
-export type Epoch = 'certificates' | 'passwords'
 
 export const networkName = (cluster: string, network: Network): string => `${cluster}-${network}`
 
 export const secretName = (cluster: string, secret: string, epoch: number): string =>
   `${cluster}_${secret}_${epoch}`
-
-export const configName = (cluster: string, config: string, digest: string): string =>
-  `${cluster}_${config}_${digest}`
 
 export const serviceName = (cluster: string, service: string): string => `${cluster}_${service}`
 

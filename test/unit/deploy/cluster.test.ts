@@ -257,6 +257,26 @@ test('a member that is the primary hands over before it is taken away', async ()
   expect(swarm.file('cluster.env')).toContain('PG_NODES=2:b,3:c')
 })
 
+test('what a lost node had comes to another: etcd is told first, and begins empty', async () => {
+  const swarm = new FakeSwarm({ nodes: ['a', 'b', 'c', 'd'] })
+  await swarm.cluster('init', 'main', ...IMAGES, '--set', 'PGBACKREST_NODE=b')
+  await swarm.cluster('up')
+  swarm.down.add('a')
+  expect(await swarm.cluster('replace-node', 'a', 'd')).toBe(0)
+  expect(changing(swarm)[0]).toBe('switching over from patroni1 to patroni3')
+  const called = swarm.jobs.flatMap((job) => /member\/(\w+)$/.exec(job.at(-1) ?? '')?.[1] ?? [])
+  expect(called).toEqual(['list', 'remove', 'add'])
+  expect(swarm.jobs.find((job) => job.at(-1)?.endsWith('/remove'))).toContain('{"ID":"100"}')
+  expect(swarm.labels.get('a')?.size).toBe(0)
+  expect(Object.fromEntries(swarm.labels.get('d') ?? [])).toEqual({
+    'pg.slot': '1',
+    'etcd.slot': '1',
+    monitoring: 'true',
+  })
+  expect(swarm.file('cluster.env')).toContain('ETCD1_STATE=existing')
+  expect(swarm.file('deployed', 'stack.yml')).toContain('ETCD_INITIAL_CLUSTER_STATE: existing')
+})
+
 test('down keeps data and keys, unless they are asked for by the name of the cluster', async () => {
   const swarm = await deployed()
   expect(await swarm.cluster('down', '--volumes', '--secrets')).toBe(1)

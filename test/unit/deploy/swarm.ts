@@ -17,6 +17,15 @@ const DEPLOY = resolve(import.meta.dirname, '../../../deploy')
 const CHANGES =
   /^(node update|secret (create|rm)|config rm|stack (deploy|rm)|service (update|scale))/
 
+/** As etcd's gateway lists its members. */
+const ETCD = {
+  members: [1, 2, 3].map((slot) => ({
+    ID: `${slot}00`,
+    name: `etcd${slot}`,
+    peerURLs: [`https://etcd${slot}:2380`],
+  })),
+}
+
 /** How often an update is looked for before it has begun. */
 const LATE = 3
 
@@ -230,6 +239,7 @@ export class FakeSwarm {
       candidate: string
     }
     if (url.endsWith('/switchover')) this.leader = body.candidate
+    if (url.endsWith('/member/list')) return `${JSON.stringify(ETCD)}\n\nstatus 200\n`
     return `done\n\nstatus 200\n`
   }
 
