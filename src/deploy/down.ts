@@ -8,7 +8,7 @@ import { CLUSTER_LABEL, NODE_LABELS, STACKS, stackName } from './names.ts'
 import { readNodes } from './nodes.ts'
 import { OperatorError } from './operator.ts'
 import type { Settings } from './settings.ts'
-import { networksOf, presentSecrets } from './steps.ts'
+import { changeSettings, networksOf, presentSecrets } from './steps.ts'
 import { removeVolumes, volumesOf } from './volumes.ts'
 
 export interface DownOptions {
@@ -44,7 +44,10 @@ export async function down(context: Context, options: DownOptions): Promise<void
   if (volumes.length > 0) await removeVolumes(context, settings, { volumes })
   if (options.hasSecrets) await removeSecrets(context, cluster)
   await removeConfigs(context, cluster)
-  if (options.hasVolumes) await removeLabels(context)
+  if (options.hasVolumes) {
+    await removeLabels(context)
+    forgetEtcd(context, settings)
+  }
   output.step(leftOver(settings, options))
 }
 
@@ -130,6 +133,13 @@ async function removeLabels({ docker, output }: Context): Promise<void> {
       id,
     ])
   }
+}
+
+/** With its data gone, etcd begins anew: no member joins those of before. */
+function forgetEtcd(context: Context, { env }: Settings): void {
+  const joined = Object.keys(env).filter((name) => /^ETCD\d+_STATE$/.test(name))
+  if (joined.length > 0)
+    changeSettings(context, Object.fromEntries(joined.map((name) => [name, 'new'])))
 }
 
 function leftOver({ cluster }: Settings, { hasVolumes, hasSecrets }: DownOptions): string {

@@ -6,7 +6,7 @@
  */
 import { wait } from '../base/clock.ts'
 import type { Context } from './context.ts'
-import { arrayOf, isRecord, pick } from './docker.ts'
+import { arrayOf, isRecord, pick, textOf } from './docker.ts'
 import { leaderOf, readFacts } from './facts.ts'
 import { serviceName, stackName } from './names.ts'
 import type { SwarmNode } from './nodes.ts'
@@ -32,6 +32,7 @@ export interface Rollout {
 }
 
 const POLL_MS = 500
+const PROXY = 'pgsteer'
 const DEPLOYED = ['deployed', 'stack.yml'] as const
 
 /** Deploys the cluster's own stack, in waves where it runs already; waits until each wave is well. */
@@ -52,7 +53,11 @@ export async function rollOut(
     (name) => /^(etcd|patroni)\d+$/.test(name) && last.services[name] !== undefined,
   )
   if (careful.length > 0) await rollMembers(context, settings, { ...rollout, last, next, careful })
+  const isProxyChanged = changed.includes(PROXY) && last.services[PROXY] !== undefined
+  const before = isProxyChanged ? await runningOf(context, settings, PROXY) : undefined
   await deploy(context, settings, next)
+  if (before !== undefined)
+    await waitForUpdate(context, settings, { before, seconds: rollout.seconds })
   await settle(context, settings, rollout)
 }
 
@@ -123,6 +128,8 @@ async function rollMembers(context: Context, settings: Settings, rolling: Rollin
 interface Running {
   readonly template: string
   readonly tasks: ReadonlySet<string>
+  /** Of the last update, as Docker tells it. */
+  readonly update: unknown
 }
 
 async function runningOf(
@@ -141,7 +148,11 @@ async function runningOf(
     'desired-state=running',
     name,
   ])
-  return { template: JSON.stringify(pick(found, 'Spec', 'TaskTemplate')), tasks: new Set(ids) }
+  return {
+    template: JSON.stringify(pick(found, 'Spec', 'TaskTemplate')),
+    tasks: new Set(ids),
+    update: pick(found, 'UpdateStatus'),
+  }
 }
 
 /** Docker begins an update some time after it took it: until then all looks well, with the old task. */
@@ -151,7 +162,7 @@ async function waitForTask(
   { name, before, seconds }: { name: string; before: Running; seconds: number },
 ): Promise<void> {
   const { docker, clock } = context
-  if (docker.isDryRun) return
+  if (docker.isDryRun || seconds === 0) return
   const until = clock.nowMs() + seconds * 1000
   for (;;) {
     const { template, tasks } = await runningOf(context, settings, name)
@@ -164,6 +175,35 @@ async function waitForTask(
       throw new OperatorError(
         `${name} did not start anew within ${seconds} s`,
         `See \`docker service ps ${serviceName(settings.cluster, name)}\`, mend what it names, and run the command again.`,
+      )
+    await wait(clock, POLL_MS)
+  }
+}
+
+/** pgsteer goes node by node, as its update_config says, and back by itself if a task does not get well. */
+async function waitForUpdate(
+  context: Context,
+  settings: Settings,
+  { before, seconds }: { before: Running; seconds: number },
+): Promise<void> {
+  const { docker, clock, output } = context
+  if (docker.isDryRun || seconds === 0) return
+  output.step(`changing ${PROXY}, node by node`)
+  const until = clock.nowMs() + seconds * 1000
+  for (;;) {
+    const { template, update } = await runningOf(context, settings, PROXY)
+    const state = textOf(pick(update, 'State'))
+    const isBegun = pick(update, 'StartedAt') !== pick(before.update, 'StartedAt')
+    if (template === before.template || (isBegun && state === 'completed')) return
+    if (isBegun && state !== 'updating')
+      throw new OperatorError(
+        `${PROXY} was not changed: ${textOf(pick(update, 'Message'))} (${state})`,
+        `See \`docker service logs ${serviceName(settings.cluster, PROXY)}\`; correct the image or the settings, and run the command again.`,
+      )
+    if (clock.nowMs() > until)
+      throw new OperatorError(
+        `${PROXY} is not changed on every node after ${seconds} s`,
+        'It goes on by itself. Wait longer with --wait=SECONDS.',
       )
     await wait(clock, POLL_MS)
   }

@@ -156,6 +156,7 @@ test('rotate-certs takes one member after the other, the primary last and after 
     'changing patroni3',
     'switching over from patroni1 to patroni3',
     'changing patroni1',
+    'changing pgsteer, node by node',
   ])
   expect(swarm.leader).toBe('patroni3')
   expect(swarm.file('cluster.env')).toContain('CERT_EPOCH=2')
@@ -193,8 +194,15 @@ test('another image of the node goes to replicas first; one of pgsteer takes no 
   expect(changing(swarm)[0]).toBe('changing patroni2')
   expect(changing(swarm).at(-1)).toBe('changing patroni1')
   expect(await swarm.cluster('upgrade', '--pgsteer-image=pgsteer:2')).toBe(0)
-  expect(changing(swarm)).toEqual([])
+  expect(changing(swarm)).toEqual(['changing pgsteer, node by node'])
   expect(swarm.file('deployed', 'stack.yml')).toContain('image: pgsteer:2')
+})
+
+test('a pgsteer that Docker took back is an error that says so', async () => {
+  const swarm = await deployed()
+  swarm.updateState = 'rollback_completed'
+  expect(await swarm.cluster('upgrade', '--pgsteer-image=pgsteer:2')).toBe(1)
+  expect(swarm.text).toContain('pgsteer was not changed: unhealthy (rollback_completed)')
 })
 
 test('a dry run of upgrade changes neither the Swarm nor cluster.env', async () => {

@@ -55,6 +55,8 @@ export class FakeSwarm {
   config: Record<string, unknown> = { ttl: 30 }
   members = ['patroni1', 'patroni2', 'patroni3']
   engine = '29.7.2'
+  /** How an update of pgsteer ends. */
+  updateState = 'completed'
   readonly down = new Set<string>()
   readonly folder = mkdtempSync(join(tmpdir(), 'pgsteer-deploy-'))
   readonly #output = new Map<string, string>()
@@ -166,7 +168,7 @@ export class FakeSwarm {
       case 'service create':
         return this.#job(args)
       case 'service inspect':
-        return JSON.stringify([{ Spec: { TaskTemplate: this.#templates.get(last) } }])
+        return JSON.stringify([this.#service(last)])
       case 'service ps':
         return this.#task(last)
       case 'inspect --type':
@@ -187,6 +189,18 @@ export class FakeSwarm {
       this.#templates.set(`main_${name}`, template)
       this.#late.set(`main_${name}`, LATE)
     }
+  }
+
+  #service(name: string) {
+    const TaskTemplate = this.#templates.get(name)
+    const isBegun = (this.#late.get(name) ?? 0) <= 0
+    const StartedAt = isBegun ? digest(TaskTemplate ?? '') : 'before'
+    const UpdateStatus = {
+      State: isBegun ? this.updateState : 'completed',
+      StartedAt,
+      Message: 'unhealthy',
+    }
+    return { Spec: { TaskTemplate }, UpdateStatus }
   }
 
   /** The update of a service begins some time after it was asked for. */
