@@ -2,7 +2,7 @@
  * Backups and restores with the node image's real entries on Debian 13's Patroni, etcd and pgBackRest:
  * the good days and the bad ones. The tests build on one another, as the days of a cluster do.
  */
-import { existsSync, readdirSync, readFileSync } from 'node:fs'
+import { existsSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { afterAll, beforeAll, expect, test } from 'vitest'
 import { NodeCluster } from '../support/node-cluster.ts'
@@ -111,6 +111,45 @@ test('WAL waits on the primary while the repository host is away, and is archive
   await archived(on)
   expect(existsSync(join(beside(on), 'pgdata/pg_wal/archive_status', `${file}.ready`))).toBe(false)
 })
+
+/** A restore that waits between its copy and its recovery. */
+const HALTED = `
+import os, subprocess, sys, time
+from pathlib import Path
+sys.path.insert(0, '/usr/local/lib/pgsteer')
+from backup import programs, recovery
+programs.load_environment()
+folder = Path('/var/lib/postgresql/17/halted')
+folder.mkdir(mode=0o700)
+subprocess.check_call(['pgbackrest', f'--pg1-path={folder}', 'restore'])
+print('copied', flush=True)
+while not Path('/var/lib/postgresql/go').exists():
+    time.sleep(0.1)
+server = recovery.start(folder, {'archive_mode': 'off'})
+try:
+    recovery.wait_until_promoted(server, 120)
+    print('promoted')
+except recovery.RecoveryError as error:
+    print('stopped:', error)
+finally:
+    recovery.discard(server)
+`
+
+test('a recovery that loses the repository host stops, instead of ending with less than there is', async () => {
+  const on = await leader()
+  const halted = cluster.restoring(on, [])
+  const env = { ...halted.env, PGBACKREST_ARCHIVE_ASYNC: 'n', PGBACKREST_IO_TIMEOUT: '5' }
+  const running = containers.run({ ...halted, env, command: ['python3', '-c', HALTED] })
+  await waitFor('the copy', () => /^copied$/m.test(containers.log(halted.name)), LONG)
+  await containers.kill('pgbackrest')
+  writeFileSync(join(containers.volume(`volume-${on}`), 'go'), '')
+  const { output } = await running
+  cluster.startRepository()
+  expect(output).toMatch(/stopped: .*could not restore file "[\w.]+" from archive/)
+  expect(output).not.toContain('promoted')
+  rmSync(join(beside(on), 'halted'), { recursive: true })
+  await archived(on)
+}, 240_000)
 
 test('a restore test passes, is told to Prometheus and leaves nothing', async () => {
   const passed = await cluster.repositoryJob(['restore-test'])

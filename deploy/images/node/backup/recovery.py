@@ -159,10 +159,10 @@ def forget_recovery(server: Server) -> None:
 
 def last_words(server: Server) -> str:
     """Why PostgreSQL does not go on, in its own words: errors if there are some, else the last lines."""
-    rows = _log(server)
     # Who asks whether it is ready is refused with FATAL as well.
-    asked = re.compile('starting up|not accepting connections|not yet accepting')
-    grave = [row for row in rows if re.search(r'\b(FATAL|PANIC|ERROR):', row) and not asked.search(row)]
+    asked = re.compile('starting up|not accepting connections|not yet accepting|Hot standby mode is disabled')
+    rows = [row for row in _log(server) if not asked.search(row)]
+    grave = [row for row in rows if re.search(r'\b(FATAL|PANIC|ERROR):', row)]
     words = (grave or rows)[-3:]
     for row in rows[-40:]:
         print(f'  postgres: {row}', file=sys.stderr)
