@@ -4,17 +4,7 @@
  * string, a line of an ini file) is found by comparing it with its sibling of another slot, and made again
  * for further slots or left out for missing ones. Comments stay. Knows names, not what they mean.
  */
-import {
-  type Document,
-  isCollection,
-  isMap,
-  isNode,
-  isScalar,
-  isSeq,
-  type Node,
-  type Pair,
-  visit,
-} from 'yaml'
+import { isCollection, isMap, isNode, isScalar, isSeq, type Node, type Pair, visit } from 'yaml'
 import { invariant } from '../base/invariant.ts'
 import { documentText, readDocument } from './yaml.ts'
 
@@ -104,26 +94,39 @@ function arranged<T>(
 
 function expandYaml(text: string, family: Family): string {
   const document = readDocument(text)
-  expandNode(document.contents, family, document)
+  expandNode(document.contents, family)
   return documentText(document)
 }
 
-function expandNode(node: unknown, family: Family, document: Document): void {
+function expandNode(node: unknown, family: Family): void {
   if (isScalar(node) && typeof node.value === 'string') node.value = expandText(node.value, family)
   if (!isCollection(node)) return
   if (isMap(node)) {
     node.items = arranged<Pair>(node.items, family, keyOf, (pair, slot) =>
       copiedPair(pair, family, slot),
     )
-    for (const { value } of node.items) expandNode(value, family, document)
+    for (const { value } of node.items) expandNode(value, family)
   }
   if (isSeq<Node>(node)) {
-    const textOf = (item: Node): string => JSON.stringify(item.toJS(document)) ?? ''
-    node.items = arranged(node.items, family, textOf, (item, slot) =>
+    node.items = arranged(node.items, family, wordsOf, (item, slot) =>
       copiedNode(item, family, slot),
     )
-    for (const item of node.items) expandNode(item, family, document)
+    for (const item of node.items) expandNode(item, family)
   }
+}
+
+/** An item's scalars, as good as the item for telling whose it is; an alias is its name. */
+function wordsOf(item: Node): string {
+  const words: string[] = []
+  visit(item, {
+    Scalar: (_, { value }) => {
+      words.push(String(value))
+    },
+    Alias: (_, { source }) => {
+      words.push(`*${source}`)
+    },
+  })
+  return words.join('\n')
 }
 
 function keyOf({ key }: Pair): string {
