@@ -238,17 +238,21 @@ const COMMANDS: readonly Command[] = [
         shape: '=NAME',
         what: 'the member that is restored; the others are copied from it (the primary)',
       },
+      again: { type: 'boolean', what: 'also when the member was restored to the same already' },
       'discard-old': {
         type: 'boolean',
         what: 'remove the old data instead of renaming it, where there is no room for both',
       },
-      'forget-old': { type: 'boolean', what: 'only remove what earlier restores have renamed' },
+      'forget-old': {
+        type: 'boolean',
+        what: 'only remove what earlier restores have renamed (with --yes)',
+      },
       yes: { type: 'boolean', what: 'stop all members and do it' },
     },
     counts: [0, 0],
     run: async (context, { text, is }) => {
       if (is('forget-old')) {
-        await forgetOld(context)
+        await forgetOld(context, is('yes'))
         return
       }
       await restore(context, {
@@ -256,6 +260,7 @@ const COMMANDS: readonly Command[] = [
         set: text('set'),
         timeline: text('timeline'),
         member: text('member'),
+        isAgain: is('again'),
         isOldDiscarded: is('discard-old'),
         isConfirmed: is('yes'),
       })

@@ -65,13 +65,26 @@ function linesOf(
   return Object.entries(options).map(([option, value]) => `repo${number}-${option}=${value}`)
 }
 
+/** Made once, before the repository is deployed: another one opens nothing of what is there. */
 function passphrase(folder: Folder, number: number): string {
   const name = `backup_passphrase_${number}`
-  const known = folder.read('secrets', name)
-  if (known !== undefined) return known.trim()
+  const known = folder.read('secrets', name)?.trim()
+  if (known !== undefined && known !== '') return known
+  if (number <= deployedCount(folder))
+    throw new OperatorError(
+      `${folder.file('secrets', name)} is missing, and the cluster has repository ${number} already`,
+      'Bring it back from your copy of the folder: without it no backup can be read. In Docker it is in the secret that the service pgbackrest mounts as /etc/pgbackrest/conf.d/90-secrets.conf.',
+    )
   const made = randomBytes(PASSPHRASE_BYTES).toString('base64url')
   folder.write(`${made}\n`, 'secrets', name)
   return made
+}
+
+/** How many repositories what was deployed from this folder has. */
+function deployedCount(folder: Folder): number {
+  const deployed = folder.read('deployed', 'stack.yml')
+  if (deployed === undefined) return 0
+  return Number(/BACKUP_REPOSITORIES: "?(\d)/.exec(deployed)?.[1] ?? 1)
 }
 
 function keyIn(folder: Folder, number: number, key: string): string {

@@ -12,6 +12,7 @@ import { leaderOf, readFacts } from './facts.ts'
 import { Jobs } from './job.ts'
 import { likeService } from './like.ts'
 import { memberNames, serviceName } from './names.ts'
+import { readNodes } from './nodes.ts'
 import { OperatorError } from './operator.ts'
 import type { Settings } from './settings.ts'
 
@@ -24,6 +25,8 @@ export interface RestoreOptions {
   readonly timeline: string | undefined
   /** Which member is restored; the primary without it, since it has everything. */
   readonly member: string | undefined
+  /** Also when the member was restored to the same already. */
+  readonly isAgain: boolean
   /** The old data is removed instead of being renamed. */
   readonly isOldDiscarded: boolean
   readonly isConfirmed: boolean
@@ -45,7 +48,8 @@ export async function restore(context: Context, options: RestoreOptions): Promis
       `there is no member ${member}`,
       `There are ${memberNames(settings).join(', ')}.`,
     )
-  const work: Work = { context, settings, member, target }
+  const aside = discarding(options.isOldDiscarded)
+  const work: Work = { context, settings, member, target, aside }
   if (!isStopped) {
     context.output.step(`looking whether ${member} can be restored`)
     context.output.print(
@@ -57,32 +61,83 @@ export async function restore(context: Context, options: RestoreOptions): Promis
     context.output.step('Nothing was changed. With --yes all members stop and this is restored.')
     return
   }
-  await stopMembers(work)
+  const lost = await lostMembers(context, settings)
+  if (lost.includes(member))
+    throw new OperatorError(
+      `the node of ${member} is down`,
+      'Name another member with --member: the one whose volume has the most room, or that was the primary before.',
+    )
+  await stopMembers(work, lost)
   context.output.step(`restoring on ${member}`)
   await onMember(work, member, ['run', ...target], RESTORE_MS)
   await startLeader(work)
-  for (const name of memberNames(settings).filter((one) => one !== member)) {
-    context.output.step(`${name} will be copied anew`)
-    await onMember(
-      work,
-      name,
-      ['set-aside', ...(options.isOldDiscarded ? ['--discard-old'] : [])],
-      CHECK_MS,
-    )
-    await scale(work, name, 1)
-  }
+  await copyOthers(work, lost)
   context.output.step(
-    'restored. Look at `status`, then take a full backup (`backup --type=full`); the old data is beside the new until `restore --forget-old`.',
+    'restored. Look at `status`, then take a full backup (`backup --type=full`); the old data is beside the new until `restore --forget-old --yes`.',
   )
 }
 
-/** Removes the data that restores have set aside, on every member's node. */
-export async function forgetOld(context: Context): Promise<void> {
-  const settings = settingsOf(context)
-  for (const name of memberNames(settings)) {
-    const work: Work = { context, settings, member: name, target: [] }
-    await onMember(work, name, ['forget'], CHECK_MS)
+/** Those whose node Docker does not reach: nothing can be stopped or begun there, and nothing of it runs here. */
+async function lostMembers({ docker, output }: Context, settings: Settings): Promise<string[]> {
+  const nodes = await readNodes(docker)
+  const isLost = (name: string): boolean =>
+    !nodes.some(({ id, hostname, isReady }) => isReady && (id === name || hostname === name))
+  const lost = settings.members
+    .filter(({ node }) => isLost(node))
+    .map(({ slot }) => `patroni${slot}`)
+  for (const name of lost)
+    output.warn(`the node of ${name} is down: when it returns, Patroni rewinds or copies ${name}`)
+  return lost
+}
+
+/**
+ * From now on the restored member takes writes: what fails here must not lead to a second restore. One whose
+ * data could not be set aside starts on it all the same, and Patroni rewinds it or says why not.
+ */
+async function copyOthers(work: Work, lost: readonly string[]): Promise<void> {
+  const { context, settings, member, aside } = work
+  for (const name of memberNames(settings).filter((one) => one !== member)) {
+    if (!lost.includes(name)) {
+      context.output.step(`${name} will be copied anew`)
+      try {
+        await onMember(work, name, ['set-aside', ...aside], CHECK_MS)
+      } catch (error) {
+        if (!(error instanceof OperatorError)) throw error
+        context.output.warn(
+          `${error.message}. ${member} is restored and leads: do not restore again. ${name} starts on its old data, which Patroni takes back to the restored state`,
+        )
+      }
+    }
+    await scale(work, name, 1)
   }
+}
+
+/** Removes the data that restores have set aside, on every member's node; only of a cluster that is well. */
+export async function forgetOld(context: Context, isConfirmed: boolean): Promise<void> {
+  const settings = settingsOf(context)
+  const facts = await readFacts(context, settings)
+  const ill = memberNames(settings).filter(
+    (name) =>
+      !facts.members.some((one) => one.name === name && /^(running|streaming)$/.test(one.state)),
+  )
+  if (leaderOf(facts) === undefined || ill.length > 0)
+    throw new OperatorError(
+      `the cluster is not well${ill.length > 0 ? `: ${ill.join(', ')}` : ': there is no primary'}`,
+      'The old data may still be needed. See `status`.',
+    )
+  if (!isConfirmed) {
+    context.output.step(
+      'Nothing was changed. With --yes the data that restores have set aside is removed on every node.',
+    )
+    return
+  }
+  for (const name of memberNames(settings))
+    await onMember(
+      { context, settings, member: name, target: [], aside: [] },
+      name,
+      ['forget'],
+      CHECK_MS,
+    )
 }
 
 interface Work {
@@ -91,9 +146,11 @@ interface Work {
   /** The one that is restored. */
   readonly member: string
   readonly target: readonly string[]
+  /** Of `set-aside`. */
+  readonly aside: readonly string[]
 }
 
-function targetOf({ to, set, timeline, isOldDiscarded }: RestoreOptions): string[] {
+function targetOf({ to, set, timeline, isAgain, isOldDiscarded }: RestoreOptions): string[] {
   if (to !== undefined && set !== undefined)
     throw new OperatorError(
       '--to and --set exclude each other',
@@ -103,8 +160,13 @@ function targetOf({ to, set, timeline, isOldDiscarded }: RestoreOptions): string
     ...(to === undefined ? [] : ['--time', to]),
     ...(set === undefined ? [] : ['--set', set]),
     ...(timeline === undefined ? [] : ['--timeline', timeline]),
-    ...(isOldDiscarded ? ['--discard-old'] : []),
+    ...(isAgain ? ['--again'] : []),
+    ...discarding(isOldDiscarded),
   ]
+}
+
+function discarding(isOldDiscarded: boolean): string[] {
+  return isOldDiscarded ? ['--discard-old'] : []
 }
 
 /** What a restore that was interrupted finds: no member is meant to run. */
@@ -159,13 +221,14 @@ async function onMember(
 }
 
 /** Replicas first, so that the primary's last transactions are archived and nobody is promoted meanwhile. */
-async function stopMembers(work: Work): Promise<void> {
+async function stopMembers(work: Work, lost: readonly string[]): Promise<void> {
   const { context, settings, member } = work
   const others = memberNames(settings).filter((name) => name !== member)
   for (const name of [...others, member]) {
     context.output.step(`stopping ${name}`)
     await scale(work, name, 0)
-    await untilGone(work, name)
+    // Docker calls the tasks of a lost node running for a day.
+    if (!lost.includes(name)) await untilGone(work, name)
   }
 }
 

@@ -2,7 +2,7 @@
  * Backups and restores with the node image's real entries on Debian 13's Patroni, etcd and pgBackRest:
  * the good days and the bad ones. The tests build on one another, as the days of a cluster do.
  */
-import { existsSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { afterAll, beforeAll, expect, test } from 'vitest'
 import { NodeCluster } from '../support/node-cluster.ts'
@@ -201,6 +201,17 @@ test('a moment before a dropped table can be restored, by the backup that ended 
   expect(refused.output).toContain('a member still runs on this volume')
 })
 
+test('a member that starts on its old data gives up a restore that was begun beside it', async () => {
+  const on = await leader()
+  await containers.stop(on)
+  containers.start(cluster.restoring(on, ['run', '--time', moment]))
+  await waitFor('half of a copy', () => existsSync(join(beside(on), 'pgdata.restoring/base')), LONG)
+  await containers.kill(`restore-${on}`)
+  cluster.startMember(on)
+  await leader()
+  expect(readdirSync(beside(on)).filter((name) => name.startsWith('pgdata'))).toEqual(['pgdata'])
+}, 240_000)
+
 test('a restore that is killed leaves the old data, and goes on when it is run again', async () => {
   const on = await leader()
   restored = on
@@ -229,7 +240,13 @@ test('a restore that is killed leaves the old data, and goes on when it is run a
   )
   expect(done.output).toMatch(/restore: done, the old data is in \S+before-restore-/)
   expect(done.output).not.toContain('restore command begin')
-  expect(readdirSync(beside(on)).filter((name) => name.startsWith('pgdata')).length).toBe(2)
+  const again = await cluster.restoreJob(on, ['run', '--time', moment])
+  expect(again.output).toContain('this is done already')
+  const names = readdirSync(beside(on)).filter((name) => name.startsWith('pgdata'))
+  expect(names.filter((name) => !name.endsWith('.json'))).toEqual([
+    'pgdata',
+    expect.stringContaining('pgdata.before-restore-'),
+  ])
 }, 300_000)
 
 test('the restored member leads with the rows of that moment and the configuration of now', async () => {
@@ -238,6 +255,11 @@ test('the restored member leads with the rows of that moment and the configurati
   expect(await cluster.sql(restored, 'select text from kept order by 1')).toBe(
     'before the accident\nwhile the repository was away',
   )
+  const refused = await cluster.restoreJob(restored, ['check', '--time', moment])
+  expect(refused.code, refused.output).toBe(3)
+  expect(refused.output).toContain('what was written since would be lost')
+  const meant = await cluster.restoreJob(restored, ['check', '--time', moment, '--again'])
+  expect(meant.code, meant.output).toBe(0)
   const shown = await containers.inside(restored, ['patronictl', 'show-config'])
   expect(shown.output).toContain('loop_wait: 4')
   const written = readFileSync(join(beside(restored), 'pgdata/postgresql.auto.conf'), 'utf8')
@@ -247,6 +269,9 @@ test('the restored member leads with the rows of that moment and the configurati
 
 test('the others are copied anew, not from a backup of the time line that was left', async () => {
   const other = cluster.members.find((name) => name !== restored) ?? ''
+  // What an attempt to restore on this member has left would keep it from starting.
+  writeFileSync(join(beside(other), 'pgdata.restore.json'), '{"phase": "copying"}')
+  mkdirSync(join(beside(other), 'pgdata.restoring'))
   const aside = await cluster.restoreJob(other, ['set-aside'])
   expect(aside.code, aside.output).toBe(0)
   cluster.startMember(other)

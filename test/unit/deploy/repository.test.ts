@@ -52,6 +52,17 @@ test('the passphrase stays: with another one no earlier backup can be read', () 
   expect(repositorySecrets(folder(), settings())).not.toBe(text)
 })
 
+test('no passphrase is made for a repository that is deployed: the folder is an old copy', () => {
+  const old = folder()
+  old.write(
+    'services: {pgbackrest: {environment: {\n BACKUP_REPOSITORIES: "1"}}}',
+    'deployed',
+    'stack.yml',
+  )
+  expect(() => repositorySecrets(old, settings())).toThrow(/backup_passphrase_1 is missing/)
+  expect(old.list('secrets')).toEqual([])
+})
+
 test('a second repository comes from settings, its keys from files of their own', () => {
   const withKeys = folder()
   withKeys.write('AKIA\n', 'secrets', 'backup_repo2_s3_key')

@@ -7,7 +7,7 @@ import { DEPLOY } from '../../../src/deploy/context.ts'
 import { Docker, type DockerResult } from '../../../src/deploy/docker.ts'
 import { Folder } from '../../../src/deploy/folder.ts'
 import { OperatorError } from '../../../src/deploy/operator.ts'
-import { restore } from '../../../src/deploy/restore.ts'
+import { forgetOld, restore } from '../../../src/deploy/restore.ts'
 import { settingsText } from '../../../src/deploy/settings.ts'
 
 const root = mkdtempSync(join(tmpdir(), 'pgsteer-restore-'))
@@ -28,7 +28,7 @@ folder.write(
   'cluster.env',
 )
 const PLAN = { to: undefined, set: undefined, timeline: undefined, member: undefined }
-const FIRM = { ...PLAN, isOldDiscarded: false, isConfirmed: true }
+const FIRM = { ...PLAN, isAgain: false, isOldDiscarded: false, isConfirmed: true }
 
 const say = (stdout: string): DockerResult => ({ code: 0, stdout, stderr: '' })
 
@@ -38,6 +38,9 @@ class Swarm {
   readonly replicas = new Map([1, 2, 3].map((slot) => [`main_patroni${slot}`, 1]))
   readonly #jobs = new Map<string, { output: string; isOk: boolean }>()
   leader = 'patroni2'
+  running = ['patroni2']
+  /** The hostname of a node that is down. */
+  down = ''
   /** The job of that name fails with these words. */
   failing: Record<string, string> = {}
 
@@ -54,6 +57,7 @@ class Swarm {
   #answer(args: readonly string[]): DockerResult {
     const [first = '', second = ''] = args
     const last = args.at(-1) ?? ''
+    if (first === 'node') return say(second === 'ls' ? 'a\nb\nc\n' : JSON.stringify(this.#nodes()))
     if (first === 'inspect') return say(JSON.stringify(args.slice(3).map((id) => this.#task(id))))
     if (second === 'create') return say(this.#create(args))
     if (second === 'logs') return say(this.#jobs.get(last)?.output ?? '')
@@ -63,6 +67,14 @@ class Swarm {
     if (second === 'ps' && (this.#jobs.has(last) || (this.replicas.get(last) ?? 0) > 0))
       return say(`${last}\n`)
     return say('')
+  }
+
+  #nodes(): unknown[] {
+    return ['a', 'b', 'c'].map((name) => ({
+      ID: name,
+      Description: { Hostname: name },
+      Status: { State: name === this.down ? 'down' : 'ready' },
+    }))
   }
 
   #service(name: string): unknown {
@@ -86,10 +98,12 @@ class Swarm {
     const [program = '', what = ''] = command
     if (program !== 'facts') this.done.push(`${command.join(' ')} on ${member}`)
     const problem = this.failing[what]
-    const facts = {
-      members: [{ name: this.leader }],
-      cluster: { members: [{ name: this.leader, role: 'leader' }] },
-    }
+    const members = this.running.map((one) => ({
+      name: one,
+      state: 'running',
+      role: one === this.leader ? 'leader' : 'replica',
+    }))
+    const facts = { members, cluster: { members } }
     const output = program === 'facts' ? JSON.stringify(facts) : (problem ?? '{}')
     this.#jobs.set(name, { output, isOk: problem === undefined })
     return ''
@@ -148,4 +162,42 @@ test('a restore that failed leaves the members stopped, and goes on when it is r
   await restore(swarm.context(), { ...FIRM, member: 'patroni2' })
   expect(swarm.done).not.toContain('restore check on patroni2')
   expect([...swarm.replicas.values()]).toEqual([1, 1, 1])
+})
+
+test('a member whose node is down neither stops a restore nor is waited for', async () => {
+  const swarm = new Swarm()
+  swarm.down = 'c'
+  swarm.replicas.set('main_patroni3', 1)
+  await restore(swarm.context(), FIRM)
+  expect(swarm.done).not.toContain('restore set-aside on patroni3')
+  expect(swarm.done.slice(-3)).toEqual([
+    'restore set-aside on patroni1',
+    'patroni1=1',
+    'patroni3=1',
+  ])
+  await expect(restore(swarm.context(), { ...FIRM, member: 'patroni3' })).rejects.toThrow(
+    /the node of patroni3 is down/,
+  )
+})
+
+test('a member that could not be set aside starts all the same: a second restore would lose writes', async () => {
+  const swarm = new Swarm()
+  swarm.failing = { 'set-aside': 'restore: a member still runs on this volume' }
+  await restore(swarm.context(), FIRM)
+  expect(swarm.done.slice(-4)).toEqual([
+    'restore set-aside on patroni1',
+    'patroni1=1',
+    'restore set-aside on patroni3',
+    'patroni3=1',
+  ])
+})
+
+test('old data is removed only from a cluster that is well, and on confirmation', async () => {
+  const swarm = new Swarm()
+  await expect(forgetOld(swarm.context(), true)).rejects.toThrow(/not well: patroni1, patroni3/)
+  swarm.running = ['patroni1', 'patroni2', 'patroni3']
+  await forgetOld(swarm.context(), false)
+  expect(swarm.done).toEqual([])
+  await forgetOld(swarm.context(), true)
+  expect(swarm.done).toEqual([1, 2, 3].map((slot) => `restore forget on patroni${slot}`))
 })
