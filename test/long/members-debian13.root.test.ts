@@ -18,8 +18,8 @@ beforeEach(async () => {
   cluster = await PatroniCluster.prepare({ installation: debian13() })
   steer = await startSteer(cluster, 'etcd', { untilReady: false })
   await waitFor('it says that etcd is not there', async () => {
-    const { primary, source } = await sight(steer)
-    return primary === null && source.state !== 'connected'
+    const seen = await sight(steer)
+    return seen.primary === null && seen.source.state !== 'connected'
   })
   for (const { name } of cluster.etcds) cluster.startEtcd(name)
   for (const { name } of cluster.members) cluster.startPatroni(name)

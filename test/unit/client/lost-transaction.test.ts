@@ -62,7 +62,11 @@ describe.each(WAYS)('a server lost by %s', (way) => {
       const { world, client, server } = await flight('primary', 'simple', [...BEGUN, 'SELECT 2'])
       await lose(world, server, way)
       client.take()
-      const end = [frontend.parse(name, 'ROLLBACK'), frontend.bind({ statement: name }), frontend.execute()]
+      const end = [
+        frontend.parse(name, 'ROLLBACK'),
+        frontend.bind({ statement: name }),
+        frontend.execute(),
+      ]
       const insert = [frontend.parse('', `${HINT}INSERT INTO t VALUES (1)`), frontend.bind()]
       client.sends(Buffer.concat([...end, ...insert, frontend.execute(), frontend.sync()]))
       expect(told(client)).toBe('1 2 ROLLBACK')
