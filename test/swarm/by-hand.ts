@@ -1,5 +1,6 @@
 /**
- * The lab of the swarm suite for people: it stays up between commands. As root:
+ * The lab of the swarm suite for people: it stays up between commands. As root, with the Node of the project
+ * (`node` is short for `node scripts/run.mjs` here):
  *
  *   node test/swarm/by-hand.ts up [N]           N machines (3) in one swarm, all of them managers
  *   node test/swarm/by-hand.ts images [NAME...] builds images (pgsteer, node, etcd, ...) and loads them
