@@ -11,10 +11,12 @@ import { down } from './down.ts'
 import { applyConfig } from './dynamic.ts'
 import { findFolder } from './folder.ts'
 import { init } from './init.ts'
+import { whileLocked } from './lock.ts'
 import { addMember, removeMember, replaceNode } from './members.ts'
 import { OperatorError, type Output, terminal } from './operator.ts'
 import { forgetOld, restore } from './restore.ts'
 import { rotateCertificates } from './rotation.ts'
+import { entriesOf } from './settings.ts'
 import { status } from './status.ts'
 import { switchover } from './switchover.ts'
 import { renderOnly, up, upgrade } from './up.ts'
@@ -45,9 +47,13 @@ interface Command {
   readonly options: Readonly<Record<string, Option>>
   /** The fewest and the most of its own parameters. */
   readonly counts: readonly [number, number]
+  /** Whether it changes the cluster, as nobody else may at that time; not at all without it. */
+  readonly changes?: (parsed: Parsed) => boolean
   /** Answers false for what went well but found something wrong. */
   readonly run: (context: Context, parsed: Parsed) => Promise<boolean | void>
 }
+
+const always = (): boolean => true
 
 const WAIT: Option = {
   type: 'string',
@@ -75,6 +81,7 @@ const COMMANDS: readonly Command[] = [
       },
     },
     counts: [0, 1],
+    changes: always,
     run: async (context, { positionals: [name], texts, is }) => {
       await init(context, { name, set: texts('set'), isChecked: !is('skip-checks') })
     },
@@ -96,6 +103,7 @@ const COMMANDS: readonly Command[] = [
     more: 'STACK is stack, monitoring or tools; without one: the database, and monitoring where ALERT_RECEIVERS_FILE is set.',
     options: { wait: WAIT },
     counts: [0, 3],
+    changes: always,
     run: async (context, { positionals, text }) => {
       await up(context, { stacks: positionals, seconds: secondsOf(text('wait'), WAIT_SECONDS) })
     },
@@ -115,6 +123,7 @@ const COMMANDS: readonly Command[] = [
     more: 'Without MEMBER: the synchronous replica that lags least.',
     options: {},
     counts: [0, 1],
+    changes: always,
     run: async (context, { positionals: [candidate] }) => {
       await switchover(context, candidate)
     },
@@ -126,6 +135,7 @@ const COMMANDS: readonly Command[] = [
     more: 'FILE is YAML with what shall change, or a Patroni file with bootstrap.dcs; without it: deploy/patroni/base.yml. Keys that it does not name stay; null takes one away.',
     options: {},
     counts: [0, 1],
+    changes: always,
     run: async (context, { positionals: [file] }) => {
       await applyConfig(context, file)
     },
@@ -136,6 +146,7 @@ const COMMANDS: readonly Command[] = [
     what: 'a further member of PostgreSQL on a node',
     options: { wait: WAIT },
     counts: [1, 1],
+    changes: always,
     run: async (context, { positionals: [node = ''], text }) => {
       await addMember(context, node, secondsOf(text('wait'), WAIT_SECONDS))
     },
@@ -146,6 +157,7 @@ const COMMANDS: readonly Command[] = [
     what: 'take a member of PostgreSQL away (patroni4, for instance)',
     options: { wait: WAIT, volumes: { type: 'boolean', what: 'its data too' } },
     counts: [1, 1],
+    changes: always,
     run: async (context, { positionals: [name = ''], text, is }) => {
       const seconds = secondsOf(text('wait'), WAIT_SECONDS)
       await removeMember(context, name, { seconds, hasVolumes: is('volumes') })
@@ -158,6 +170,7 @@ const COMMANDS: readonly Command[] = [
     more: 'OLD may be dead. NEW has to be in the Swarm, and empty.',
     options: { wait: WAIT },
     counts: [2, 2],
+    changes: always,
     run: async (context, { positionals: [before = '', after = ''], text }) => {
       await replaceNode(context, { before, after }, secondsOf(text('wait'), WAIT_SECONDS))
     },
@@ -171,6 +184,7 @@ const COMMANDS: readonly Command[] = [
       'new-ca': { type: 'boolean', what: 'a new authority too, in three rounds' },
     },
     counts: [0, 0],
+    changes: always,
     run: async (context, { text, is }) => {
       const seconds = secondsOf(text('wait'), WAIT_SECONDS)
       await rotateCertificates(context, { hasNewAuthority: is('new-ca'), seconds })
@@ -187,6 +201,7 @@ const COMMANDS: readonly Command[] = [
       'etcd-image': { type: 'string', shape: '=IMAGE', what: 'of etcd' },
     },
     counts: [0, 0],
+    changes: always,
     run: async (context, { text }) => {
       await upgrade(context, {
         images: {
@@ -250,6 +265,7 @@ const COMMANDS: readonly Command[] = [
       yes: { type: 'boolean', what: 'stop all members and do it' },
     },
     counts: [0, 0],
+    changes: ({ is }) => is('yes') || is('forget-old'),
     run: async (context, { text, is }) => {
       if (is('forget-old')) {
         await forgetOld(context, is('yes'))
@@ -283,6 +299,7 @@ const COMMANDS: readonly Command[] = [
       },
     },
     counts: [0, 0],
+    changes: always,
     run: async (context, { text, is }) => {
       await down(context, {
         hasVolumes: is('volumes'),
@@ -301,6 +318,14 @@ const COMMON: Readonly<Record<string, Option>> = {
   },
   'dry-run': { type: 'boolean', what: 'say what would be done and do none of it' },
   help: { type: 'boolean', what: 'print this' },
+}
+const BREAK_LOCK: Option = {
+  type: 'boolean',
+  what: 'go on although another command says that it changes the cluster: only when it does not run any more',
+}
+
+function optionsOf({ options, changes }: Command): Readonly<Record<string, Option>> {
+  return { ...options, ...(changes === undefined ? {} : { 'break-lock': BREAK_LOCK }), ...COMMON }
 }
 
 const EXIT_WRONG = 1
@@ -362,16 +387,25 @@ async function runCommand(command: Command, args: readonly string[], on: Machine
   const folder = findFolder({ dir: parsed.text('dir'), name, isDryRun }, on.env, on.cwd)
   const { clock, output, deploy } = on
   const docker = new Docker({ run: on.run, isDryRun, output })
-  return (await command.run({ docker, output, clock, folder, deploy }, parsed)) === false
-    ? EXIT_WRONG
-    : 0
+  const context = { docker, output, clock, folder, deploy }
+  const work = async () => await command.run(context, parsed)
+  const cluster = entriesOf(folder.read('cluster.env') ?? '')['CLUSTER'] ?? name
+  const isLocked = !isDryRun && command.changes?.(parsed) === true && cluster !== undefined
+  const locking = {
+    cluster: cluster ?? '',
+    command: command.name,
+    isBroken: parsed.is('break-lock'),
+  }
+  const answer = isLocked ? await whileLocked(context, locking, work) : await work()
+  return answer === false ? EXIT_WRONG : 0
 }
 
 function parse(command: Command, args: readonly string[]): Parsed | undefined {
   const options = Object.fromEntries(
-    Object.entries({ ...command.options, ...COMMON }).map(
-      ([name, { type, isMultiple = false }]) => [name, { type, multiple: isMultiple }],
-    ),
+    Object.entries(optionsOf(command)).map(([name, { type, isMultiple = false }]) => [
+      name,
+      { type, multiple: isMultiple },
+    ]),
   )
   try {
     const { values, positionals } = parseArgs({ args: [...args], options, allowPositionals: true })
@@ -411,10 +445,12 @@ function usage(): string {
   ].join('\n')
 }
 
-function help({ name, usage: parameters, what, more, options }: Command): string {
-  const rows = Object.entries({ ...options, ...COMMON }).map(
-    ([option, { shape = '', what: does }]) => [`  --${option}${shape}`, does],
-  )
+function help(command: Command): string {
+  const { name, usage: parameters, what, more } = command
+  const rows = Object.entries(optionsOf(command)).map(([option, { shape = '', what: does }]) => [
+    `  --${option}${shape}`,
+    does,
+  ])
   const width = Math.max(...rows.map(([first = '']) => first.length))
   return [
     `Usage: deploy/cluster ${name} ${parameters}`.trim(),

@@ -17,6 +17,9 @@ const DEPLOY = resolve(import.meta.dirname, '../../../deploy')
 const CHANGES =
   /^(node update|secret (create|rm)|config rm|stack (deploy|rm)|service (update|scale))/
 
+/** Taking and leaving the lock changes nothing of the cluster. */
+const LOCKS = /^config rm id-\w+\.lock/
+
 /** As etcd's gateway lists its members. */
 const ETCD = {
   members: [1, 2, 3].map((slot) => ({
@@ -46,6 +49,8 @@ const digest = (text: string): string => createHash('sha256').update(text).diges
 export class FakeSwarm {
   readonly commands: string[] = []
   readonly secrets = new Map<string, { labels: string[]; text: string }>()
+  /** Configs that the tool makes by hand, by their names; the id is the name with `id-` before it. */
+  readonly configs = new Map<string, Record<string, string>>()
   readonly stacks = new Set<string>()
   readonly labels = new Map<string, Map<string, string>>()
   /** What jobs were asked to do: their command. */
@@ -93,7 +98,7 @@ export class FakeSwarm {
 
   /** The commands that changed something, without jobs. */
   get changes(): string[] {
-    return this.commands.filter((command) => CHANGES.test(command))
+    return this.commands.filter((command) => CHANGES.test(command) && !LOCKS.test(command))
   }
 
   get text(): string {
@@ -124,7 +129,11 @@ export class FakeSwarm {
     return { code, stdout, stderr: code === 0 ? '' : stdout }
   }
 
-  #answer(args: readonly string[], input: string, env: Readonly<Record<string, string>>): string {
+  #answer(
+    args: readonly string[],
+    input: string,
+    env: Readonly<Record<string, string>>,
+  ): string | [said: string, code: number] {
     const last = args.at(-1) ?? ''
     const given = (option: string): string[] =>
       args.flatMap((word, index) => (args[index - 1] === option ? [word] : []))
@@ -153,6 +162,27 @@ export class FakeSwarm {
         return 'id'
       case 'secret rm':
         for (const name of args.slice(2)) this.secrets.delete(name)
+        return ''
+      case 'config create': {
+        const name = args.at(-2) ?? ''
+        if (this.configs.has(name)) return [`config ${name} already exists`, 1]
+        this.configs.set(
+          name,
+          Object.fromEntries(given('--label').map((text) => text.split(/=(.*)/s, 2))) as Record<
+            string,
+            string
+          >,
+        )
+        return `id-${name}`
+      }
+      case 'config inspect': {
+        const Labels = this.configs.get(last)
+        return Labels === undefined
+          ? [`no such config: ${last}`, 1]
+          : JSON.stringify([{ ID: `id-${last}`, Spec: { Labels } }])
+      }
+      case 'config rm':
+        for (const id of args.slice(2)) this.configs.delete(id.slice('id-'.length))
         return ''
       case 'stack ls':
         return [...this.stacks].join('\n')
