@@ -7,7 +7,7 @@
  * The resolver blocks a thread of a small pool for as long as it likes, so one question per name is
  * under way at most, however many ask.
  */
-import type { LookupAddress } from 'node:dns'
+import { ADDRCONFIG, type LookupAddress } from 'node:dns'
 import { lookup } from 'node:dns/promises'
 import type { LookupFunction } from 'node:net'
 import { callbackify } from 'node:util'
@@ -26,7 +26,7 @@ export class Names {
   readonly #known = new Map<string, readonly LookupAddress[]>()
   readonly #asked = new Map<string, Promise<readonly LookupAddress[]>>()
 
-  constructor(clock: Clock, resolve: Resolve = (name) => lookup(name, { all: true })) {
+  constructor(clock: Clock, resolve: Resolve = askSystem) {
     this.#clock = clock
     this.#resolve = resolve
   }
@@ -75,6 +75,11 @@ export class Names {
     this.#asked.set(name, asking)
     return asking
   }
+}
+
+/** As net.connect asks: a machine without IPv6 neither waits for an AAAA nor is given one. */
+function askSystem(name: string): Promise<LookupAddress[]> {
+  return lookup(name, { all: true, hints: ADDRCONFIG })
 }
 
 function isGone(error: unknown): boolean {

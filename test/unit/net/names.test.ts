@@ -1,3 +1,5 @@
+import { ADDRCONFIG } from 'node:dns'
+import { type PerformanceEntry, PerformanceObserver } from 'node:perf_hooks'
 import { expect, test } from 'vitest'
 import { Names } from '../../../src/net/names.ts'
 import { FakeClock } from '../../support/clock.ts'
@@ -88,4 +90,18 @@ test.each([true, false])('it speaks as net.connect asks, all = %s', async (all) 
   })
   asked[0]?.resolve(HERE)
   expect(await told).toEqual(all ? [null, HERE] : [null, '10.0.0.1', 4])
+})
+
+test('the system is asked for addresses of its own kinds alone, as net.connect does', async () => {
+  const seen = Promise.withResolvers<PerformanceEntry>()
+  const observer = new PerformanceObserver((list) => {
+    for (const entry of list.getEntries()) if (entry.name === 'lookup') seen.resolve(entry)
+  })
+  observer.observe({ entryTypes: ['dns'] })
+  try {
+    await new Names(new FakeClock()).find('localhost')
+    expect(await seen.promise).toMatchObject({ detail: { hints: ADDRCONFIG } })
+  } finally {
+    observer.disconnect()
+  }
 })
