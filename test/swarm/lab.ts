@@ -29,8 +29,8 @@ const SUBNET = '10.77.0'
 const CLIENTS = `${SUBNET}.254`
 const CGROUPS = '/sys/fs/cgroup'
 const ENGINE_MS_MAX = 60_000
-/** Every file under /run is gone when a machine starts. */
-const START = `hostname "$0" && mount -t tmpfs -o mode=755 none /run && { dockerd "$@" & wait $!; }`
+/** On a machine mounts are shared with containers that ask for it, and /run is empty when it starts. */
+const START = `hostname "$0" && mount --make-rshared / && mount -t tmpfs -o mode=755 none /run && { dockerd "$@" & wait $!; }`
 
 /** What docs/deploy.md asks every node's /etc/docker/daemon.json to be. */
 function daemonConfig(): string {
