@@ -1,7 +1,7 @@
 /**
  * A Docker engine for building images: the machine's own if one answers; else, as root, one of our
- * own, which is ended afterwards. Its containers use the machine's network: it makes no bridge and
- * touches nobody's firewall rules.
+ * own, which is ended afterwards. Its containers use the machine's network: it makes no bridge,
+ * touches nobody's firewall rules and does not make the machine forward packets.
  */
 import { spawn, spawnSync } from 'node:child_process'
 import {
@@ -78,7 +78,7 @@ async function start(directory) {
   writeFileSync(log, '')
   const output = openSync(log, 'a')
   const places = ['data', 'exec'].flatMap((one) => [`--${one}-root`, join(directory, one)])
-  const apart = ['--bridge=none', '--iptables=false', '--ip6tables=false']
+  const apart = ['--bridge=none', '--iptables=false', '--ip6tables=false', '--ip-forward=false']
   const where = ['--pidfile', join(directory, 'pid'), '--host', process.env.DOCKER_HOST]
   const engine = spawn('dockerd', [...places, ...where, ...apart], {
     stdio: ['ignore', output, output],
