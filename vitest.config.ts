@@ -69,7 +69,8 @@ export default defineConfig({
         test: {
           name: 'swarm',
           include: ['test/swarm/**/*.test.ts'],
-          testTimeout: 600_000,
+          // Above the sum of what one test waits for, so that each wait ends by itself and says for what.
+          testTimeout: 3_600_000,
           hookTimeout: 900_000,
           pool: 'forks',
           fileParallelism: false,
