@@ -10,6 +10,7 @@
 import { writeSync } from 'node:fs'
 import type { Socket } from 'node:net'
 import { TLSSocket } from 'node:tls'
+import { getSystemErrorName } from 'node:util'
 import { systemClock } from '../base/clock.ts'
 import { invariant } from '../base/invariant.ts'
 import {
@@ -260,7 +261,9 @@ export class Channel {
       this.#underWayBytes = bytes.length
       onceWritten((status) => {
         this.#underWayBytes = 0
-        if (status < 0) this.#socket.destroy()
+        // One that was given up with its socket failed nobody.
+        if (status >= 0 || this.#socket.destroyed) return
+        this.destroy(new Error(`write ${getSystemErrorName(status)}`))
       })
     }
     return bytes.length

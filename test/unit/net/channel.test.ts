@@ -183,6 +183,25 @@ describe('a channel with a receiver', () => {
     expect(channel.isClosed).toBe(true)
   })
 
+  test('says why it ends when what is under way fails and nobody reads', async () => {
+    const { channel, peer } = await pair()
+    const closed = Promise.withResolvers<Error | null>()
+    channel.attach(receiver({ onClosed: closed.resolve }))
+    channel.pause()
+    while (channel.unsentBytes === 0) channel.write(Buffer.alloc(10_000))
+    peer.resetAndDestroy()
+    expect((await closed.promise)?.message).toMatch(/^write (ECONNRESET|EPIPE)$/)
+  })
+
+  test('that is destroyed by us with something under way ends without a reason', async () => {
+    const { channel } = await pair()
+    const closed = Promise.withResolvers<Error | null>()
+    channel.attach(receiver({ onClosed: closed.resolve }))
+    while (channel.unsentBytes === 0) channel.write(Buffer.alloc(10_000))
+    channel.destroy()
+    expect(await closed.promise).toBeNull()
+  })
+
   test('writes nothing more once its socket is destroyed, whoever has the descriptor then', async () => {
     const { channel, socket } = await pair()
     channel.attach(receiver({}))
