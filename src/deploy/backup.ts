@@ -35,6 +35,7 @@ async function besideRepository(
     command: ['repository', ...args],
     ...(await likeService(context.docker, settings, 'pgbackrest')),
     isReadOnly: false,
+    isAlone: true,
     deadlineMs: DEADLINE_MS,
     onLine: (line) => {
       context.output.step(line)

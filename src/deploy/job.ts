@@ -1,11 +1,11 @@
 /**
  * Work inside of the cluster's own networks, where the operator's machine does not reach: a Swarm job from
  * the node image, waited for, its output read, and removed. Jobs that a broken connection left behind are
- * removed by the next one of the same kind.
+ * removed by the next one of the same kind when their time is over: until then they may be somebody else's.
  */
 import { randomBytes } from 'node:crypto'
 import { type Clock, wait } from '../base/clock.ts'
-import { type Docker, pick, textOf } from './docker.ts'
+import { arrayOf, type Docker, pick, textOf } from './docker.ts'
 import { CLUSTER_LABEL, type Network, networkName, secretName } from './names.ts'
 import { OperatorError, type Output } from './operator.ts'
 import type { Settings } from './settings.ts'
@@ -25,6 +25,8 @@ export interface Job {
   readonly env?: Readonly<Record<string, string>>
   /** Once on every node instead of once. */
   readonly isGlobal?: boolean
+  /** Never beside another one of its kind: it is refused while one runs. */
+  readonly isAlone?: boolean
   /** Changes nothing in the cluster, so that a dry run does it as well. */
   readonly isReadOnly: boolean
   readonly deadlineMs: number
@@ -52,6 +54,10 @@ export const ADMIN_SECRETS: readonly JobSecret[] = [
 ]
 
 const POLL_MS = 500
+/** Milliseconds since 1970, after which nobody waits for the job any more. */
+const UNTIL_LABEL = 'pgsteer.until'
+/** So far apart may the clocks of two operators be. */
+const CLOCKS_MS = 600_000
 /** The postgres user of the node image. */
 const USER = '999'
 const OVER: ReadonlySet<string> = new Set([
@@ -81,12 +87,13 @@ export class Jobs {
   async run(settings: Settings, job: Job): Promise<JobResult> {
     const prefix = `${settings.cluster}_job-${job.what}-`
     const name = `${prefix}${randomBytes(3).toString('hex')}`
-    const args = createArgs(settings, job, name)
+    const untilMs = this.#clock.wallMs() + job.deadlineMs + CLOCKS_MS
+    const args = createArgs(settings, job, { name, untilMs })
     if (this.#docker.isDryRun && !job.isReadOnly) {
       await this.#docker.change(args)
       return { isOk: true, output: '' }
     }
-    await this.#removeOld(prefix)
+    await this.#removeOld(prefix, job)
     await this.#docker.read(args)
     try {
       return await this.#finish(name, job)
@@ -95,7 +102,7 @@ export class Jobs {
     }
   }
 
-  async #removeOld(prefix: string): Promise<void> {
+  async #removeOld(prefix: string, job: Job): Promise<void> {
     const names = await this.#docker.lines([
       'service',
       'ls',
@@ -105,9 +112,26 @@ export class Jobs {
       '{{.Name}}',
     ])
     for (const name of names) {
+      const text = await this.#docker.find(['service', 'inspect', name])
+      if (text === undefined) continue
+      const [found] = arrayOf(JSON.parse(text))
+      const untilMs = Number(pick(found, 'Spec', 'Labels', UNTIL_LABEL) ?? 0)
+      if (untilMs > this.#clock.wallMs()) {
+        if (job.isAlone === true) await this.#refuseBeside(name)
+        continue
+      }
       this.#output.step(`removing ${name}, which an earlier command left behind`)
       await this.#docker.find(['service', 'rm', name])
     }
+  }
+
+  async #refuseBeside(name: string): Promise<void> {
+    const tasks = await this.#tasks(name)
+    if (tasks.length > 0 && tasks.every(({ state }) => OVER.has(state))) return
+    throw new OperatorError(
+      `${name} runs, which somebody else began or an earlier command left behind`,
+      `Wait until it is done (docker service logs --follow ${name}); or, if it may be broken off, end it: docker service rm ${name}`,
+    )
   }
 
   async #finish(name: string, job: Job): Promise<JobResult> {
@@ -189,7 +213,11 @@ function tooLate(job: Job, tasks: readonly Task[], output: string): OperatorErro
 }
 
 /** The arguments of `docker service create` for the job. */
-export function createArgs(settings: Settings, job: Job, name: string): string[] {
+export function createArgs(
+  settings: Settings,
+  job: Job,
+  { name, untilMs }: { name: string; untilMs: number },
+): string[] {
   const { cluster } = settings
   const epochs = { certificates: settings.certEpoch, passwords: settings.authEpoch }
   return [
@@ -201,6 +229,8 @@ export function createArgs(settings: Settings, job: Job, name: string): string[]
     name,
     '--label',
     `${CLUSTER_LABEL}=${cluster}`,
+    '--label',
+    `${UNTIL_LABEL}=${untilMs}`,
     '--mode',
     job.isGlobal === true ? 'global-job' : 'replicated-job',
     '--restart-condition',

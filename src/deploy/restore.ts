@@ -206,6 +206,7 @@ async function onMember(
     command: ['restore', ...args],
     ...(await likeService(context.docker, settings, name)),
     isReadOnly: what === 'check',
+    isAlone: what !== 'check',
     deadlineMs,
     onLine: (line) => {
       context.output.step(`${name}: ${line}`)

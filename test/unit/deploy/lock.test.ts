@@ -45,7 +45,7 @@ test.each([
   expect(swarm.configs.has('main.lock')).toBe(true)
 })
 
-test.each([['status'], ['render'], ['up', '--dry-run']])(
+test.each([['status'], ['render'], ['switchover', '--dry-run']])(
   '%s needs no lock and takes none',
   async (...args) => {
     const swarm = await held()

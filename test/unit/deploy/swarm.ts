@@ -68,6 +68,8 @@ export class FakeSwarm {
   readonly #templates = new Map<string, string>()
   readonly #tasks = new Map<string, string>()
   readonly #late = new Map<string, number>()
+  /** Jobs of others that Docker has, by their names: until when somebody may wait for them. */
+  readonly jobsLeft = new Map<string, number>()
   /** Services that were seen to run anew, or jobs and waits, in their order. */
   readonly started: string[] = []
   #nowMs = 0
@@ -197,8 +199,20 @@ export class FakeSwarm {
         return ''
       case 'service create':
         return this.#job(args)
-      case 'service inspect':
-        return JSON.stringify([this.#service(last)])
+      case 'service ls': {
+        const [filter = ''] = given('--filter')
+        const names = [...this.jobsLeft.keys()]
+        return names.filter((name) => `name=${name}`.startsWith(filter)).join('\n')
+      }
+      case 'service rm':
+        this.jobsLeft.delete(last)
+        return ''
+      case 'service inspect': {
+        const untilMs = this.jobsLeft.get(last)
+        return untilMs === undefined
+          ? JSON.stringify([this.#service(last)])
+          : JSON.stringify([{ Spec: { Labels: { 'pgsteer.until': String(untilMs) } } }])
+      }
       case 'service ps':
         return this.#task(last)
       case 'inspect --type':
@@ -244,6 +258,7 @@ export class FakeSwarm {
   }
 
   #status(id: string) {
+    if (this.jobsLeft.has(id.slice('job-'.length))) return { State: 'running' }
     if (id.startsWith('job-')) return { State: 'complete', ContainerStatus: { ExitCode: 0 } }
     this.started.push(id.slice(0, id.lastIndexOf('-')))
     return { State: 'running' }
