@@ -16,8 +16,14 @@ ip link set lo up; export PGSTEER_ISOLATED=yes; "$@" & wait $!`
 
 /**
  * The command that runs another one in namespaces of its own; `scratch` is a directory that is empty
- * there, and gone afterwards with what is in it.
+ * there, and gone afterwards with what is in it. Only SIGKILL ends it: unshare blocks SIGINT and
+ * SIGTERM while it waits, and what is in the namespaces is killed with it.
  */
 export function isolated(scratch, command) {
   return ['unshare', ...NAMESPACES, 'bash', '-c', FRAME, scratch, ...command]
+}
+
+/** The command that runs another one which is killed when its parent ends, however that is. */
+export function bound(command) {
+  return ['setpriv', '--pdeathsig', 'KILL', ...command]
 }

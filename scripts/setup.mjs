@@ -157,14 +157,16 @@ export function environment(node) {
 }
 
 /**
- * Runs a program in the foreground and resolves with its exit code. Signals to us become its own;
- * it ends when we do, however that is, because the channel between us closes then.
+ * Runs a program in the foreground and resolves with its exit code. Signals to us become its own,
+ * or the signal that ends it where it listens to no other; with `ipc` it ends when we do, however
+ * that is, because the channel between us closes then.
  */
-export async function run(file, parameters, { env, ipc = false, cwd = ROOT } = {}) {
+export async function run(file, parameters, options = {}) {
+  const { env, ipc = false, cwd = ROOT, ending = 'SIGTERM' } = options
   const stdio = ipc ? ['inherit', 'inherit', 'inherit', 'ipc'] : 'inherit'
   const child = spawn(file, parameters, { cwd, env, stdio })
   // The terminal sends SIGINT to the child as well: ours only has to wait for its end.
-  const terminate = () => child.kill('SIGTERM')
+  const terminate = () => child.kill(ending)
   process.on('SIGINT', ignore).on('SIGTERM', terminate).on('SIGHUP', terminate)
   const parent = process.ppid
   const orphan = setInterval(() => {

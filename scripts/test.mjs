@@ -14,11 +14,12 @@
  *
  * Files named *.root.test.ts need root and network namespaces; without them they are counted as not run.
  */
+import { spawnSync } from 'node:child_process'
 import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync } from 'node:fs'
-import { join, relative } from 'node:path'
+import { basename, join, relative } from 'node:path'
 import { canHaveEngine, provideLab, withEngine } from './engine.mjs'
 import { buildImages, saveImages, tagOf } from './images.mjs'
-import { canIsolate, isolated } from './isolation.mjs'
+import { bound, canIsolate, isolated } from './isolation.mjs'
 import { provision, TRIXIE } from './provision.mjs'
 import { BIN, environment, main, ROOT, run, say, setUp } from './setup.mjs'
 
@@ -64,12 +65,13 @@ async function runImage(files, env) {
 async function runSwarm(files, env) {
   const left = readdirSync('/var/tmp').map((name) => join('/var/tmp', name))
   const stale = left.filter((path) => {
-    return path.startsWith(LAB) && !existsSync(`/proc/${path.slice(LAB.length)}`)
+    const owner = Number.parseInt(path.slice(LAB.length), 10)
+    return path.startsWith(LAB) && !existsSync(`/proc/${owner}`)
   })
   const directory = `${LAB}${process.pid}`
   const images = `${directory}.images`
   try {
-    for (const path of stale) rmSync(path, { recursive: true, force: true })
+    for (const path of stale) removeLab(path)
     provideLab()
     const names = env.SWARM_FORM === 'full' ? undefined : SWARM_IMAGES
     await withEngine(async () => {
@@ -82,7 +84,20 @@ async function runSwarm(files, env) {
     const parameters = [`test/swarm/${suite}.root.test.ts`, ...files]
     return await runProject('swarm', parameters, { ...env, ...more })
   } finally {
-    for (const path of [directory, images]) rmSync(path, { recursive: true, force: true })
+    for (const path of [directory, images, SCRATCHES.swarm]) removeLab(path)
+  }
+}
+
+/** What a lab that was ended in the middle leaves: files, and control groups with the name of its directory. */
+function removeLab(directory) {
+  // Engines that were killed take a moment to end.
+  rmSync(directory, { recursive: true, force: true, maxRetries: 10, retryDelay: 500 })
+  const groups = '/sys/fs/cgroup'
+  if (!existsSync(groups)) return
+  for (const parent of ['.', ...readdirSync(groups)]) {
+    const path = join(groups, parent, basename(directory))
+    // One that still has processes stays.
+    if (existsSync(path)) spawnSync('find', [path, ...'-depth -type d -exec rmdir {} ;'.split(' ')])
   }
 }
 
@@ -103,9 +118,9 @@ async function runProject(project, files, env) {
   ]
   const vitest = join(BIN, 'vitest')
   const scratch = canIsolate() ? SCRATCHES[project] : undefined
-  const command = [vitest, ...parameters]
-  const [file, ...rest] = scratch === undefined ? command : isolated(scratch, command)
-  return count(project, report, await run(file, rest, { env }))
+  if (scratch === undefined) return count(project, report, await run(vitest, parameters, { env }))
+  const [file, ...rest] = bound(isolated(scratch, [vitest, ...parameters]))
+  return count(project, report, await run(file, rest, { env, ending: 'SIGKILL' }))
 }
 
 function count(project, report, code) {
