@@ -12,7 +12,7 @@
  */
 import { ProxyError, toProxyError } from '../base/errors.ts'
 import { invariant } from '../base/invariant.ts'
-import type { Channel, Receiver } from '../net/channel.ts'
+import { type Channel, DRAIN_BYTES, type Receiver } from '../net/channel.ts'
 import type { Classified } from '../routing/classify.ts'
 import type { ServerConnection } from '../server/connection.ts'
 import type { Pool } from '../server/pool.ts'
@@ -298,7 +298,8 @@ export class Session implements Receiver, Waiter {
     }
     const bytesMax = this.services.config().pgsteer.batchBytesMax * 2
     const { forwarder, unsentBytes } = this.#lease
-    if (unsentBytes >= bytesMax || this.#input.length >= Math.max(bytesMax, forwarder.wantedBytes))
+    const isFull = unsentBytes >= Math.max(bytesMax, DRAIN_BYTES)
+    if (isFull || this.#input.length >= Math.max(bytesMax, forwarder.wantedBytes))
       this.channel.pause()
     else this.channel.resume()
   }

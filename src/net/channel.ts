@@ -9,6 +9,7 @@
  */
 import { writeSync } from 'node:fs'
 import type { Socket } from 'node:net'
+import { getDefaultHighWaterMark } from 'node:stream'
 import { TLSSocket } from 'node:tls'
 import { getSystemErrorName } from 'node:util'
 import { systemClock } from '../base/clock.ts'
@@ -43,6 +44,8 @@ interface Pull {
 const PENDING_BYTES_MAX = 64 * 1024
 /** How long a peer may take to end its side. */
 const LINGER_MS = 5000
+/** Who has so many bytes unsent is told of a drain: what is under way alone does not tell. */
+export const DRAIN_BYTES = getDefaultHighWaterMark(false) + DIRECT_BYTES_MAX
 const EMPTY = Buffer.alloc(0)
 
 export class Channel {

@@ -30,7 +30,7 @@ export class FakeChannel implements ServerChannel {
   isClosed = false
   bytesReceived = 0
   bytesSent = 0
-  readonly unsentBytes = 0
+  unsentBytes = 0
   readonly tls = null
   readonly isUnix = false
   readonly remoteAddress = '10.0.0.1'

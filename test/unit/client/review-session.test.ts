@@ -1,4 +1,5 @@
 import { expect, test } from 'vitest'
+import { DRAIN_BYTES } from '../../../src/net/channel.ts'
 import { backend, errorFields, frames, frontend, message } from '../../support/bytes.ts'
 import { member, plainIni, primary, routedIni, topology } from '../../support/pools.ts'
 import { type Client, SessionWorld } from '../../support/session.ts'
@@ -207,6 +208,23 @@ test('a Parse that is longer than the input may be is waited for, and sent whole
   const rows = [backend.parseComplete(), backend.bindComplete()]
   answered(client, ...rows, ANSWER)
   expect([client.types(), server.state]).toEqual(['12CZ', 'idle'])
+})
+
+test('a COPY is stopped only by so much unsent that a drain is told', async () => {
+  const world = new SessionWorld(`${plainIni()}[pgsteer]\nbatch_bytes_max = 1024`)
+  const { client, server } = await warm(world)
+  const channel = world.world.channelOf(server)
+  client.sends(frontend.query('COPY t FROM STDIN'))
+  answered(client, COPY_IN)
+  channel.unsentBytes = DRAIN_BYTES - 1
+  client.sends(frontend.copyData('1\n'))
+  expect(client.isPaused).toBe(false)
+  channel.unsentBytes = DRAIN_BYTES
+  client.sends(frontend.copyData('2\n'))
+  expect(client.isPaused).toBe(true)
+  channel.unsentBytes = 0
+  server.onDrain()
+  expect(client.isPaused).toBe(false)
 })
 
 test('a message longer than a batch may be, in pieces, waits with its server', async () => {

@@ -4,7 +4,7 @@ import { connect, createServer, type Socket } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterEach, describe, expect, test } from 'vitest'
-import { Channel, type Receiver } from '../../../src/net/channel.ts'
+import { Channel, DRAIN_BYTES, type Receiver } from '../../../src/net/channel.ts'
 import { SCRATCH, scratchFronts } from '../../../src/net/scratch.ts'
 import { isShared, joined } from '../../../src/net/shared-read.ts'
 
@@ -171,6 +171,15 @@ describe('a channel with a receiver', () => {
     while (channel.unsentBytes > 0) await new Promise((resolve) => setImmediate(resolve))
     channel.write(Buffer.from('one more'))
     expect(channel.unsentBytes).toBe(0)
+  })
+
+  test('that has so much unsent tells of a drain, however short the pieces are', async () => {
+    const { channel, peer } = await pair()
+    const drained = Promise.withResolvers<number>()
+    channel.attach(receiver({ onDrain: () => drained.resolve(channel.unsentBytes) }))
+    while (channel.unsentBytes < DRAIN_BYTES) channel.write(Buffer.alloc(1000))
+    peer.resume()
+    expect(await drained.promise).toBe(0)
   })
 
   test('ends when what is under way cannot be sent any more', async () => {
