@@ -225,7 +225,7 @@ test('a restore that is killed leaves the old data, and goes on when it is run a
   await containers.kill('etcd1')
   const stuck = await cluster.restoreJob(on, ['run', '--time', moment])
   expect(stuck.code, stuck.output).toBe(1)
-  expect(stuck.output).toMatch(/recovered, time line 2, last transaction/)
+  expect(stuck.output).toMatch(/recovered, time line \d, last transaction/)
   expect(stuck.output).toContain('no etcd answers')
   expect(existsSync(join(beside(on), 'pgdata/PG_VERSION'))).toBe(true)
 
