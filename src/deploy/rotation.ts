@@ -1,14 +1,22 @@
 /**
  * `rotate-certs`: new certificates for every service, in a new epoch, brought in without taking two members at
  * once. A new authority takes three epochs: all trust both, then all show certificates of the new one, then
- * all forget the old one. Which step is next is read off the files of the folder, so that it can be continued.
+ * all forget the old one. Before the first change of a step, ca/step says which it is and what its epoch will
+ * be; all that a step does may be done again, so that it can be continued wherever it stopped.
  */
 import { makeAuthority } from './certificates.ts'
 import { type Context, settingsOf } from './context.ts'
+import { OperatorError } from './operator.ts'
 import { changeSettings } from './steps.ts'
 import { up } from './up.ts'
 
 type Step = 'trust' | 'sign' | 'forget'
+
+/** A step that was begun. */
+interface Begun {
+  readonly step: Step
+  readonly epoch: number
+}
 
 export async function rotateCertificates(
   context: Context,
@@ -16,12 +24,11 @@ export async function rotateCertificates(
 ): Promise<void> {
   const pending = stepsLeft(context)
   if (!hasNewAuthority && pending.length === 0) {
-    beginEpoch(context, authority(context))
+    beginEpoch(context, settingsOf(context).certEpoch + 1, authority(context))
     await up(context, { stacks: [], seconds })
     return
   }
-  if (pending.length > 0 && pending.length < STEPS.length)
-    context.output.step('going on with the new authority that was begun')
+  if (pending.length > 0) context.output.step('going on with the new authority that was begun')
   for (const step of pending.length > 0 ? pending : STEPS) {
     await begin(context, step)
     await up(context, { stacks: [], seconds })
@@ -32,49 +39,71 @@ export async function rotateCertificates(
 
 const STEPS: readonly Step[] = ['trust', 'sign', 'forget']
 
-/** After 'trust' there is next.crt, after 'sign' there is old.crt; while a step is under way its name is in ca/step. */
+/** None if no new authority was begun. After 'trust' there is next.crt, after 'sign' there is old.crt. */
 function stepsLeft({ folder }: Context): readonly Step[] {
-  const begun = STEPS.findIndex((step) => step === folder.read('ca', 'step'))
-  if (begun >= 0) return STEPS.slice(begun)
+  const begun = begunIn(folder.read('ca', 'step') ?? '')
+  if (begun !== undefined) return STEPS.slice(STEPS.indexOf(begun.step))
   if (folder.read('ca', 'next.crt') !== undefined) return STEPS.slice(1)
   return folder.read('ca', 'old.crt') === undefined ? [] : STEPS.slice(2)
+}
+
+function begunIn(text: string): Begun | undefined {
+  const [name, epoch] = text.trim().split(' ')
+  const step = STEPS.find((one) => one === name)
+  return step === undefined ? undefined : { step, epoch: Number(epoch) }
 }
 
 function authority({ folder }: Context): string {
   return folder.read('ca', 'ca.crt') ?? ''
 }
 
-/** Does nothing for a step that was begun before: its epoch is there already. */
+/** CERT_EPOCH is changed last, so that it tells whether all of this was done before. */
 async function begin(context: Context, step: Step): Promise<void> {
-  const { folder, clock, output } = context
-  if (folder.read('ca', 'step') === step) return
+  const { folder, output } = context
+  const { certEpoch } = settingsOf(context)
+  const begun = begunIn(folder.read('ca', 'step') ?? '')
+  const epoch = begun?.step === step ? begun.epoch : certEpoch + 1
   output.step(`new authority: ${step}`)
-  if (step === 'trust') {
-    const made = await makeAuthority(settingsOf(context).cluster, clock.wallMs())
-    folder.write(made.key, 'ca', 'next.key')
-    folder.write(made.certificate, 'ca', 'next.crt')
-  }
-  if (step === 'sign') {
-    folder.write(authority(context), 'ca', 'old.crt')
-    folder.write(folder.read('ca', 'next.key') ?? '', 'ca', 'ca.key')
-    folder.write(folder.read('ca', 'next.crt') ?? '', 'ca', 'ca.crt')
-  }
+  if (certEpoch >= epoch) return
+  folder.write(`${step} ${epoch}`, 'ca', 'step')
+  if (step === 'trust') await makeNext(context)
+  if (step === 'sign') installNext(context)
   const other = { trust: 'next.crt', sign: 'old.crt', forget: undefined }[step]
-  folder.write(step, 'ca', 'step')
-  beginEpoch(
-    context,
-    authority(context) + (other === undefined ? '' : (folder.read('ca', other) ?? '')),
-  )
+  const bundle = authority(context) + (other === undefined ? '' : (folder.read('ca', other) ?? ''))
+  beginEpoch(context, epoch, bundle)
 }
 
+/** The certificate last: it says that the key is there. */
+async function makeNext(context: Context): Promise<void> {
+  const { folder, clock } = context
+  if (folder.read('ca', 'next.crt') !== undefined) return
+  const made = await makeAuthority(settingsOf(context).cluster, clock.wallMs())
+  folder.write(made.key, 'ca', 'next.key')
+  folder.write(made.certificate, 'ca', 'next.crt')
+}
+
+/** The old one is kept before anything else, and only once: at a second time ca.crt may be the new one. */
+function installNext(context: Context): void {
+  const { folder } = context
+  const [key, certificate] = [folder.read('ca', 'next.key'), folder.read('ca', 'next.crt')]
+  if (key === undefined || certificate === undefined)
+    throw new OperatorError(
+      `next.key or next.crt is missing in ${folder.file('ca')}`,
+      'Bring it back from your copy of the folder: the services trust that authority already.',
+    )
+  if (folder.read('ca', 'old.crt') === undefined) folder.write(authority(context), 'ca', 'old.crt')
+  folder.write(key, 'ca', 'ca.key')
+  folder.write(certificate, 'ca', 'ca.crt')
+}
+
+/** What the next step or another rotation goes by is removed last. */
 function finish({ folder }: Context, step: Step): void {
   if (step === 'sign') for (const name of ['next.key', 'next.crt']) folder.remove('ca', name)
   if (step === 'forget') folder.remove('ca', 'old.crt')
   folder.remove('ca', 'step')
 }
 
-function beginEpoch(context: Context, bundle: string): void {
-  const epoch = settingsOf(context).certEpoch + 1
+function beginEpoch(context: Context, epoch: number, bundle: string): void {
   context.folder.write(bundle, 'certificates', String(epoch), 'ca.crt')
   changeSettings(context, { CERT_EPOCH: String(epoch) })
 }

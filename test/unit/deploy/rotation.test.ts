@@ -1,0 +1,127 @@
+import { createPublicKey, X509Certificate } from 'node:crypto'
+import { mkdtempSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join, resolve } from 'node:path'
+import { afterAll, expect, test, vi } from 'vitest'
+import { systemClock } from '../../../src/base/clock.ts'
+import { makeAuthority } from '../../../src/deploy/certificates.ts'
+import type { Context } from '../../../src/deploy/context.ts'
+import { settingsOf } from '../../../src/deploy/context.ts'
+import { Docker } from '../../../src/deploy/docker.ts'
+import { Folder } from '../../../src/deploy/folder.ts'
+import { rotateCertificates } from '../../../src/deploy/rotation.ts'
+import { settingsText } from '../../../src/deploy/settings.ts'
+
+const up = vi.hoisted(() => ({ run: (_: Context): void => undefined }))
+vi.mock('../../../src/deploy/up.ts', () => ({
+  up: (context: Context) => {
+    up.run(context)
+    return Promise.resolve()
+  },
+}))
+
+const root = mkdtempSync(join(tmpdir(), 'pgsteer-rotation-'))
+afterAll(() => {
+  rmSync(root, { recursive: true })
+})
+
+/** Dies instead of doing something for the n-th time. */
+class Fuse {
+  left: number
+  count = 0
+
+  constructor(left: number) {
+    this.left = left
+  }
+
+  burn(): void {
+    this.count += 1
+    this.left -= 1
+    if (this.left === 0) throw new Error('killed')
+  }
+}
+
+class DyingFolder extends Folder {
+  fuse = new Fuse(0)
+
+  override write(text: string, ...names: readonly string[]): string {
+    this.fuse.burn()
+    return super.write(text, ...names)
+  }
+
+  override remove(...names: readonly string[]): void {
+    this.fuse.burn()
+    super.remove(...names)
+  }
+}
+
+const SETTINGS = settingsText({
+  CLUSTER: 'main',
+  PG_NODES: '1:a,2:b,3:c',
+  ETCD_NODES: '1:a,2:b,3:c',
+  PGBACKREST_NODE: 'c',
+  MONITORING_NODE: 'c',
+  NODE_IMAGE: 'node:1',
+  PGSTEER_IMAGE: 'pgsteer:1',
+})
+const silent = { step: () => undefined, warn: () => undefined, print: () => undefined }
+const [first, old] = await Promise.all([makeAuthority('main', 0), makeAuthority('main', 0)])
+
+/** A cluster that runs with its first authority, and what of each epoch was deployed. */
+function running(name: string) {
+  const folder = new DyingFolder(join(root, name), false)
+  folder.write(SETTINGS, 'cluster.env')
+  folder.write(old.key, 'ca', 'ca.key')
+  folder.write(old.certificate, 'ca', 'ca.crt')
+  const docker = new Docker({
+    run: () => Promise.resolve({ code: 0, stdout: '', stderr: '' }),
+    isDryRun: false,
+    output: silent,
+  })
+  const deploy = resolve(import.meta.dirname, '../../../deploy')
+  const context: Context = { docker, output: silent, clock: systemClock, folder, deploy }
+  const epochs: { signer: string; trusted: string }[] = []
+  epochs[1] = { signer: old.certificate, trusted: old.certificate }
+  up.run = () => {
+    const { certEpoch } = settingsOf(context)
+    epochs[certEpoch] ??= {
+      signer: folder.read('ca', 'ca.crt') ?? '',
+      trusted: folder.read('certificates', String(certEpoch), 'ca.crt') ?? '',
+    }
+    folder.fuse.burn()
+  }
+  const rotate = async (fuse: Fuse): Promise<void> => {
+    folder.fuse = fuse
+    await rotateCertificates(context, { hasNewAuthority: true, seconds: 0 })
+  }
+  return { folder, epochs, rotate }
+}
+
+test('a new authority that was killed at any moment goes on: nobody shows what others do not trust yet', async () => {
+  const all = new Fuse(0)
+  await running('whole').rotate(all)
+  expect(all.count).toBe(23)
+  for (let at = 1; at <= all.count; at += 1) {
+    const { folder, epochs, rotate } = running(String(at))
+    await expect(rotate(new Fuse(at))).rejects.toThrow('killed')
+    await rotate(new Fuse(0))
+    const label = `killed at ${at}`
+    for (const [epoch, { signer, trusted }] of epochs.entries().filter(([epoch]) => epoch > 1)) {
+      expect(epochs[epoch - 1]?.trusted, `${label}, epoch ${epoch}`).toContain(signer)
+      expect(trusted, `${label}, epoch ${epoch}`).toContain(epochs[epoch - 1]?.signer)
+    }
+    const made = folder.read('ca', 'ca.crt') ?? ''
+    expect(made, label).not.toBe(old.certificate)
+    expect(epochs.at(-1), label).toEqual({ signer: made, trusted: made })
+    expect(folder.list('ca'), label).toEqual(['ca.crt', 'ca.key'])
+    const key = createPublicKey(folder.read('ca', 'ca.key') ?? '')
+    expect(new X509Certificate(made).publicKey.equals(key), label).toBe(true)
+  }
+})
+
+test('what is left of another authority is not installed half: a missing key is an error', async () => {
+  const { folder, rotate } = running('half')
+  folder.write(first.certificate, 'ca', 'next.crt')
+  await expect(rotate(new Fuse(0))).rejects.toThrow('next.key or next.crt is missing')
+  expect(folder.read('ca', 'ca.key')).toBe(old.key)
+})
