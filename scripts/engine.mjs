@@ -15,6 +15,7 @@ import {
 } from 'node:fs'
 import { join } from 'node:path'
 import { setTimeout as pause } from 'node:timers/promises'
+import { bound } from './isolation.mjs'
 import { installMissing, isRoot } from './provision.mjs'
 import { SetupError, say } from './setup.mjs'
 
@@ -48,53 +49,103 @@ export function provideLab() {
 
 /**
  * Does the work while an engine answers at DOCKER_HOST. `directory`: where its images are kept for
- * the next time; without one they are gone afterwards.
+ * the next time; without one they are gone afterwards. A signal that comes meanwhile throws when the
+ * work is over and everything is cleaned up: who does the work sees to it that a signal ends that.
  */
 export async function withEngine(work, directory) {
   if (directory === undefined && hasEngine()) return work()
   provideDocker()
-  const kept = directory ?? mkdtempSync('/var/tmp/pgsteer-docker-')
-  mkdirSync(kept, { recursive: true })
+  const signals = watchSignals()
   const before = process.env.DOCKER_HOST
-  process.env.DOCKER_HOST = `unix://${join(kept, 'docker.sock')}`
-  const stop = await start(kept)
-  // Its containers and mounts must not outlive us.
-  const leave = () => void stop().finally(() => process.exit(130))
-  process.once('SIGINT', leave).once('SIGTERM', leave)
+  const kept = directory ?? mkdtempSync('/var/tmp/pgsteer-docker-')
+  let stop
   try {
+    mkdirSync(kept, { recursive: true })
+    process.env.DOCKER_HOST = `unix://${join(kept, 'docker.sock')}`
+    stop = await start(kept)
     return await work()
   } finally {
-    process.off('SIGINT', leave).off('SIGTERM', leave)
-    await stop()
-    if (directory === undefined) rmSync(kept, { recursive: true, force: true })
+    await stop?.()
+    if (directory === undefined) remove(kept)
     if (before === undefined) delete process.env.DOCKER_HOST
     else process.env.DOCKER_HOST = before
+    await signals.end()
   }
 }
 
+function watchSignals() {
+  const names = ['SIGINT', 'SIGTERM', 'SIGHUP']
+  let first
+  const remember = (name) => {
+    first ??= name
+  }
+  for (const name of names) process.on(name, remember)
+  return {
+    async end() {
+      // One that came while the work was synchronous is told only now.
+      await pause(10)
+      for (const name of names) process.off(name, remember)
+      if (first !== undefined) throw new SetupError(`Ended by ${first}.`)
+    },
+  }
+}
+
+/** Mounts and processes of an engine that was killed take a moment to end. */
+function remove(directory) {
+  rmSync(directory, { recursive: true, force: true, maxRetries: 10, retryDelay: 500 })
+}
+
+/**
+ * First process of the engine's namespaces. A containerd of the machine's own is out of sight: one that
+ * dockerd finds it uses.
+ */
+const FRAME = `mkdir -p /run/containerd && mount -t tmpfs none /run/containerd || exit 1
+trap 'kill "$!"' TERM; dockerd "$@" & wait "$!"; wait "$!"`
+/** systemd, which does not know the numbers of processes in there, is not asked for control groups. */
+const APART =
+  '--bridge=none --iptables=false --ip6tables=false --ip-forward=false --exec-opt native.cgroupdriver=cgroupfs'
+
+/** Returns what ends it. Killed it is when we are, with its containers and mounts. */
 async function start(directory) {
+  if (hasEngine()) throw new SetupError(`An engine uses ${directory} already.`)
   say('Starting a Docker engine ...')
   const log = join(directory, 'log')
+  const config = join(directory, 'daemon.json')
   writeFileSync(log, '')
+  // The machine's own settings are for the machine's own engine.
+  writeFileSync(config, '{}')
+  // One that was killed leaves these, with numbers of processes that mean nothing now.
+  for (const one of ['pid', 'exec']) remove(join(directory, one))
   const output = openSync(log, 'a')
   const places = ['data', 'exec'].flatMap((one) => [`--${one}-root`, join(directory, one)])
-  const apart = ['--bridge=none', '--iptables=false', '--ip6tables=false', '--ip-forward=false']
   const where = ['--pidfile', join(directory, 'pid'), '--host', process.env.DOCKER_HOST]
-  const engine = spawn('dockerd', [...places, ...where, ...apart], {
-    stdio: ['ignore', output, output],
-    detached: true,
-  })
+  const parameters = ['--config-file', config, ...places, ...where, ...APART.split(' ')]
+  const namespaces = ['--mount', '--pid', '--fork', '--kill-child', '--mount-proc']
+  const command = ['unshare', ...namespaces, 'bash', '-c', FRAME, 'dockerd', ...parameters]
+  const [file, ...rest] = bound(command)
+  const engine = spawn(file, rest, { stdio: ['ignore', output, output], detached: true })
   const isOver = () => engine.exitCode !== null || engine.signalCode !== null
   const stop = async () => {
-    engine.kill('SIGTERM')
+    const first = isOver() ? '' : readIfThere(`/proc/${engine.pid}/task/${engine.pid}/children`)
+    if (first !== '') terminate(Number(first))
     if (!(await within(STOP_MS_MAX, isOver))) engine.kill('SIGKILL')
     await within(STOP_MS_MAX, isOver)
-    unmount(directory)
   }
   if (await within(START_MS_MAX, () => isOver() || hasEngine())) if (!isOver()) return stop
   await stop()
-  const said = existsSync(log) ? readFileSync(log, 'utf8').slice(-2000) : ''
-  throw new SetupError(`The Docker engine did not start:\n${said}`)
+  throw new SetupError(`The Docker engine did not start:\n${readIfThere(log).slice(-2000)}`)
+}
+
+function terminate(pid) {
+  try {
+    process.kill(pid, 'SIGTERM')
+  } catch {
+    // It has just ended by itself.
+  }
+}
+
+function readIfThere(file) {
+  return existsSync(file) ? readFileSync(file, 'utf8') : ''
 }
 
 async function within(ms, ask) {
@@ -104,13 +155,4 @@ async function within(ms, ask) {
     await pause(100)
   }
   return true
-}
-
-/** What an engine that was killed left mounted. */
-function unmount(directory) {
-  const mounts = readFileSync('/proc/mounts', 'utf8').split('\n')
-  const ours = mounts.map((line) => line.split(' ')[1] ?? '')
-  const below = ours.filter((one) => one.startsWith(`${directory}/`))
-  // Plain JavaScript of Node 18: what was mounted last comes off first.
-  for (let at = below.pop(); at !== undefined; at = below.pop()) spawnSync('umount', ['-l', at])
 }
