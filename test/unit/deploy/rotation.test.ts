@@ -12,7 +12,7 @@ import { Folder } from '../../../src/deploy/folder.ts'
 import { rotateCertificates } from '../../../src/deploy/rotation.ts'
 import { settingsText } from '../../../src/deploy/settings.ts'
 
-const up = vi.hoisted(() => ({ run: (_: Context): void => undefined }))
+const up = vi.hoisted(() => ({ run: (context: Context): void => void context }))
 vi.mock('../../../src/deploy/up.ts', () => ({
   up: (context: Context) => {
     up.run(context)
