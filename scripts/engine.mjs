@@ -33,6 +33,13 @@ export function canHaveEngine() {
   return isRoot || hasEngine()
 }
 
+let isOwn = false
+
+/** False for the machine's: what is in that belongs to others. */
+export function isOwnEngine() {
+  return isOwn
+}
+
 function provideDocker() {
   if (spawnSync('dockerd', ['--version']).status !== 0)
     installMissing({ 'docker.io': 'usr/sbin/dockerd' })
@@ -63,8 +70,10 @@ export async function withEngine(work, directory) {
     mkdirSync(kept, { recursive: true })
     process.env.DOCKER_HOST = `unix://${join(kept, 'docker.sock')}`
     stop = await start(kept)
+    isOwn = true
     return await work()
   } finally {
+    isOwn = false
     await stop?.()
     if (directory === undefined) remove(kept)
     if (before === undefined) delete process.env.DOCKER_HOST

@@ -1,12 +1,12 @@
 /**
  * The images of this project as tests use them, built for real from the Dockerfiles. Base images
- * that cannot be pulled are made from Debian 13 (debootstrap) and the npm package `node`, under
- * the tags that are pinned; other projects' images have stand-ins from Debian's packages
- * (test/swarm/images). What is made is called 127.0.0.1:1/NAME:test: nobody can pull that by mistake.
+ * that cannot be pulled have stand-ins from Debian 13 (debootstrap) and the npm package `node`;
+ * other projects' images have stand-ins from Debian's packages (test/swarm/images). What is made is
+ * called 127.0.0.1:1/NAME: nobody can pull that, or take it for what it stands for, by mistake.
  *
  *   node scripts/images.mjs FILE [NAME...]     builds these (all of them) into an archive
  *
- * Base images are kept in /var/cache/pgsteer.
+ * Stand-ins of base images are kept in /var/cache/pgsteer.
  */
 import { spawnSync } from 'node:child_process'
 import {
@@ -22,8 +22,8 @@ import {
 } from 'node:fs'
 import { dirname, join, resolve } from 'node:path'
 import { fileURLToPath } from 'node:url'
-import { withEngine } from './engine.mjs'
-import { installMissing, mirrorOfMachine } from './provision.mjs'
+import { isOwnEngine, withEngine } from './engine.mjs'
+import { installMissing, isRoot, mirrorOfMachine } from './provision.mjs'
 import { BIN, main, ROOT, SetupError, say, setUp } from './setup.mjs'
 
 const CACHE = '/var/cache/pgsteer'
@@ -33,17 +33,22 @@ const BUILD_MS_MAX = 900_000
 
 const standIn = (name) => ({
   base: DEBIAN,
+  argument: 'BASE',
   folder: 'test/swarm/images',
-  parameters: ['--target', name, '--build-arg', `BASE=${DEBIAN}`],
+  parameters: ['--target', name],
 })
 const IMAGES = {
-  pgsteer: { base: baseOf('Dockerfile'), folder: '.', parameters: [] },
+  pgsteer: {
+    base: baseOf('Dockerfile'),
+    argument: 'NODE_IMAGE',
+    folder: '.',
+    parameters: [],
+  },
   node: {
     base: DEBIAN,
+    argument: 'BASE',
     folder: 'deploy',
-    parameters: '--file deploy/images/node/Dockerfile --build-arg PACKAGES=debian'
-      .split(' ')
-      .concat('--build-arg', `BASE=${DEBIAN}`),
+    parameters: '--file deploy/images/node/Dockerfile --build-arg PACKAGES=debian'.split(' '),
   },
   etcd: standIn('etcd'),
   prometheus: standIn('prometheus'),
@@ -55,16 +60,33 @@ const IMAGES = {
 
 export const tagOf = (name) => `127.0.0.1:1/${name}:test`
 
-/** Builds them on the engine that DOCKER_HOST names; all of them unless they are named. */
-export function buildImages(names = Object.keys(IMAGES)) {
-  for (const name of names) {
-    const image = IMAGES[name]
-    if (image === undefined) throw new SetupError(`There is no image ${name}.`)
-    provideBase(image.base)
-    say(`Building ${tagOf(name)} ...`)
-    const parameters = ['build', '--network', 'host', '--tag', tagOf(name), ...image.parameters]
-    docker([...parameters, image.folder])
-  }
+/**
+ * Builds images (all of them unless they are named) and does the work while an engine at DOCKER_HOST
+ * has them. On the machine's own engine nothing of them is left.
+ */
+export function withImages(names, work, directory) {
+  return withEngine(async () => {
+    try {
+      for (const name of names ?? Object.keys(IMAGES)) build(name)
+      return await work()
+    } finally {
+      if (!isOwnEngine()) removeMade()
+    }
+  }, directory)
+}
+
+function build(name) {
+  const image = IMAGES[name]
+  if (image === undefined) throw new SetupError(`There is no image ${name}.`)
+  const base = `${image.argument}=${provideBase(image.base)}`
+  say(`Building ${tagOf(name)} ...`)
+  const parameters = ['build', '--network', 'host', '--tag', tagOf(name), '--build-arg', base]
+  docker([...parameters, ...image.parameters, image.folder])
+}
+
+function removeMade() {
+  const made = Object.entries(IMAGES).flatMap(([name, { base }]) => [tagOf(name), standInOf(base)])
+  spawnSync('docker', ['rmi', '--force', ...new Set(made)])
 }
 
 /** Writes images that were built to an archive for `docker load`. */
@@ -80,12 +102,17 @@ function baseOf(dockerfile) {
   return base
 }
 
+/** Which image to build from: the base itself, or what stands for it. */
 function provideBase(base) {
-  if (docker(['images', '--quiet', base]) !== '') return
+  const has = (tag) => docker(['images', '--quiet', tag]) !== ''
+  if (has(base)) return base
+  const made = standInOf(base)
+  if (has(made)) return made
   const archive = archiveOf(base)
+  // Where one has been made, an engine of our own could not pull before.
+  if (!(isOwnEngine() && existsSync(archive)) && pull(base)) return base
   if (!existsSync(archive)) {
-    const pulled = spawnSync('docker', ['pull', '--quiet', base], { timeout: PULL_MS_MAX })
-    if (pulled.status === 0) return
+    if (!isRoot) throw new SetupError(`${base} cannot be pulled, and making it needs root.`)
     if (!existsSync(archiveOf(DEBIAN))) makeArchive(DEBIAN, makeDebian)
     if (base !== DEBIAN) makeArchive(base, addNode)
   }
@@ -93,8 +120,15 @@ function provideBase(base) {
     'NODE_EXTRA_CA_CERTS=/etc/ssl/certs/ca-certificates.crt',
     'PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin',
   ].flatMap((one) => ['--change', `ENV ${one}`])
-  docker(['import', ...variables, archive, base])
+  docker(['import', ...variables, archive, made])
+  return made
 }
+
+function pull(base) {
+  return spawnSync('docker', ['pull', '--quiet', base], { timeout: PULL_MS_MAX }).status === 0
+}
+
+const standInOf = (base) => `127.0.0.1:1/${base}`
 
 function archiveOf(base) {
   return join(CACHE, `${base.replaceAll(/[:/]/g, '_')}.tar`)
@@ -111,6 +145,7 @@ function makeArchive(base, fill) {
     renameSync(`${archive}.new`, archive)
   } finally {
     rmSync(root, { recursive: true, force: true })
+    rmSync(`${archive}.new`, { force: true })
   }
 }
 
@@ -159,9 +194,6 @@ if (resolve(process.argv[1] ?? '') === fileURLToPath(import.meta.url))
     if (file === undefined) throw new SetupError('usage: node scripts/images.mjs FILE [NAME...]')
     const names = given.length > 0 ? given : Object.keys(IMAGES)
     await setUp()
-    await withEngine(async () => {
-      buildImages(names)
-      saveImages(resolve(file), names)
-    }, '/var/tmp/pgsteer-engine')
+    await withImages(names, () => saveImages(resolve(file), names), '/var/tmp/pgsteer-engine')
     return 0
   })

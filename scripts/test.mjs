@@ -17,8 +17,8 @@
 import { spawnSync } from 'node:child_process'
 import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync } from 'node:fs'
 import { basename, join, relative } from 'node:path'
-import { canHaveEngine, provideLab, withEngine } from './engine.mjs'
-import { buildImages, saveImages, tagOf } from './images.mjs'
+import { canHaveEngine, provideLab } from './engine.mjs'
+import { saveImages, tagOf, withImages } from './images.mjs'
 import { bound, canIsolate, isolated } from './isolation.mjs'
 import { provision, TRIXIE } from './provision.mjs'
 import { BIN, environment, main, ROOT, run, say, setUp } from './setup.mjs'
@@ -55,8 +55,7 @@ async function runImage(files, env) {
     const why = 'the image: no Docker answers, and starting one needs root'
     return { passed: 0, failed: 0, notRun: [why] }
   }
-  return withEngine(() => {
-    buildImages(['pgsteer'])
+  return withImages(['pgsteer'], () => {
     const more = { DOCKER_HOST: process.env.DOCKER_HOST, PGSTEER_TEST_IMAGE: tagOf('pgsteer') }
     return runProject('image', files, { ...env, ...more })
   })
@@ -74,10 +73,7 @@ async function runSwarm(files, env) {
     for (const path of stale) removeLab(path)
     provideLab()
     const names = env.SWARM_FORM === 'full' ? undefined : SWARM_IMAGES
-    await withEngine(async () => {
-      buildImages(names)
-      saveImages(images, names)
-    })
+    await withImages(names, () => saveImages(images, names))
     const more = { PGSTEER_LAB: directory, PGSTEER_LAB_IMAGES: images }
     // The long form has all of the short one.
     const suite = env.SWARM_FORM === 'full' ? 'full' : 'cluster'
