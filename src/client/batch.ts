@@ -217,10 +217,15 @@ export class BatchReader {
   }
 }
 
-/** Copy messages outside COPY are dropped, as PostgreSQL does. Returns the bytes to drop. */
-export function strayCopyBytes(input: Buffer): number {
-  const type = input[0]
-  if (type !== frame.COPY_DATA && type !== frame.COPY_DONE && type !== frame.COPY_FAIL) return 0
+/** What a session that owes nothing and holds no server may be sent, and no server has to see. */
+const STRAY = new Set([frame.COPY_DATA, frame.COPY_DONE, frame.COPY_FAIL, frame.FLUSH, frame.SYNC])
+
+/**
+ * Copy messages outside COPY are dropped, as PostgreSQL does; so is a Flush, and a Sync is answered:
+ * nothing stands before them that a server knows of. Returns the bytes to drop.
+ */
+export function strayBytes(input: Buffer): number {
+  if (!STRAY.has(input[0] ?? 0)) return 0
   return input.length < frame.HEADER_BYTES
     ? 0
     : checkedFrameBytes(input, 0, Number.POSITIVE_INFINITY)

@@ -22,7 +22,7 @@ import * as frame from '../wire/frame.ts'
 import { errorResponse, noticeResponse, readyForQuery } from '../wire/messages.ts'
 import { afterLoss, type Parts } from './aftermath.ts'
 import { Attempt } from './attempt.ts'
-import { BatchReader, limitsOf, strayCopyBytes } from './batch.ts'
+import { BatchReader, limitsOf, strayBytes } from './batch.ts'
 import { CausalPosition, noteAnswer, readOf } from './causal.ts'
 import { type Completion, type Decision, decide, mayLeaveReplica, noteStatement } from './decide.ts'
 import type { ClientState } from './facts.ts'
@@ -327,9 +327,9 @@ export class Session implements Receiver, Waiter {
 
   #route(): boolean {
     if (this.#input.isDropping || this.#input.length < frame.HEADER_BYTES) return false
-    const stray = strayCopyBytes(this.#input.bytes)
+    const stray = strayBytes(this.#input.bytes)
     if (stray > 0) {
-      this.#input.dropMessage(stray)
+      this.#input.dropMessage(stray, this.#input.bytes[0] === frame.SYNC)
       return true
     }
     if (!this.#read()) return false

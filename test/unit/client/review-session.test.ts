@@ -1,6 +1,7 @@
-import { expect, test } from 'vitest'
+import { describe, expect, test } from 'vitest'
 import { DRAIN_BYTES } from '../../../src/net/channel.ts'
 import { backend, errorFields, frames, frontend, message } from '../../support/bytes.ts'
+import { flight, lose, told } from '../../support/loss.ts'
 import { member, plainIni, primary, routedIni, topology } from '../../support/pools.ts'
 import { type Client, SessionWorld } from '../../support/session.ts'
 
@@ -442,4 +443,42 @@ test('a copy message that cannot be as short as it says ends its client', async 
   const { client } = await warm()
   client.sends(Buffer.from([0x64, 0, 0, 0, 3]), frontend.query('SELECT 1'))
   expect(client.closed).toBe('bad_header')
+})
+
+describe('a Sync or a Flush behind nothing', () => {
+  test.each([
+    ['Sync', [frontend.sync()], 'ZI'],
+    ['Flush', [frontend.flush()], ''],
+    ['Flush, Sync', [frontend.flush(), frontend.sync()], 'ZI'],
+    ['Sync behind a BEGIN', [frontend.query('BEGIN'), frontend.sync()], 'BEGIN ZT ZT'],
+  ])('asks for no server (%s)', (_, messages, words) => {
+    const client = new SessionWorld().client()
+    client.sends(...messages)
+    expect(told(client)).toBe(words)
+    expect([client.session.state, client.session.server]).toEqual(['idle', null])
+  })
+
+  test('is the end of what a server was sent, and goes there', async () => {
+    const { world, client, server } = await warm()
+    client.sends(...statement('INSERT INTO t VALUES (1)'), frontend.flush())
+    const replies = [backend.parseComplete(), backend.bindComplete()]
+    answered(client, ...replies, backend.commandComplete('INSERT 0 1'))
+    client.sends(frontend.flush())
+    client.sends(frontend.sync())
+    expect([told(client), world.written(server)]).toEqual(['1 2 INSERT 0 1', 'PBEHHS'])
+    answered(client, backend.readyForQuery())
+    expect([told(client), server.state]).toEqual(['ZI', 'idle'])
+  })
+
+  test('leaves a ROLLBACK to us where the client was told of the end', async () => {
+    const { world, client, server } = await flight('primary', 'extended', [
+      'INSERT INTO t VALUES (1)',
+    ])
+    await lose(world, server, 'fence')
+    world.world.pools.setTopology(topology({ primary: null }))
+    client.take()
+    client.sends(frontend.sync())
+    client.sends(frontend.query('ROLLBACK'))
+    expect(told(client)).toBe('ZI N ROLLBACK ZI')
+  })
 })
