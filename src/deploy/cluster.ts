@@ -100,12 +100,27 @@ const COMMANDS: readonly Command[] = [
     name: 'up',
     usage: '[STACK]...',
     what: 'deploy, or bring what runs to what cluster.env says',
-    more: 'STACK is stack, monitoring or tools; without one: the database, and monitoring where ALERT_RECEIVERS_FILE is set.',
-    options: { wait: WAIT },
+    more: 'STACK is stack, monitoring or tools; without one: the database, monitoring where ALERT_RECEIVERS_FILE is set, and what runs already.',
+    options: {
+      wait: WAIT,
+      'all-at-once': {
+        type: 'boolean',
+        what: 'change all members together, without a look: only where nothing works any more',
+      },
+      'take-over': {
+        type: 'boolean',
+        what: 'go on although what runs was deployed from a later copy of the folder',
+      },
+    },
     counts: [0, 3],
     changes: always,
-    run: async (context, { positionals, text }) => {
-      await up(context, { stacks: positionals, seconds: secondsOf(text('wait'), WAIT_SECONDS) })
+    run: async (context, { positionals, text, is }) => {
+      await up(context, {
+        stacks: positionals,
+        seconds: secondsOf(text('wait'), WAIT_SECONDS),
+        isAtOnce: is('all-at-once'),
+        isTakenOver: is('take-over'),
+      })
     },
   },
   {

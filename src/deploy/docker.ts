@@ -16,8 +16,8 @@ export interface DockerResult {
 export interface DockerOptions {
   /** For standard input; never printed. */
   readonly input?: string
-  /** Added to the environment, for `stack deploy`. */
-  readonly env?: Readonly<Record<string, string>>
+  /** Added to the environment, for `stack config`; undefined takes one away. */
+  readonly env?: Readonly<Record<string, string | undefined>>
 }
 
 /** Runs `docker ARGS`. Answers with its exit code, whatever that is; rejects only if it cannot be started. */

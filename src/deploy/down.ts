@@ -45,7 +45,7 @@ export async function down(context: Context, options: DownOptions): Promise<void
   if (options.hasSecrets) await removeSecrets(context, cluster)
   await removeConfigs(context, cluster)
   if (options.hasVolumes) {
-    await removeLabels(context)
+    await removeLabels(context, cluster)
     forgetEtcd(context, settings)
   }
   output.step(leftOver(settings, options))
@@ -120,9 +120,11 @@ async function removeConfigs({ docker, output }: Context, cluster: string): Prom
   await docker.change(['config', 'rm', ...names])
 }
 
-async function removeLabels({ docker, output }: Context): Promise<void> {
+/** Not those of another cluster. */
+async function removeLabels({ docker, output }: Context, cluster: string): Promise<void> {
   const ours: readonly string[] = Object.values(NODE_LABELS)
   for (const { id, hostname, labels } of await readNodes(docker)) {
+    if ((labels[NODE_LABELS.cluster] ?? cluster) !== cluster) continue
     const present = Object.keys(labels).filter((label) => ours.includes(label))
     if (present.length === 0) continue
     output.step(`removing labels of ${hostname}`)

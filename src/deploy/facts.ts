@@ -81,7 +81,7 @@ export async function readFacts(context: Context, settings: Settings): Promise<F
 export async function waitUntilWell(
   context: Context,
   settings: Settings,
-  { seconds, tasks }: { seconds: number; tasks: number },
+  { seconds, tasks, without }: { seconds: number; tasks: number; without: string | undefined },
 ): Promise<void> {
   let lacks: readonly string[] = []
   const onLine = (line: string): void => {
@@ -90,7 +90,7 @@ export async function waitUntilWell(
     lacks = said
     if (said.length > 0) context.output.step(`waiting for ${said.join('; ')}`)
   }
-  const around = await surroundings(context, settings)
+  const around = await surroundings(context, settings, without)
   const { isOk } = await new Jobs(context).run(settings, {
     what: 'wait',
     command: ['facts', 'wait', String(seconds)],
@@ -107,13 +107,15 @@ export async function waitUntilWell(
   )
 }
 
-async function surroundings(context: Context, settings: Settings) {
+async function surroundings(context: Context, settings: Settings, without?: string) {
   const present = new Set(await networksOf(context, settings.cluster))
   const networks = (['dcs', 'db', 'monitoring'] as const).filter(
     (network: Network) =>
       network !== 'monitoring' || present.has(networkName(settings.cluster, network)),
   )
-  const env = { MEMBERS: memberNames(settings).join(','), ETCD: etcdNames(settings).join(',') }
+  const listed = (names: readonly string[]): string =>
+    names.filter((name) => name !== without).join(',')
+  const env = { MEMBERS: listed(memberNames(settings)), ETCD: listed(etcdNames(settings)) }
   return { networks, secrets: ADMIN_SECRETS, env }
 }
 

@@ -7,13 +7,15 @@ import {
   chmodSync,
   existsSync,
   mkdirSync,
+  mkdtempSync,
   readdirSync,
   readFileSync,
   renameSync,
   rmSync,
   writeFileSync,
 } from 'node:fs'
-import { basename, dirname, join, resolve } from 'node:path'
+import { tmpdir } from 'node:os'
+import { basename, dirname, join, relative, resolve } from 'node:path'
 import { OperatorError } from './operator.ts'
 
 const PREFIX = 'cluster-'
@@ -53,6 +55,27 @@ export class Folder {
     writeFileSync(`${file}.new`, text, { mode: 0o600 })
     renameSync(`${file}.new`, file)
     return file
+  }
+
+  /**
+   * `use` gets the path of the file `names` with everything beside and below it that was written, in a dry
+   * run too: there all of it is a copy that is gone afterwards.
+   */
+  async withWritten<T>(names: readonly string[], use: (file: string) => Promise<T>): Promise<T> {
+    const file = this.file(...names)
+    if (this.#unwritten === null) return await use(file)
+    const copy = mkdtempSync(join(tmpdir(), 'pgsteer-dry-run-'))
+    try {
+      for (const [path, text] of this.#unwritten) {
+        const beside = relative(dirname(file), path)
+        if (beside.startsWith('..')) continue
+        mkdirSync(dirname(join(copy, beside)), { recursive: true })
+        writeFileSync(join(copy, beside), text, { mode: 0o600 })
+      }
+      return await use(join(copy, basename(file)))
+    } finally {
+      rmSync(copy, { recursive: true })
+    }
   }
 
   remove(...names: readonly string[]): void {

@@ -35,7 +35,7 @@ export async function init(context: Context, options: InitOptions): Promise<void
   )
   const settings = writeSettings(context, options, nodes)
   reportNodes(context, nodes, settings)
-  await putLabels(context, settings, nodes)
+  await putLabels(context, settings, { nodes, leaving: undefined })
   await makeMissing(context, settings, nodes)
   await putSecrets(context, settings)
   if (options.isChecked) await checkHosts(context, settings, nodes)

@@ -98,7 +98,7 @@ export async function replaceNode(
       )
     changeSettings(context, values)
   }
-  await up(context, { stacks: [], seconds })
+  await up(context, { stacks: [], seconds, leaving: before })
 }
 
 async function leave(

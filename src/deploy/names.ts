@@ -25,18 +25,32 @@ export const memberNames = ({ members }: Settings): string[] =>
 
 export const etcdNames = ({ etcd }: Settings): string[] => etcd.map(({ slot }) => `etcd${slot}`)
 
+export const NETWORKS: readonly Network[] = ['dcs', 'db', 'front', 'backup', 'monitoring']
+
 /** Put on everything that the tool makes, to find it again. */
 export const CLUSTER_LABEL = 'pgsteer.cluster'
 /** What a secret's content was, as far as a reader of labels may know. */
 export const DIGEST_LABEL = 'pgsteer.digest'
 
-/** The labels of nodes that place services. */
+/** On a service: a digest of what it was deployed as. */
+export const MEANING_LABEL = 'pgsteer.deployed'
+
+/** The labels of nodes that place services, and the one that says of which cluster those are. */
 export const NODE_LABELS = {
+  cluster: CLUSTER_LABEL,
   member: 'pg.slot',
   etcd: 'etcd.slot',
   backup: 'pgbackrest',
   monitoring: 'monitoring',
 } as const
 
+/** The setting that adds STACK-publish.yml. */
+export const PUBLISHED: Readonly<Partial<Record<Stack, string>>> = {
+  monitoring: 'GRAFANA_PORT',
+  tools: 'PGADMIN_PORT',
+}
+
 /** The hand-written files, below deploy/. */
-export const stackFiles: readonly string[] = STACKS.map((stack) => `${stack}.yml`)
+export const stackFiles: readonly string[] = STACKS.flatMap((stack) =>
+  PUBLISHED[stack] === undefined ? [`${stack}.yml`] : [`${stack}.yml`, `${stack}-publish.yml`],
+)

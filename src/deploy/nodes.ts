@@ -121,7 +121,7 @@ function wantedLabels(
   const wanted: Record<string, Record<string, string>> = {}
   const put = (name: string, key: string, label: string, value: string): void => {
     const { id } = nodeNamed(nodes, name, key)
-    wanted[id] = { ...wanted[id], [label]: value }
+    wanted[id] = { ...wanted[id], [NODE_LABELS.cluster]: settings.cluster, [label]: value }
   }
   for (const { slot, node } of settings.members)
     put(node, 'PG_NODES', NODE_LABELS.member, String(slot))
@@ -130,6 +130,38 @@ function wantedLabels(
   put(settings.backupNode, 'PGBACKREST_NODE', NODE_LABELS.backup, 'true')
   put(settings.monitoringNode, 'MONITORING_NODE', NODE_LABELS.monitoring, 'true')
   return wanted
+}
+
+/**
+ * Labels place the members, and have no cluster in their names: a second cluster would evict the first one. And
+ * a slot's data is where its label is: on another node its member begins empty. `isMovable` allows that for
+ * the slots of a node. Errors: OperatorError that says which.
+ */
+export function checkLabels(
+  nodes: readonly SwarmNode[],
+  settings: Settings,
+  isMovable: (node: SwarmNode) => boolean,
+): void {
+  const foreign = nodes.find(
+    ({ labels }) => (labels[NODE_LABELS.cluster] ?? settings.cluster) !== settings.cluster,
+  )
+  if (foreign !== undefined)
+    throw new OperatorError(
+      `${foreign.hostname} has services of the cluster ${foreign.labels[NODE_LABELS.cluster] ?? ''}: a Swarm has one cluster`,
+      'Make a Swarm of its own for this one. If the other one is gone for good, `down --volumes` with its folder takes its labels away.',
+    )
+  const wanted = wantedLabels(nodes, settings)
+  for (const [id, labels] of Object.entries(wanted))
+    for (const label of [NODE_LABELS.member, NODE_LABELS.etcd]) {
+      const slot = labels[label]
+      const other = nodes.find((node) => node.id !== id && node.labels[label] === slot)
+      if (slot === undefined || other === undefined || isMovable(other)) continue
+      const key = label === NODE_LABELS.member ? 'PG_NODES' : 'ETCD_NODES'
+      throw new OperatorError(
+        `${key}: slot ${slot} is on ${other.hostname}, and its data stays there`,
+        `Set ${key} back in cluster.env. What is on a node comes to another one by \`replace-node ${other.hostname} NODE\`; if that was interrupted, run it again.`,
+      )
+    }
 }
 
 /** The `docker node update` commands that make the labels what the settings say; none when they are. */

@@ -11,11 +11,14 @@ import type { Settings } from './settings.ts'
 const WATCH_MS = 3000
 const TASK_PROBLEM = /^(Rejected|Failed|Pending)/
 
-/** Until etcd, a leader, streaming replicas and every pgsteer are there; what tasks fail with is told meanwhile. */
+/**
+ * Until etcd, a leader, streaming replicas and every pgsteer are there; what tasks fail with is told meanwhile.
+ * `without`: a member of either kind that is not looked at.
+ */
 export async function waitForCluster(
   context: Context,
   settings: Settings,
-  { nodes, seconds }: { nodes: readonly SwarmNode[]; seconds: number },
+  { nodes, seconds, without }: { nodes: readonly SwarmNode[]; seconds: number; without?: string },
 ): Promise<void> {
   const tasks = nodes.filter(
     ({ isReady, isActive, labels }) => isReady && isActive && labels['pgsteer'] !== 'false',
@@ -23,7 +26,7 @@ export async function waitForCluster(
   const watch = { isOver: context.docker.isDryRun }
   const watching = watchTasks(context, settings, watch)
   try {
-    await waitUntilWell(context, settings, { seconds, tasks })
+    await waitUntilWell(context, settings, { seconds, tasks, without })
   } finally {
     watch.isOver = true
     await watching

@@ -8,17 +8,20 @@ import { isMap } from 'yaml'
 import type { Context } from './context.ts'
 import { isRecord, pick, textOf } from './docker.ts'
 import { expand, type Slots } from './expand.ts'
-import { memberNames, type Stack } from './names.ts'
+import { memberNames, PUBLISHED, type Stack } from './names.ts'
 import { OperatorError } from './operator.ts'
 import { digestOf } from './secrets.ts'
 import type { Settings } from './settings.ts'
 import { documentText, readDocument, readYaml } from './yaml.ts'
 
 export interface Rendered {
-  /** The stack file, in the cluster's folder. */
+  /** The stack file, and its path below the cluster's folder. */
   readonly file: string
+  readonly path: readonly string[]
   /** What the file is deployed with. */
   readonly env: Readonly<Record<string, string>>
+  /** Every variable that the file names: those that are not in `env` have no value. */
+  readonly names: readonly string[]
   /** Every variable that the file insists on and that has no value. */
   readonly missing: readonly string[]
 }
@@ -36,7 +39,8 @@ export function render(
   }
   const read = (path: string): string => generated[path] ?? readFileSync(join(deploy, path), 'utf8')
   const source = readStack(read, stack)
-  const text = withoutEncryption(expand(`${stack}.yml`, source, slots), settings)
+  const whole = published(read, expand(`${stack}.yml`, source, slots), { settings, stack })
+  const text = withoutEncryption(whole, settings)
   const digests: Record<string, string> = {}
   for (const { path, variable } of configsOf(source, stack)) {
     // What the tool wrote itself has all members already.
@@ -44,9 +48,11 @@ export function render(
     folder.write(config, 'rendered', ...path.split('/'))
     if (variable !== undefined) digests[variable] = digestOf(config)
   }
-  folder.write(text, 'rendered', `${stack}.yml`)
+  const path = ['rendered', `${stack}.yml`]
+  const file = folder.write(text, ...path)
   const env = { MEMBERS: memberNames(settings).join(','), ...settings.env, ...digests }
-  return { file: folder.file('rendered', `${stack}.yml`), env, missing: missingIn(text, env) }
+  const names = [...text.matchAll(/(?<!\$)\$\{?([A-Za-z_]\w*)/g)].map(([, name = '']) => name)
+  return { file, path, env, names, missing: missingIn(text, env) }
 }
 
 function readStack(read: (path: string) => string, stack: Stack): string {
@@ -82,6 +88,21 @@ function configsOf(text: string, stack: Stack): { path: string; variable: string
     const path = relative('.', join(dirname(`${stack}.yml`), file))
     return [{ path, variable: /\$\{([A-Z0-9_]+_SHA)\b/.exec(textOf(pick(config, 'name')))?.[1] }]
   })
+}
+
+/** What STACK-publish.yml publishes, where the setting of its port is there. */
+function published(
+  read: (path: string) => string,
+  text: string,
+  { settings, stack }: { settings: Settings; stack: Stack },
+): string {
+  const port = PUBLISHED[stack]
+  if (port === undefined || (settings.env[port] ?? '') === '') return text
+  const document = readDocument(text)
+  const services = pick(readYaml(read(`${stack}-publish.yml`)), 'services')
+  for (const [name, service] of Object.entries(isRecord(services) ? services : {}))
+    document.setIn(['services', name, 'ports'], document.createNode(pick(service, 'ports')))
+  return documentText(document)
 }
 
 /** Docker encrypts where the option is there, whatever its value. */

@@ -1,269 +1,171 @@
 /**
- * Brings a changed stack into a running cluster without ever taking two members at once: `docker stack deploy`
- * would restart them all together, since each is a service of its own. So the stack is deployed in waves, each
- * with the services that may change by then as they shall be and the others as they are: etcd's members one by
- * one, replicas one by one, the old primary after a switchover, then all the rest.
+ * Brings a stack to what was rendered without ever taking two members at once: `docker stack deploy` of the
+ * whole would restart them all together, since each is a service of its own. So what changes is deployed in
+ * waves, each with the services of one member alone and after a look that all others are well: etcd's members
+ * one by one, replicas one by one, the old primary after a switchover. Then the whole, with all the rest.
+ * What changes is asked of Docker, not of a file: a copy of the folder may be older than what runs.
  */
-import { wait } from '../base/clock.ts'
 import type { Context } from './context.ts'
-import { arrayOf, isRecord, pick, textOf } from './docker.ts'
-import { leaderOf, readFacts } from './facts.ts'
-import { serviceName, stackName } from './names.ts'
+import { type Facts, leaderOf, readFacts } from './facts.ts'
+import { type Stack, stackName } from './names.ts'
 import type { SwarmNode } from './nodes.ts'
 import { OperatorError } from './operator.ts'
 import { waitForCluster } from './ready.ts'
-import type { Rendered } from './render.ts'
+import { deployText, digestIn, type Resolved } from './resolved.ts'
+import { runningBefore, type Service, servicesOf, waitForTasks, waitForUpdates } from './running.ts'
 import type { Settings } from './settings.ts'
 import { switchFrom } from './switchover.ts'
-import { readYaml, writeYaml } from './yaml.ts'
-
-type Tree = Record<string, unknown>
-/** A stack file with every variable filled in. */
-interface Resolved {
-  readonly services: Tree
-  readonly rest: Tree
-}
+import { writeYaml } from './yaml.ts'
 
 export interface Rollout {
-  readonly rendered: Rendered
+  readonly stack: Stack
+  /** What shall run. */
+  readonly next: Resolved
   readonly nodes: readonly SwarmNode[]
-  /** For each wave. */
+  /** For each wave; 0 does not wait, and is refused where members would change. */
   readonly seconds: number
+  /** Members together and without a look: for a cluster of which nothing works. */
+  readonly isAtOnce: boolean
 }
 
-const POLL_MS = 500
-const PROXY = 'pgsteer'
-const DEPLOYED = ['deployed', 'stack.yml'] as const
-
-/** Deploys the cluster's own stack, in waves where it runs already; waits until each wave is well. */
+/** Deploys a stack; waits until all that changed runs anew, and until the cluster is well. */
 export async function rollOut(
   context: Context,
   settings: Settings,
   rollout: Rollout,
 ): Promise<void> {
-  const next = await resolve(context, rollout.rendered)
-  const last = await lastDeployed(context, settings)
-  if (last === undefined) {
-    await deploy(context, settings, next)
-    await settle(context, settings, rollout)
-    return
-  }
-  const changed = changedServices(last, next)
-  const careful = changed.filter(
-    (name) => /^(etcd|patroni)\d+$/.test(name) && last.services[name] !== undefined,
+  const { next } = rollout
+  const running = await servicesOf(context, settings, rollout.stack)
+  const changed = running.filter(
+    (one) => next.services[one.name] !== undefined && digestIn(next, one.name) !== one.digest,
   )
-  if (careful.length > 0) await rollMembers(context, settings, { ...rollout, last, next, careful })
-  const isProxyChanged = changed.includes(PROXY) && last.services[PROXY] !== undefined
-  const before = isProxyChanged ? await runningOf(context, settings, PROXY) : undefined
-  await deploy(context, settings, next)
-  if (before !== undefined)
-    await waitForUpdate(context, settings, { before, seconds: rollout.seconds })
-  await settle(context, settings, rollout)
+  const careful = rollout.isAtOnce ? [] : changed.filter(({ name }) => MEMBER.test(name))
+  if (careful.length > 0) await rollMembers(context, settings, { ...rollout, changed })
+  const rest = changed.filter(({ name }) => !careful.some((member) => isBeside(name, member.name)))
+  const before = await runningBefore(context, rest)
+  await deploy(context, settings, { stack: rollout.stack, part: next, isWhole: true })
+  await waitForUpdates(context, before, rollout.seconds)
+  if (rollout.stack === 'stack') await settle(context, settings, rollout)
 }
 
-/** Services that are not in both as the same. */
-function changedServices(last: Resolved, next: Resolved): string[] {
-  const names = new Set([...Object.keys(last.services), ...Object.keys(next.services)])
-  return [...names].filter((name) => meaningOf(last, name) !== meaningOf(next, name))
+const MEMBER = /^(etcd|patroni)\d+$/
+
+/** The member itself, or the agent on its volume. */
+function isBeside(name: string, member: string): boolean {
+  return name === member || name === member.replace('patroni', 'agent')
 }
 
-/** A service with its secrets and configs by their names in Docker: the keys in the file say nothing. */
-function meaningOf({ services, rest }: Resolved, name: string): string {
-  const service = services[name]
-  if (!isRecord(service)) return ''
-  const meant = { ...service }
-  for (const kind of KINDS) {
-    meant[kind] = arrayOf(service[kind]).map((use) => {
-      const key = String(pick(use, 'source'))
-      const target = pick(use, 'target') ?? key
-      return Object.assign({}, use, { target, source: pick(rest, kind, key, 'name') })
-    })
-  }
-  return JSON.stringify(meant, sortedKeys)
+const KNOWN = ['deployed', 'known'] as const
+
+function knownDigests({ folder }: Pick<Context, 'folder'>): Set<string> {
+  return new Set((folder.read(...KNOWN) ?? '').split('\n').filter((line) => line !== ''))
 }
 
-/** For JSON.stringify: an object's order of keys says nothing either. */
-function sortedKeys(_: string, value: unknown): unknown {
-  return isRecord(value)
-    ? Object.fromEntries(Object.entries(value).toSorted(([a], [b]) => (a < b ? -1 : 1)))
-    : value
+/** Everything that runs has to have been deployed from this copy of the folder, or from one that it was made of. */
+export async function checkFolder(
+  context: Context,
+  settings: Settings,
+  stack: Stack,
+): Promise<void> {
+  const running = await servicesOf(context, settings, stack)
+  const known = knownDigests(context)
+  const strange = running.filter(({ digest }) => digest !== '' && !known.has(digest))
+  if (strange.length === 0) return
+  throw new OperatorError(
+    `${strange.map(({ name }) => name).join(', ')} ${strange.length === 1 ? 'was' : 'were'} deployed from a later copy of ${context.folder.path}`,
+    'This copy would bring back what was before. Use the latest one. If this is all there is, bring cluster.env to what runs, and run `up --take-over`: it changes member by member what differs.',
+  )
 }
-
-const KINDS = ['configs', 'secrets'] as const
 
 interface Rolling extends Rollout {
-  readonly last: Resolved
-  readonly next: Resolved
-  /** Members of etcd and of PostgreSQL that exist and change. */
-  readonly careful: readonly string[]
+  /** Services that exist and are to become others. */
+  readonly changed: readonly Service[]
 }
 
 async function rollMembers(context: Context, settings: Settings, rolling: Rolling): Promise<void> {
-  const { careful } = rolling
-  const done: string[] = []
-  const wave = async (name: string): Promise<void> => {
-    if (rolling.next.services[name] === undefined) return
-    context.output.step(`changing ${name}`)
-    done.push(name, name.replace('patroni', 'agent'))
-    const before = await runningOf(context, settings, name)
-    await deploy(context, settings, merged(rolling, done))
-    await waitForTask(context, settings, { name, before, seconds: rolling.seconds })
-    await settle(context, settings, rolling)
-  }
-  for (const name of careful.filter((one) => one.startsWith('etcd'))) await wave(name)
-  const members = careful.filter((one) => one.startsWith('patroni'))
-  const leader =
-    members.length === 0 ? undefined : leaderOf(await readFacts(context, settings))?.name
-  for (const name of members.filter((one) => one !== leader)) await wave(name)
-  if (leader === undefined || !members.includes(leader)) return
+  if (rolling.seconds === 0)
+    throw new OperatorError(
+      'members of the cluster are to change, one after the other, and --wait=0 looks at none of them',
+      'Leave --wait=0 out. Where nothing works any more and nothing can be spared: `up --all-at-once`.',
+    )
   const facts = await readFacts(context, settings)
-  // A switchover may have happened meanwhile; and a single member has nobody to hand over to.
+  const names = illFirst(
+    rolling.changed.map(({ name }) => name).filter((name) => MEMBER.test(name)),
+    facts,
+  )
+  for (const name of names.filter((one) => one.startsWith('etcd')))
+    await wave(context, settings, rolling, name)
+  const members = names.filter((one) => one.startsWith('patroni'))
+  const leader = members.length === 0 ? undefined : leaderOf(facts)?.name
+  for (const name of members.filter((one) => one !== leader))
+    await wave(context, settings, rolling, name)
+  if (leader !== undefined && members.includes(leader)) {
+    await handOver(context, settings, rolling, leader)
+    await wave(context, settings, rolling, leader)
+  }
+  await settle(context, settings, rolling)
+}
+
+/** What is down already costs nothing to change, and may be mended by it. */
+function illFirst(names: readonly string[], { etcd, members }: Facts): string[] {
+  const ill = new Set(
+    [...etcd, ...members].filter(({ error }) => error !== '').map(({ name }) => name),
+  )
+  return names.toSorted((a, b) => Number(ill.has(b)) - Number(ill.has(a)))
+}
+
+/** A switchover may have happened meanwhile; and a single member has nobody to hand over to. */
+async function handOver(
+  context: Context,
+  settings: Settings,
+  rolling: Rolling,
+  leader: string,
+): Promise<void> {
+  if (settings.members.length > 1) await settle(context, settings, rolling)
+  const facts = await readFacts(context, settings)
   if (leaderOf(facts)?.name === leader && facts.members.length > 1)
     await switchFrom(context, settings, { facts, candidate: undefined })
-  await settle(context, settings, rolling)
-  await wave(leader)
 }
 
-/** What a service runs: how its tasks are made, and which of them shall run. */
-interface Running {
-  readonly template: string
-  readonly tasks: ReadonlySet<string>
-  /** Of the last update, as Docker tells it. */
-  readonly update: unknown
-}
-
-async function runningOf(
-  { docker }: Context,
-  { cluster }: Settings,
-  service: string,
-): Promise<Running> {
-  const name = serviceName(cluster, service)
-  const [found] = await docker.inspect(['service', 'inspect', name])
-  const ids = await docker.lines([
-    'service',
-    'ps',
-    '-q',
-    '--no-trunc',
-    '--filter',
-    'desired-state=running',
-    name,
-  ])
-  return {
-    template: JSON.stringify(pick(found, 'Spec', 'TaskTemplate')),
-    tasks: new Set(ids),
-    update: pick(found, 'UpdateStatus'),
-  }
-}
-
-/** Docker begins an update some time after it took it: until then all looks well, with the old task. */
-async function waitForTask(
+/** One member, and its agent, after a look that all others are well. */
+async function wave(
   context: Context,
   settings: Settings,
-  { name, before, seconds }: { name: string; before: Running; seconds: number },
+  rolling: Rolling,
+  name: string,
 ): Promise<void> {
-  const { docker, clock } = context
-  if (docker.isDryRun || seconds === 0) return
-  const until = clock.nowMs() + seconds * 1000
-  for (;;) {
-    const { template, tasks } = await runningOf(context, settings, name)
-    if (template === before.template) return
-    const made = [...tasks].filter((id) => !before.tasks.has(id))
-    const states =
-      made.length === 0 ? [] : await docker.inspect(['inspect', '--type', 'task', ...made])
-    if (states.some((task) => pick(task, 'Status', 'State') === 'running')) return
-    if (clock.nowMs() > until)
-      throw new OperatorError(
-        `${name} did not start anew within ${seconds} s`,
-        `See \`docker service ps ${serviceName(settings.cluster, name)}\`, mend what it names, and run the command again.`,
-      )
-    await wait(clock, POLL_MS)
-  }
-}
-
-/** pgsteer goes node by node, as its update_config says, and back by itself if a task does not get well. */
-async function waitForUpdate(
-  context: Context,
-  settings: Settings,
-  { before, seconds }: { before: Running; seconds: number },
-): Promise<void> {
-  const { docker, clock, output } = context
-  if (docker.isDryRun || seconds === 0) return
-  output.step(`changing ${PROXY}, node by node`)
-  const until = clock.nowMs() + seconds * 1000
-  for (;;) {
-    const { template, update } = await runningOf(context, settings, PROXY)
-    const state = textOf(pick(update, 'State'))
-    const isBegun = pick(update, 'StartedAt') !== pick(before.update, 'StartedAt')
-    if (template === before.template || (isBegun && state === 'completed')) return
-    if (isBegun && state !== 'updating')
-      throw new OperatorError(
-        `${PROXY} was not changed: ${textOf(pick(update, 'Message'))} (${state})`,
-        `See \`docker service logs ${serviceName(settings.cluster, PROXY)}\`; correct the image or the settings, and run the command again.`,
-      )
-    if (clock.nowMs() > until)
-      throw new OperatorError(
-        `${PROXY} is not changed on every node after ${seconds} s`,
-        'It goes on by itself. Wait longer with --wait=SECONDS.',
-      )
-    await wait(clock, POLL_MS)
-  }
-}
-
-/** As it is, but for the services of `done` and for new ones. What only the old ones use is in Docker already. */
-function merged({ last, next }: Pick<Rolling, 'last' | 'next'>, done: readonly string[]): Resolved {
-  const services = Object.entries({ ...next.services, ...last.services }).map(
-    ([name, service]): [string, unknown] => [
-      name,
-      done.includes(name) ? (next.services[name] ?? service) : service,
-    ],
-  )
-  const rest: Tree = { ...next.rest }
-  for (const kind of KINDS) {
-    // Both may have another name in Docker under the same key, so the old ones get a key of their own.
-    rest[kind] = { ...treeOf(next.rest[kind]), ...keyed(external(treeOf(last.rest[kind]))) }
-  }
-  for (const kind of ['volumes', 'networks'])
-    rest[kind] = { ...treeOf(last.rest[kind]), ...treeOf(next.rest[kind]) }
-  return {
+  await lookAtOthers(context, settings, rolling, name)
+  context.output.step(`changing ${name}`)
+  const services = rolling.changed.filter((one) => isBeside(one.name, name))
+  const before = await runningBefore(context, services)
+  const part = {
+    ...rolling.next,
     services: Object.fromEntries(
-      services.map(([name, service]) => [
-        name,
-        done.includes(name) ? service : withOldKeys(service),
-      ]),
+      services.map((one) => [one.name, rolling.next.services[one.name]]),
     ),
-    rest,
   }
+  await deploy(context, settings, { stack: rolling.stack, part, isWhole: false })
+  await waitForTasks(context, before, rolling.seconds)
 }
 
-const OLD = 'old_'
-
-function keyed(entries: Tree): Tree {
-  return Object.fromEntries(Object.entries(entries).map(([key, value]) => [`${OLD}${key}`, value]))
-}
-
-function external(entries: Tree): Tree {
-  return Object.fromEntries(
-    Object.entries(entries).map(([key, value]) => [
-      key,
-      { external: true, name: pick(value, 'name') ?? key },
-    ]),
-  )
-}
-
-function withOldKeys(service: unknown): unknown {
-  if (!isRecord(service)) return service
-  const renamed = { ...service }
-  for (const kind of KINDS) {
-    const uses = service[kind]
-    if (Array.isArray(uses)) renamed[kind] = uses.map(withOldKey)
+async function lookAtOthers(
+  context: Context,
+  settings: Settings,
+  { nodes, seconds }: Rollout,
+  name: string,
+): Promise<void> {
+  // Nobody else is there to take over, or to wait for.
+  if (name.startsWith('patroni') && settings.members.length === 1) return
+  try {
+    await waitForCluster(context, settings, { nodes, seconds, without: name })
+  } catch (error) {
+    if (!(error instanceof OperatorError)) throw error
+    throw new OperatorError(
+      `${name} is left as it is, since without it ${error.message}`,
+      `${error.remedy} Where nothing works any more and nothing can be spared: \`up --all-at-once\`.`,
+      error,
+    )
   }
-  return renamed
-}
-
-function withOldKey(use: unknown): unknown {
-  if (!isRecord(use)) return use
-  const source = String(use['source'])
-  return Object.assign({ target: source }, use, { source: `${OLD}${source}` })
 }
 
 async function settle(
@@ -274,53 +176,40 @@ async function settle(
   if (seconds > 0) await waitForCluster(context, settings, { nodes, seconds })
 }
 
-async function resolve({ docker }: Context, { file, env }: Rendered): Promise<Resolved> {
-  return resolvedOf(await docker.read(['stack', 'config', '--compose-file', file], { env }))
-}
-
-function resolvedOf(text: string): Resolved {
-  const { services, version: _, ...rest } = treeOf(readYaml(text))
-  return { services: treeOf(services), rest }
-}
-
-function treeOf(value: unknown): Tree {
-  return isRecord(value) ? value : {}
-}
-
-/** Undefined where the stack does not run, so that nothing has to be spared. */
-async function lastDeployed(
-  { docker, folder }: Context,
-  { cluster }: Settings,
-): Promise<Resolved | undefined> {
-  const running = await docker.lines(['stack', 'ls', '--format', '{{.Name}}'])
-  if (!running.includes(stackName(cluster, 'stack'))) return undefined
-  const text = folder.read(...DEPLOYED)
-  if (text !== undefined) return resolvedOf(text)
-  throw new OperatorError(
-    `${folder.file(...DEPLOYED)} is missing, so it cannot be told what would change`,
-    'Use the folder that the cluster was deployed from, or its latest copy.',
-  )
-}
-
+/** The whole stack, or some of its services and nothing of the others. */
 async function deploy(
-  { docker, folder, output }: Context,
+  context: Context,
   settings: Settings,
-  { services, rest }: Resolved,
+  { stack, part, isWhole }: { stack: Stack; part: Resolved; isWhole: boolean },
 ): Promise<void> {
-  const name = stackName(settings.cluster, 'stack')
-  output.step(`deploying ${name}`)
-  // Docker fills in variables here as well: a dollar sign is doubled.
-  const text = writeYaml({ ...rest, services }).replaceAll('$', () => '$$')
-  const file = folder.write(text, 'deployed', 'wave.yml')
+  const { docker, folder, output } = context
+  const name = stackName(settings.cluster, stack)
+  if (isWhole) output.step(`deploying ${name}`)
+  // First of all: what Docker may have from here on is known, wherever this ends.
+  const digests = Object.keys(part.services).map((service) => digestIn(part, service))
+  const known = new Set([...knownDigests(context), ...digests])
+  folder.write(`${[...known].join('\n')}\n`, ...KNOWN)
   await docker.change([
     'stack',
     'deploy',
-    '--detach=true',
-    '--prune',
+    ...(await detached(context)),
+    ...(isWhole ? ['--prune'] : []),
     '--compose-file',
-    file,
-    ...(settings.isLocalImages ? ['--resolve-image', 'never'] : ['--with-registry-auth']),
+    folder.write(deployText(part), 'deployed', 'wave.yml'),
+    // Asking the registry for what did not change would restart all members together when a tag was pushed anew.
+    ...(settings.isLocalImages
+      ? ['--resolve-image', 'never']
+      : ['--resolve-image', 'changed', '--with-registry-auth']),
     name,
   ])
-  folder.write(writeYaml({ ...rest, services }), ...DEPLOYED)
+  if (isWhole)
+    folder.write(writeYaml({ ...part.rest, services: part.services }), 'deployed', `${stack}.yml`)
+}
+
+/** The first `docker` that has the option; older ones never wait. */
+const DETACH_MAJOR = 26
+
+async function detached({ docker }: Pick<Context, 'docker'>): Promise<string[]> {
+  const version = await docker.read(['version', '--format', '{{.Client.Version}}'])
+  return Number.parseInt(version, 10) < DETACH_MAJOR ? [] : ['--detach=true']
 }

@@ -71,39 +71,48 @@ export function leavesOf(settings: Settings, nodeNames: readonly string[]): Reco
 }
 
 /** How each password's file is made, by the secret's name. */
-const PASSWORDS: Readonly<
-  Record<string, (settings: Settings, of: (name: string) => string) => string>
-> = {
-  superuser_password: makePassword,
+const PASSWORDS: Readonly<Record<string, (of: (name: string) => string) => string>> = {
   pgsteer_password: makePassword,
   metrics_password: makePassword,
   admin_password: makePassword,
   pgsteer_token: makePassword,
   grafana_password: makePassword,
   pgadmin_password: makePassword,
-  pgsteer_userlist: (_, of) => `"pgsteer" "${of('pgsteer_password')}"\n`,
-  patroni_auth: (_, of) => patroniAuth(of('superuser_password')),
+  pgsteer_userlist: (of) => `"pgsteer" "${of('pgsteer_password')}"\n`,
+  patroni_auth: patroniAuth,
 }
 
 /** Patroni reads it as its last file of configuration. */
-function patroniAuth(superuser: string): string {
+function patroniAuth(): string {
   const roles: readonly (readonly string[])[] = [
-    ['superuser', 'postgres', superuser],
-    ['replication', 'replicator', makePassword()],
-    ['rewind', 'rewind', makePassword()],
+    ['superuser', 'postgres'],
+    ['replication', 'replicator'],
+    ['rewind', 'rewind'],
   ]
   const lines = roles.map(
-    ([name, username, password]) =>
-      `    ${name}: {username: ${username}, password: "${password}"}\n`,
+    ([name, username]) => `    ${name}: {username: ${username}, password: "${makePassword()}"}\n`,
   )
   return `postgresql:\n  authentication:\n${lines.join('')}`
 }
 
-/** The authority of the cluster; made if the folder has none. */
-export async function authorityIn(
+/** Whether Docker has a secret of this name, of any epoch. */
+type IsKnown = (secret: string) => boolean
+const NONE_KNOWN: IsKnown = () => false
+
+/** Refuses to make what is lost. */
+function checkUnknown(folder: Folder, isLost: boolean, file: readonly string[]): void {
+  if (isLost)
+    throw new OperatorError(
+      `${folder.file(...file)} is missing, and the cluster in Docker was made with one`,
+      'A new one would be trusted by nothing that runs. Use the latest copy of the folder. Where nothing of the cluster is to be kept: `down --secrets`, then `init`.',
+    )
+}
+
+/** The authority of the cluster; made if there never was one. */
+async function authorityIn(
   folder: Folder,
   cluster: string,
-  nowMs: number,
+  { nowMs, isKnown }: { nowMs: number; isKnown: IsKnown },
 ): Promise<Certified> {
   const [certificate, key] = [folder.read('ca', 'ca.crt'), folder.read('ca', 'ca.key')]
   if (certificate !== undefined && key !== undefined) return { certificate, key }
@@ -112,6 +121,10 @@ export async function authorityIn(
       `${folder.file('ca')} has only one of ca.crt and ca.key`,
       'Bring the missing one back from where you keep the CA key, or begin a new authority with `rotate-certs --new-ca`.',
     )
+  checkUnknown(folder, isKnown('ca_crt') || folder.list('certificates').length > 0, [
+    'ca',
+    'ca.key',
+  ])
   const made = await makeAuthority(cluster, nowMs)
   folder.write(made.key, 'ca', 'ca.key')
   folder.write(made.certificate, 'ca', 'ca.crt')
@@ -125,9 +138,13 @@ export async function authorityIn(
 export async function makeCertificates(
   folder: Folder,
   settings: Settings,
-  { nodeNames, nowMs }: { nodeNames: readonly string[]; nowMs: number },
+  {
+    nodeNames,
+    nowMs,
+    isKnown = NONE_KNOWN,
+  }: { nodeNames: readonly string[]; nowMs: number; isKnown?: IsKnown },
 ): Promise<{ made: string[]; lacking: string[] }> {
-  const authority = await authorityIn(folder, settings.cluster, nowMs)
+  const authority = await authorityIn(folder, settings.cluster, { nowMs, isKnown })
   const epoch = ['certificates', String(settings.certEpoch)]
   if (folder.read(...epoch, 'ca.crt') === undefined)
     folder.write(authority.certificate, ...epoch, 'ca.crt')
@@ -148,25 +165,63 @@ export async function makeCertificates(
   return { made, lacking }
 }
 
+/** PostgreSQL has these since its first start, and nothing changes them there: another one would be a log-in that fails. */
+const OF_ROLES: ReadonlySet<string> = new Set([
+  'patroni_auth',
+  'pgsteer_password',
+  'pgsteer_userlist',
+  'metrics_password',
+])
+
 /**
  * Makes the passwords of the current epoch that are missing; returns their names. An epoch begins with the
- * passwords of the one before it, so that one of them can be changed alone.
+ * passwords of the newest one before it, so that one of them can be changed alone, but for those of roles.
  */
-export function makePasswords(folder: Folder, settings: Settings): string[] {
-  const pathOf = (name: string, epoch = settings.authEpoch): string[] => [
-    'secrets',
-    String(epoch),
-    name,
-  ]
+export function makePasswords(
+  folder: Folder,
+  { authEpoch }: Settings,
+  isKnown: IsKnown = NONE_KNOWN,
+): string[] {
+  const read = (name: string, epoch = authEpoch): string | undefined =>
+    folder.read('secrets', String(epoch), name)
+  const epochs = folder
+    .list('secrets')
+    .filter((name) => /^\d+$/.test(name) && Number(name) < authEpoch)
+    .map(Number)
+    .toSorted((a, b) => b - a)
   const made: string[] = []
   for (const [name, make] of Object.entries(PASSWORDS)) {
-    if (folder.read(...pathOf(name)) !== undefined) continue
-    const earlier = folder.read(...pathOf(name, settings.authEpoch - 1))
-    const text = earlier ?? make(settings, (other) => folder.read(...pathOf(other)) ?? '')
-    folder.write(text, ...pathOf(name))
+    const epoch = epochs.find((one) => read(name, one) !== undefined)
+    const earlier = epoch === undefined ? undefined : read(name, epoch)
+    const present = read(name)
+    if (present !== undefined && OF_ROLES.has(name) && isKnown(name))
+      checkEarlier(folder, { name, present, earlier, authEpoch })
+    if (present !== undefined) continue
+    checkUnknown(folder, earlier === undefined && isKnown(name), [
+      'secrets',
+      String(authEpoch),
+      name,
+    ])
+    folder.write(earlier ?? make((other) => read(other) ?? ''), 'secrets', String(authEpoch), name)
     if (earlier === undefined) made.push(name)
   }
   return made
+}
+
+function checkEarlier(
+  folder: Folder,
+  {
+    name,
+    present,
+    earlier,
+    authEpoch,
+  }: { name: string; present: string; earlier: string | undefined; authEpoch: number },
+): void {
+  if ((earlier ?? present) === present) return
+  throw new OperatorError(
+    `${folder.file('secrets', String(authEpoch), name)} has another password than the epoch before, and PostgreSQL still has that one`,
+    'The passwords of the roles postgres, replicator, rewind, pgsteer and metrics stay what they are while the cluster lives (docs/deploy.md, Security): remove this file, and `up` takes the earlier one.',
+  )
 }
 
 /** The Docker secrets that the current epochs need, out of the folder. */

@@ -2,51 +2,48 @@
  * `render` and `up`: from the folder's settings to running stacks. `up` may be run again at any time, and is
  * how every change of cluster.env gets into the cluster.
  */
-import { existsSync } from 'node:fs'
-import { join } from 'node:path'
 import { type Context, settingsOf } from './context.ts'
 import { reportNodes } from './init.ts'
-import { STACKS, type Stack } from './names.ts'
+import { STACKS, type Stack, stackName } from './names.ts'
 import { readNodes, type SwarmNode } from './nodes.ts'
 import { OperatorError } from './operator.ts'
-import { rollOut } from './roll.ts'
+import { checkNetworks, type Resolved, resolve } from './resolved.ts'
+import { checkFolder, rollOut } from './roll.ts'
 import type { Settings } from './settings.ts'
-import {
-  changeSettings,
-  deployStack,
-  makeMissing,
-  prune,
-  putLabels,
-  putSecrets,
-  renderWhole,
-} from './steps.ts'
+import { changeSettings, makeMissing, prune, putLabels, putSecrets, renderWhole } from './steps.ts'
 import { watchedFiles } from './watched.ts'
 
 export interface UpOptions {
-  /** Which stacks; none means the database's own and, where its settings are there, monitoring. */
+  /** Which stacks; none means the database's own, and those that run or have their settings. */
   readonly stacks: readonly string[]
   /** How long to wait for a cluster that is well; 0 does not wait. */
   readonly seconds: number
+  /** Members together: for a cluster of which nothing works. */
+  readonly isAtOnce?: boolean
+  /** What runs was deployed from a later copy of the folder. */
+  readonly isTakenOver?: boolean
+  /** The node whose slots may go to another one. */
+  readonly leaving?: string
 }
 
 export async function up(context: Context, options: UpOptions): Promise<void> {
   const { docker, output } = context
+  const { seconds, isAtOnce = false, isTakenOver = false, leaving } = options
   const settings = settingsOf(context)
-  const stacks = stacksOf(context, settings, options.stacks)
+  const stacks = await stacksOf(context, settings, options.stacks)
+  if (!isTakenOver) for (const stack of stacks) await checkFolder(context, settings, stack)
   const nodes = await readNodes(docker)
   reportNodes(context, nodes, settings)
   await makeMissing(context, settings, nodes)
   // Whatever can be wrong with files is found before the first change.
-  const rendered = renderStacks(context, settings, { stacks, nodes })
-  await putLabels(context, settings, nodes)
+  const rendered = await renderStacks(context, settings, { stacks, nodes })
+  for (const { next } of rendered) await checkNetworks(context, next)
+  await putLabels(context, settings, { nodes, leaving })
   await putSecrets(context, settings)
-  for (const one of rendered) {
-    if (one.stack === 'stack')
-      await rollOut(context, settings, { rendered: one.rendered, nodes, seconds: options.seconds })
-    else await deployStack(context, settings, one)
-  }
+  for (const { stack, next } of rendered)
+    await rollOut(context, settings, { stack, next, nodes, seconds, isAtOnce })
   await prune(context, settings)
-  if (!docker.isDryRun && options.seconds > 0) output.step(welcome(settings, nodes))
+  if (!docker.isDryRun && seconds > 0) output.step(welcome(settings, nodes))
 }
 
 /** `upgrade`: other images in cluster.env, then as `up` does. */
@@ -65,45 +62,49 @@ export async function upgrade(
 export async function renderOnly(context: Context, names: readonly string[]): Promise<void> {
   const settings = settingsOf(context)
   const nodes = await readNodes(context.docker)
-  const rendered = renderStacks(context, settings, {
-    stacks: stacksOf(context, settings, names),
-    nodes,
-  })
-  for (const { rendered: one } of rendered) {
-    await context.docker.read(['stack', 'config', '--compose-file', one.file], { env: one.env })
-    context.output.print(one.file)
-  }
+  const stacks = await stacksOf(context, settings, names)
+  for (const { file } of await renderStacks(context, settings, { stacks, nodes }))
+    context.output.print(file)
 }
 
-function renderStacks(
+/** Each stack as Docker reads it. */
+async function renderStacks(
   context: Context,
   settings: Settings,
   { stacks, nodes }: { stacks: readonly Stack[]; nodes: readonly SwarmNode[] },
-) {
+): Promise<{ stack: Stack; file: string; next: Resolved }[]> {
   const generated = watchedFiles(context.folder, settings, nodes)
-  return stacks.map((stack) => ({
-    stack,
-    rendered: renderWhole(context, settings, stack, generated),
-  }))
+  const rendered = stacks.map((stack) => renderWhole(context, settings, stack, generated))
+  const found: { stack: Stack; file: string; next: Resolved }[] = []
+  for (const [index, stack] of stacks.entries()) {
+    const one = rendered[index]
+    if (one !== undefined) found.push({ stack, file: one.file, next: await resolve(context, one) })
+  }
+  return found
 }
 
-function stacksOf(
-  { deploy, output }: Context,
-  { env }: Settings,
+/** Those that are named; else the database, what runs already, and monitoring where somebody is told of alerts. */
+async function stacksOf(
+  { docker, output }: Context,
+  { cluster, env }: Settings,
   names: readonly string[],
-): Stack[] {
+): Promise<Stack[]> {
   const unknown = names.find((name) => !STACKS.some((stack) => stack === name))
   if (unknown !== undefined)
     throw new OperatorError(`there is no stack ${unknown}`, `There are ${STACKS.join(', ')}.`)
   if (names.length > 0) return STACKS.filter((stack) => names.includes(stack))
-  const hasMonitoring = existsSync(join(deploy, 'monitoring.yml'))
-  if (hasMonitoring && (env['ALERT_RECEIVERS_FILE'] ?? '') === '') {
+  const running = await docker.lines(['stack', 'ls', '--format', '{{.Name}}'])
+  const hasReceivers = (env['ALERT_RECEIVERS_FILE'] ?? '') !== ''
+  if (!hasReceivers)
     output.warn(
       'nobody is told of a failure: set ALERT_RECEIVERS_FILE in cluster.env (deploy/alertmanager/receivers.example.yml shows one) and run `up monitoring`',
     )
-    return ['stack']
-  }
-  return hasMonitoring ? ['stack', 'monitoring'] : ['stack']
+  return STACKS.filter(
+    (stack) =>
+      stack === 'stack' ||
+      running.includes(stackName(cluster, stack)) ||
+      (stack === 'monitoring' && hasReceivers),
+  )
 }
 
 function welcome({ cluster, env, authEpoch }: Settings, nodes: readonly SwarmNode[]): string {

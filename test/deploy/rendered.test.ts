@@ -22,7 +22,7 @@ import { at, interpolated, list, mapping, readStack, type Stack, text } from './
 const MEMBERS = 5
 const ETCD = 3
 /** What the tool makes for jobs and for people, which no service needs. */
-const FOR_OTHERS = ['superuser_password', 'admin_crt', 'admin_key']
+const FOR_OTHERS = ['admin_crt', 'admin_key']
 
 const path = mkdtempSync(join(tmpdir(), 'pgsteer-rendered-'))
 afterAll(() => rmSync(path, { recursive: true }))

@@ -19,10 +19,12 @@ test('init labels the nodes, one slot each, and puts repository and monitoring o
   const swarm = new FakeSwarm()
   expect(await swarm.cluster('init', 'main', ...IMAGES)).toBe(0)
   expect(Object.fromEntries(swarm.labels.get('a') ?? [])).toEqual({
+    'pgsteer.cluster': 'main',
     'pg.slot': '1',
     'etcd.slot': '1',
   })
   expect(Object.fromEntries(swarm.labels.get('c') ?? [])).toEqual({
+    'pgsteer.cluster': 'main',
     'pg.slot': '3',
     'etcd.slot': '3',
     pgbackrest: 'true',
@@ -69,7 +71,9 @@ test('a dry run of init writes no file, changes nothing and says what it would d
   expect(await swarm.cluster('init', 'main', '--dry-run', ...IMAGES)).toBe(0)
   expect(swarm.changes).toEqual([])
   expect(existsSync(join(swarm.folder, 'cluster'))).toBe(false)
-  expect(swarm.text).toContain('would run: docker node update --label-add pg.slot=1')
+  expect(swarm.text).toContain(
+    'would run: docker node update --label-add pgsteer.cluster=main --label-add pg.slot=1',
+  )
   expect(swarm.text).toContain('main_patroni1_key_1 -')
 })
 
@@ -156,7 +160,7 @@ test('rotate-certs takes one member after the other, the primary last and after 
     'changing patroni3',
     'switching over from patroni1 to patroni3',
     'changing patroni1',
-    'changing pgsteer, node by node',
+    'changing pgbackrest, pgsteer',
   ])
   expect(swarm.leader).toBe('patroni3')
   expect(swarm.file('cluster.env')).toContain('CERT_EPOCH=2')
@@ -171,9 +175,11 @@ test('the next member changes only when the one before runs anew and the cluster
   const swarm = await deployed()
   swarm.started.length = 0
   expect(await swarm.cluster('rotate-certs')).toBe(0)
-  const members = ['etcd1', 'etcd2', 'etcd3', 'patroni2', 'patroni3']
-  const order = members.flatMap((name) => [`main_${name}`, 'well'])
-  expect(swarm.started).toEqual([...order, 'well', 'main_patroni1', 'well', 'well'])
+  const etcd = ['etcd1', 'etcd2', 'etcd3'].flatMap((name) => ['well', `main_${name}`])
+  const member = (slot: number): string[] => ['well', `main_patroni${slot}`, `main_agent${slot}`]
+  // Once more before the switchover, before all the rest, and at the end.
+  const order = [...etcd, ...member(2), ...member(3), 'well', ...member(1), 'well', 'well']
+  expect(swarm.started).toEqual(order)
 })
 
 test('a new authority goes in three rounds: trusted, signing, alone', async () => {
@@ -192,9 +198,9 @@ test('another image of the node goes to replicas first; one of pgsteer takes no 
   const swarm = await deployed()
   expect(await swarm.cluster('upgrade', '--node-image=node:2')).toBe(0)
   expect(changing(swarm)[0]).toBe('changing patroni2')
-  expect(changing(swarm).at(-1)).toBe('changing patroni1')
+  expect(changing(swarm).slice(-2)).toEqual(['changing patroni1', 'changing pgbackrest'])
   expect(await swarm.cluster('upgrade', '--pgsteer-image=pgsteer:2')).toBe(0)
-  expect(changing(swarm)).toEqual(['changing pgsteer, node by node'])
+  expect(changing(swarm)).toEqual(['changing pgsteer'])
   expect(swarm.file('deployed', 'stack.yml')).toContain('image: pgsteer:2')
 })
 
@@ -248,7 +254,7 @@ test('a member is added in the next slot without touching the others, and taken 
   await swarm.cluster('up')
   swarm.members.push('patroni4')
   expect(await swarm.cluster('add-member', 'd')).toBe(0)
-  expect(changing(swarm)).toEqual([])
+  expect(changing(swarm)).toEqual(['changing pgbackrest'])
   expect(swarm.labels.get('d')?.get('pg.slot')).toBe('4')
   expect(swarm.secrets.has('main_patroni4_key_1')).toBe(true)
   expect(swarm.file('deployed', 'stack.yml')).toContain('pg4:/var/lib/postgresql')
@@ -277,6 +283,7 @@ test('what a lost node had comes to another: etcd is told first, and begins empt
   expect(swarm.jobs.find((job) => job.at(-1)?.endsWith('/remove'))).toContain('{"ID":"100"}')
   expect(swarm.labels.get('a')?.size).toBe(0)
   expect(Object.fromEntries(swarm.labels.get('d') ?? [])).toEqual({
+    'pgsteer.cluster': 'main',
     'pg.slot': '1',
     'etcd.slot': '1',
     monitoring: 'true',

@@ -32,10 +32,33 @@ const ETCD = {
 /** How often an update is looked for before it has begun. */
 const LATE = 3
 
-interface StackFile {
-  readonly services: Record<string, { readonly secrets?: readonly { readonly source: string }[] }>
-  readonly secrets: Record<string, { readonly name: string }>
+interface ServiceFile {
+  readonly image: string
+  readonly secrets?: readonly { readonly source: string }[]
+  readonly deploy?: { readonly labels?: Record<string, string> }
 }
+
+interface NetworkFile {
+  readonly name: string
+  readonly external?: boolean
+  readonly driver_opts?: Record<string, string>
+  readonly ipam?: { readonly config: readonly { readonly subnet: string }[] }
+}
+
+interface StackFile {
+  readonly services: Record<string, ServiceFile>
+  readonly secrets: Record<string, { readonly name: string }>
+  readonly networks?: Record<string, NetworkFile>
+}
+
+/** A service of a stack. */
+interface Deployed {
+  readonly stack: string
+  readonly image: string
+  readonly labels: Record<string, string>
+}
+
+type Environment = Readonly<Record<string, string | undefined>>
 
 const folders: string[] = []
 
@@ -63,11 +86,23 @@ export class FakeSwarm {
   /** How an update of pgsteer ends. */
   updateState = 'completed'
   readonly down = new Set<string>()
+  client = '29.7.2'
+  /** Images that do not start, and members that are not well whatever they run. */
+  readonly badImages = new Set<string>()
+  readonly ill = new Set<string>()
+  /** The first command of which this is true fails without any effect. */
+  failing: ((command: string) => boolean) | undefined
+  /** The tool is killed right after the first command of which this is true, which has its effect. */
+  killing: ((command: string) => boolean) | undefined
+  readonly services = new Map<string, Deployed>()
+  readonly networks = new Map<string, { readonly stack: string; readonly file: NetworkFile }>()
   readonly folder = mkdtempSync(join(tmpdir(), 'pgsteer-deploy-'))
   readonly #output = new Map<string, string>()
   readonly #templates = new Map<string, string>()
   readonly #tasks = new Map<string, string>()
   readonly #late = new Map<string, number>()
+  /** Jobs that wait in vain. */
+  readonly #unwell = new Set<string>()
   /** Jobs of others that Docker has, by their names: until when somebody may wait for them. */
   readonly jobsLeft = new Map<string, number>()
   /** Services that were seen to run anew, or jobs and waits, in their order. */
@@ -126,15 +161,24 @@ export class FakeSwarm {
   }
 
   #run(args: readonly string[], { input = '', env = {} }: DockerOptions): DockerResult {
-    this.commands.push(args.join(' '))
+    const command = args.join(' ')
+    this.commands.push(command)
+    if (this.failing?.(command) === true) {
+      this.failing = undefined
+      return { code: 1, stdout: '', stderr: 'connection lost' }
+    }
     const [stdout, code = 0] = [this.#answer(args, input, env)].flat() as [string, number?]
+    if (this.killing?.(command) === true) {
+      this.killing = undefined
+      throw new Error('killed')
+    }
     return { code, stdout, stderr: code === 0 ? '' : stdout }
   }
 
   #answer(
     args: readonly string[],
     input: string,
-    env: Readonly<Record<string, string>>,
+    env: Environment,
   ): string | [said: string, code: number] {
     const last = args.at(-1) ?? ''
     const given = (option: string): string[] =>
@@ -186,21 +230,39 @@ export class FakeSwarm {
       case 'config rm':
         for (const id of args.slice(2)) this.configs.delete(id.slice('id-'.length))
         return ''
+      case 'version --format':
+        return this.client
+      case 'network ls':
+        return [...this.networks.keys()].join('\n')
+      case 'network inspect': {
+        const file = this.networks.get(last)?.file
+        const Subnet = file?.ipam?.config[0]?.subnet ?? '10.0.7.0/24'
+        return file === undefined
+          ? [`network ${last} not found`, 1]
+          : JSON.stringify([{ IPAM: { Config: [{ Subnet }] }, Options: file.driver_opts }])
+      }
       case 'stack ls':
         return [...this.stacks].join('\n')
       case 'stack config':
         return filled(readFileSync(last, 'utf8'), env)
       case 'stack deploy':
         this.stacks.add(last)
-        this.#deploy(args[args.indexOf('--compose-file') + 1] ?? '')
+        this.#deploy(last, args[args.indexOf('--compose-file') + 1] ?? '')
         return ''
       case 'stack rm':
         this.stacks.delete(last)
+        for (const things of [this.services, this.networks])
+          for (const [name, { stack }] of things) if (stack === last) things.delete(name)
         return ''
       case 'service create':
         return this.#job(args)
       case 'service ls': {
         const [filter = ''] = given('--filter')
+        const stack = /^label=com\.docker\.stack\.namespace=(.*)/.exec(filter)?.[1]
+        if (stack !== undefined)
+          return [...this.services]
+            .flatMap(([name, one]) => (one.stack === stack ? [name] : []))
+            .join('\n')
         const names = [...this.jobsLeft.keys()]
         return names.filter((name) => `name=${name}`.startsWith(filter)).join('\n')
       }
@@ -210,7 +272,7 @@ export class FakeSwarm {
       case 'service inspect': {
         const untilMs = this.jobsLeft.get(last)
         return untilMs === undefined
-          ? JSON.stringify([this.#service(last)])
+          ? JSON.stringify(args.slice(2).map((name) => this.#service(name)))
           : JSON.stringify([{ Spec: { Labels: { 'pgsteer.until': String(untilMs) } } }])
       }
       case 'service ps':
@@ -224,15 +286,28 @@ export class FakeSwarm {
     }
   }
 
-  #deploy(file: string): void {
-    const stack = parse(readFileSync(file, 'utf8'), { version: '1.1' }) as StackFile
-    for (const [name, service] of Object.entries(stack.services)) {
-      const secrets = service.secrets?.map(({ source }) => stack.secrets[source]?.name)
-      const template = JSON.stringify({ ...service, secrets, configs: [] })
-      if (this.#templates.get(`main_${name}`) === template) continue
-      this.#templates.set(`main_${name}`, template)
-      this.#late.set(`main_${name}`, LATE)
+  #deploy(stack: string, path: string): void {
+    const file = parse(readFileSync(path, 'utf8'), { version: '1.1' }) as StackFile
+    for (const network of Object.values(file.networks ?? {}))
+      if (network.external !== true && !this.networks.has(network.name))
+        this.networks.set(network.name, { stack, file: network })
+    for (const [short, service] of Object.entries(file.services)) {
+      const name = `${stack}_${short}`
+      const { labels = {}, ...deploy } = service.deploy ?? {}
+      this.services.set(name, { stack, image: service.image, labels })
+      const secrets = service.secrets?.map(({ source }) => file.secrets[source]?.name)
+      const template = JSON.stringify({ ...service, secrets, configs: [], deploy })
+      if (this.#templates.get(name) === template) continue
+      this.#templates.set(name, template)
+      this.#late.set(name, LATE)
     }
+  }
+
+  /** Whether a member runs and does its work. */
+  #isWell(member: string): boolean {
+    return (
+      !this.ill.has(member) && !this.badImages.has(this.services.get(`main_${member}`)?.image ?? '')
+    )
   }
 
   #service(name: string) {
@@ -244,7 +319,8 @@ export class FakeSwarm {
       StartedAt,
       Message: 'unhealthy',
     }
-    return { Spec: { TaskTemplate }, UpdateStatus }
+    const Labels = this.services.get(name)?.labels
+    return { Spec: { Name: name, Labels, TaskTemplate }, UpdateStatus }
   }
 
   /** The update of a service begins some time after it was asked for. */
@@ -259,8 +335,12 @@ export class FakeSwarm {
 
   #status(id: string) {
     if (this.jobsLeft.has(id.slice('job-'.length))) return { State: 'running' }
+    if (id.startsWith('job-') && this.#unwell.has(id.slice('job-'.length)))
+      return { State: 'failed', ContainerStatus: { ExitCode: 1 } }
     if (id.startsWith('job-')) return { State: 'complete', ContainerStatus: { ExitCode: 0 } }
-    this.started.push(id.slice(0, id.lastIndexOf('-')))
+    const service = id.slice(0, id.lastIndexOf('-'))
+    if (this.badImages.has(this.services.get(service)?.image ?? '')) return { State: 'failed' }
+    this.started.push(service)
     return { State: 'running' }
   }
 
@@ -284,7 +364,15 @@ export class FakeSwarm {
     const at = args.findIndex((word) => word === 'facts' || word === 'curl' || word === 'sh')
     const command = args.slice(at)
     this.jobs.push([...command])
-    if (command[1] === 'wait') this.started.push('well')
+    if (command[1] === 'wait') {
+      const lacks = args
+        .flatMap((word) => /^(?:MEMBERS|ETCD)=(.+)/.exec(word)?.[1]?.split(',') ?? [])
+        .filter((member) => !this.#isWell(member))
+      if (lacks.length > 0) this.#unwell.add(name)
+      else this.started.push('well')
+      this.#output.set(name, `${JSON.stringify({ lacks })}\n`)
+      return name
+    }
     this.#output.set(
       name,
       command[0] === 'curl' ? this.#call(command) : `${JSON.stringify(this.#facts())}\n`,
@@ -312,7 +400,9 @@ export class FakeSwarm {
     }))
     return {
       members: this.members.map((name) => ({ name, state: 'running' })),
-      etcd: ['etcd1', 'etcd2', 'etcd3'].map((name) => ({ name, leader: name === 'etcd1' })),
+      etcd: ['etcd1', 'etcd2', 'etcd3'].map((name) =>
+        this.#isWell(name) ? { name, leader: name === 'etcd1' } : { name, error: 'no answer' },
+      ),
       pgsteer: [{ address: '10.77.2.9', ready: true, says: 'ready' }],
       cluster: { members: said },
       config: this.config,
@@ -325,7 +415,7 @@ export class FakeSwarm {
 }
 
 /** As `docker stack config` does. */
-function filled(text: string, env: Readonly<Record<string, string>>): string {
+function filled(text: string, env: Environment): string {
   return text.replace(
     /\$\{(\w+)(?::?[?-]([^}]*))?\}/g,
     (_, name: string, other = '') => env[name] ?? other,
