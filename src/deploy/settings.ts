@@ -5,6 +5,17 @@
  */
 import { parseEnv } from 'node:util'
 import { OperatorError } from './operator.ts'
+import {
+  COUNT,
+  doOverlap,
+  memoryFrom,
+  orEmpty,
+  PORT,
+  type Rule,
+  SCHEDULE,
+  SUBNET,
+  upTo,
+} from './values.ts'
 
 /** One numbered place of a member, and the node that has it. */
 export interface Slot {
@@ -36,7 +47,7 @@ interface Row {
   /** Undefined: must be given. Empty: may stay empty. */
   readonly initial?: string
   readonly what: string
-  readonly rule: RegExp
+  readonly rule: Rule
   readonly shape: string
 }
 
@@ -44,16 +55,21 @@ interface Row {
 export const REPOSITORY_SETTING = /^BACKUP_REPO([1-9])_([A-Z][A-Z0-9_]*)$/
 
 const SLOTS = /^\d+:[^,:\s]+(,\d+:[^,:\s]+)*$/
-const COUNT = /^[1-9]\d{0,8}$/
-const SUBNET = /^\d+\.\d+\.\d+\.\d+\/\d+$/
+/** Docker's names have 64 characters at most, and the longest of ours adds 35. */
+const NAME = /^(?!.*-(?:monitoring|tools)$)[a-z](?:[a-z0-9-]{0,27}[a-z0-9])?$/
+/** The least with which PostgreSQL and Patroni start. */
+const MEMORY_MIB_MIN = 256
+/** No client takes a longer one, and the authority lasts ten years. */
+const CERT_DAYS_MAX = 825
 const ANY = /^\S*$/
 
 /** In the order in which the file has them. */
 const ROWS: readonly Row[] = [
   {
     name: 'CLUSTER',
-    rule: /^[a-z][a-z0-9-]{0,30}$/,
-    shape: 'lower-case letters, digits and -',
+    rule: NAME,
+    shape:
+      'at most 29 lower-case letters, digits and - (not at the end, nor -monitoring or -tools)',
     what: "The name of the cluster: of its stack, of Patroni's scope and of pgBackRest's stanza.",
   },
   {
@@ -102,14 +118,14 @@ const ROWS: readonly Row[] = [
   {
     name: 'PG_MEMORY',
     initial: '4G',
-    rule: /^[1-9]\d*[MG]$/,
-    shape: 'a size like 4G',
+    rule: memoryFrom(MEMORY_MIB_MIN),
+    shape: 'a size like 4G, from 256M',
     what: 'Memory of one member, limit and reservation alike.',
   },
   {
     name: 'PGSTEER_PORT',
     initial: '6432',
-    rule: COUNT,
+    rule: PORT,
     shape: 'a port',
     what: 'The port that every node publishes for applications.',
   },
@@ -131,28 +147,28 @@ const ROWS: readonly Row[] = [
     name: 'DCS_SUBNET',
     initial: '10.77.1.0/24',
     rule: SUBNET,
-    shape: 'a subnet like 10.77.1.0/24',
+    shape: 'a subnet by its first address, like 10.77.1.0/24',
     what: 'Subnets of the overlay networks; they may not overlap with what the nodes reach otherwise.',
   },
   {
     name: 'DB_SUBNET',
     initial: '10.77.2.0/24',
     rule: SUBNET,
-    shape: 'a subnet like 10.77.2.0/24',
+    shape: 'a subnet by its first address, like 10.77.2.0/24',
     what: '',
   },
   {
     name: 'FRONT_SUBNET',
     initial: '10.77.3.0/24',
     rule: SUBNET,
-    shape: 'a subnet like 10.77.3.0/24',
+    shape: 'a subnet by its first address, like 10.77.3.0/24',
     what: '',
   },
   {
     name: 'MONITORING_SUBNET',
     initial: '10.77.4.0/24',
     rule: SUBNET,
-    shape: 'a subnet like 10.77.4.0/24',
+    shape: 'a subnet by its first address, like 10.77.4.0/24',
     what: '',
   },
   {
@@ -165,8 +181,8 @@ const ROWS: readonly Row[] = [
   {
     name: 'CERT_DAYS',
     initial: '90',
-    rule: COUNT,
-    shape: 'a number of days',
+    rule: upTo(CERT_DAYS_MAX),
+    shape: 'a number of days, 825 at most',
     what: 'How long certificates are valid; `rotate-certs` makes new ones.',
   },
   {
@@ -178,6 +194,24 @@ const ROWS: readonly Row[] = [
   },
   { name: 'AUTH_EPOCH', initial: '1', rule: COUNT, shape: 'a number from 1', what: '' },
 ]
+
+/** Keys that only the stack files know, where a wrong value would show late. */
+const OTHER_RULES: readonly Pick<Row, 'name' | 'rule' | 'shape'>[] = [
+  ...['BACKUP_FULL', 'BACKUP_DIFF', 'BACKUP_INCR', 'BACKUP_RESTORE_TEST'].map((name) => ({
+    name,
+    rule: orEmpty(SCHEDULE),
+    shape: 'five fields as of crontab, like 0 1 * * sun (0 is Monday), or off',
+  })),
+  ...['GRAFANA_PORT', 'PGADMIN_PORT'].map((name) => ({
+    name,
+    rule: orEmpty(PORT),
+    shape: 'a port',
+  })),
+  { name: 'BACKUP_REPOSITORIES', rule: orEmpty(upTo(9)), shape: 'a number from 1 to 9' },
+  { name: 'PGSTEER_MEMBER_CONNECTIONS_MAX', rule: orEmpty(COUNT), shape: 'a number from 1' },
+]
+
+const SUBNETS = ['DCS_SUBNET', 'DB_SUBNET', 'FRONT_SUBNET', 'MONITORING_SUBNET'] as const
 
 const KNOWN = new Set(ROWS.map(({ name }) => name))
 
@@ -191,10 +225,13 @@ export const REQUIRED: readonly string[] = ROWS.filter(({ initial }) => initial 
  * Errors: OperatorError that names the key, the rule that it breaks, and what it should be.
  */
 export function parseSettings(text: string, extra: ReadonlySet<string>, file: string): Settings {
+  checkTwice(text, file)
   const given = entriesOf(text)
   for (const name of Object.keys(given)) checkKnown(name, extra, file)
   const env = { ...defaults(), ...given }
   for (const row of ROWS) checkValue(row, env[row.name], file)
+  for (const row of OTHER_RULES) checkValue({ initial: '', ...row }, env[row.name] ?? '', file)
+  checkSubnets(env, file)
   const of = (name: string): string => env[name] ?? ''
   const settings: Settings = {
     cluster: of('CLUSTER'),
@@ -247,8 +284,30 @@ function checkKnown(name: string, extra: ReadonlySet<string>, file: string): voi
   )
 }
 
+/** Of two lines the last one would count, and the tool would change the first. */
+function checkTwice(text: string, file: string): void {
+  const seen = new Set<string>()
+  for (const [, name = ''] of text.matchAll(/^[ \t]*(?:export[ \t]+)?([A-Z][A-Z0-9_]*)[ \t]*=/gm)) {
+    if (seen.has(name)) throw wrong(file, name, 'is there twice', 'Remove one of the two lines.')
+    seen.add(name)
+  }
+}
+
+function checkSubnets(env: Readonly<Record<string, string>>, file: string): void {
+  for (const [index, name] of SUBNETS.entries()) {
+    const other = SUBNETS.slice(0, index).find((one) => doOverlap(env[one] ?? '', env[name] ?? ''))
+    if (other !== undefined)
+      throw wrong(
+        file,
+        name,
+        `overlaps with ${other}`,
+        'Give each network addresses of its own; which, is chosen before the first `up`.',
+      )
+  }
+}
+
 function checkValue(
-  { name, rule, shape, initial }: Row,
+  { name, rule, shape, initial }: Pick<Row, 'name' | 'rule' | 'shape' | 'initial'>,
   value: string | undefined,
   file: string,
 ): void {
@@ -316,7 +375,7 @@ export function settingsText(values: Readonly<Record<string, string>>): string {
 export function withSettings(text: string, values: Readonly<Record<string, string>>): string {
   let changed = text
   for (const [name, value] of Object.entries(values)) {
-    const line = new RegExp(`^${name}=.*$`, 'm')
+    const line = new RegExp(`^[ \\t]*(?:export[ \\t]+)?${name}[ \\t]*=.*$`, 'm')
     const entry = `${name}=${value}`
     changed = line.test(changed)
       ? changed.replace(line, () => entry)

@@ -1,3 +1,5 @@
+import { readFileSync } from 'node:fs'
+import { join, resolve } from 'node:path'
 import { expect, test } from 'vitest'
 import { OperatorError } from '../../../src/deploy/operator.ts'
 import {
@@ -6,6 +8,7 @@ import {
   settingsText,
   withSettings,
 } from '../../../src/deploy/settings.ts'
+import { readYaml } from '../../../src/deploy/yaml.ts'
 
 const VALUES = {
   CLUSTER: 'main',
@@ -57,8 +60,81 @@ test.each([
   [{ ETCD_NODES: '1:a,2:b' }, 'ETCD_NODES names 2 members'],
   [{ PG_MEMORY: '4 GB' }, "PG_MEMORY is '4 GB'"],
   [{ CERT_EPOCH: '0' }, "CERT_EPOCH is '0'"],
+  [{ CLUSTER: 'main-' }, "CLUSTER is 'main-'"],
+  [{ CLUSTER: 'main-monitoring' }, "CLUSTER is 'main-monitoring'"],
+  [{ CLUSTER: 'a'.repeat(30) }, 'at most 29'],
+  [{ PG_MEMORY: '1M' }, "PG_MEMORY is '1M'"],
+  [{ PGSTEER_PORT: '99999' }, "PGSTEER_PORT is '99999'"],
+  [{ CERT_DAYS: '999999999' }, '825 at most'],
+  [{ DCS_SUBNET: '999.1.1.1/77' }, "DCS_SUBNET is '999.1.1.1/77'"],
+  [{ DCS_SUBNET: '10.77.1.7/24' }, 'by its first address'],
+  [{ DB_SUBNET: '10.77.1.0/24' }, 'DB_SUBNET overlaps with DCS_SUBNET'],
+  [{ FRONT_SUBNET: '10.77.0.0/16' }, 'FRONT_SUBNET overlaps with DCS_SUBNET'],
 ])('%o is refused', (values, message) => {
   expect(refused({ ...VALUES, ...values })).toContain(message)
+})
+
+test.each([
+  ['BACKUP_FULL', 'not a cron'],
+  ['BACKUP_DIFF', '0 25 * * *'],
+  ['BACKUP_INCR', '*/0 * * * *'],
+  ['BACKUP_FULL', '0 1 * * 7'],
+  ['BACKUP_FULL', '0 1 * * fri-mon'],
+  ['BACKUP_RESTORE_TEST', '0 1 * *'],
+  ['BACKUP_REPOSITORIES', 'abc'],
+  ['GRAFANA_PORT', '0'],
+  ['PGSTEER_MEMBER_CONNECTIONS_MAX', 'many'],
+])('%s=%s is refused, though only the stack files know the key', (name, value) => {
+  const refuse = () => parse({ ...VALUES, [name]: value }, new Set([name]))
+  expect(refuse).toThrow(`${name} is '${value}'`)
+})
+
+test.each([
+  ['BACKUP_FULL', '0 1 * * sun'],
+  ['BACKUP_FULL', '30 2,14 1-15/2 jan-jun mon-fri'],
+  ['BACKUP_DIFF', 'off'],
+  ['BACKUP_INCR', '15 */6 * * *'],
+  ['BACKUP_INCR', ''],
+  ['BACKUP_REPOSITORIES', '2'],
+])('%s=%s is taken', (name, value) => {
+  expect(parse({ ...VALUES, [name]: value }, new Set([name])).env[name]).toBe(value)
+})
+
+test.each(['CERT_EPOCH=2', 'export CERT_EPOCH=2', ' CERT_EPOCH = 2'])(
+  'a key that is there twice is refused: %s',
+  (line) => {
+    const text = `${settingsText(VALUES)}${line}\n`
+    expect(() => parseSettings(text, NONE, 'cluster.env')).toThrow('CERT_EPOCH is there twice')
+  },
+)
+
+test('a key is changed where it is, however it is written', () => {
+  expect(withSettings('export CERT_EPOCH=1\n', { CERT_EPOCH: '2' })).toBe('CERT_EPOCH=2\n')
+  expect(withSettings(' CERT_EPOCH = 1\n', { CERT_EPOCH: '2' })).toBe('CERT_EPOCH=2\n')
+  expect(withSettings('# CERT_EPOCH=1\n', { CERT_EPOCH: '2' })).toBe(
+    '# CERT_EPOCH=1\nCERT_EPOCH=2\n',
+  )
+})
+
+test('with the longest name of a cluster all names of the stack files fit into what Docker takes', () => {
+  const longest = 'a'.repeat(29)
+  const folder = resolve(import.meta.dirname, '../../../deploy')
+  const names = ['stack.yml', 'monitoring.yml', 'tools.yml'].flatMap((file) => {
+    const text = readFileSync(join(folder, file), 'utf8')
+    const stack = file === 'stack.yml' ? longest : `${longest}-${file.replace('.yml', '')}`
+    const services = Object.keys((readYaml(text) as { services: object }).services)
+    const named = [...text.matchAll(/^ {4}name: "?(.*?)"?$/gm)].map(([, name = '']) =>
+      name
+        .replace(/\$\{CLUSTER[^}]*\}/, longest)
+        .replace(/\$\{\w+_SHA[^}]*\}/, 'f'.repeat(12))
+        .replace(/\$\{\w+_EPOCH[^}]*\}/, '999'),
+    )
+    return named.concat(services.map((service) => `${stack}_${service}`))
+  })
+  expect(names.length).toBeGreaterThan(50)
+  expect(names.filter((name) => name.length > 63 && !/_[f]{12}$/.test(name))).toEqual([])
+  expect(names.filter((name) => name.length > 64)).toEqual([])
+  expect(names.filter((name) => name.includes('$'))).toEqual([])
 })
 
 test('a misspelt key is an error that names the nearest one', () => {
