@@ -4,7 +4,15 @@
  * our own and unpacked into .cache/debian/root, where test/support/debian.ts finds them.
  */
 import { spawnSync } from 'node:child_process'
-import { existsSync, mkdirSync, readdirSync, renameSync, rmSync, writeFileSync } from 'node:fs'
+import {
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs'
 import { join } from 'node:path'
 import { ROOT, SetupError, say } from './setup.mjs'
 
@@ -195,8 +203,14 @@ function completeTrixie() {
   run('chroot', [TRIXIE, 'apt-get', 'install', '-y', '-qq', '--no-install-recommends', ...missing])
 }
 
-/** Where this machine has its main Debian packages from, in whichever file it says so. */
+/**
+ * Where this machine has its main Debian packages from, in whichever file it says so. What is made
+ * from Debian 13 on another distribution cannot come from that one's mirror.
+ */
 export function mirrorOfMachine() {
+  const release = '/etc/os-release'
+  if (existsSync(release) && !/^ID="?debian"?$/m.test(readFileSync(release, 'utf8')))
+    return undefined
   const format = '$(REPO_URI) $(CODENAME)'
   const parameters = ['indextargets', '--format', format, 'Created-By: Packages']
   const { stdout } = spawnSync('apt-get', parameters, { encoding: 'utf8' })
