@@ -55,6 +55,14 @@ test('a replica is made of a backup only if the primary came by its end', () => 
   ])
 })
 
+test('a place before a fork is on the time line that was left there', () => {
+  const ended = '{1: p.parse_lsn("0/9000000"), 2: p.parse_lsn("0/A000000")}'
+  const places = ['0/8FFFFFF', '0/9000000', '0/9FFFFFF', '0/A000000']
+  const lines = places.map((place) => `p.line_at(p.parse_lsn("${place}"), 3, ${ended})`)
+  expect(evaluate(`[${lines.join(', ')}]`)).toEqual([1, 2, 2, 3])
+  expect(evaluate('p.line_at(7, 1, {})')).toBe(1)
+})
+
 test('a moment has a time zone', () => {
   const texts = ['2026-11-23T14:05:00Z', '2026-11-23 11:05:00-03', '2026-11-23 14:05:00+00:00']
   const [first, ...others] = evaluate(`[${texts.map(seconds).join(', ')}]`) as number[]

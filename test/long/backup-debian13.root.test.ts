@@ -262,6 +262,13 @@ test('the restored member leads with the rows of that moment and the configurati
   expect(meant.code, meant.output).toBe(0)
   const shown = await containers.inside(restored, ['patronictl', 'show-config'])
   expect(shown.output).toContain('loop_wait: 4')
+  // The failover before was after that moment: its time line is no ancestor of this one.
+  const folder = join(beside(restored), 'pgdata/pg_wal')
+  const newest = readdirSync(folder)
+    .filter((name) => name.endsWith('.history'))
+    .toSorted()
+  const history = readFileSync(join(folder, newest.at(-1) ?? ''), 'utf8')
+  expect(history.match(/^\d+/gm)).toEqual(['1', '3'])
   const written = readFileSync(join(beside(restored), 'pgdata/postgresql.auto.conf'), 'utf8')
   expect(written).not.toMatch(/^\s*(recovery_target|restore_command|archive_mode)/m)
   await archived(restored)

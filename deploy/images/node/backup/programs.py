@@ -8,6 +8,7 @@ import json
 import os
 import re
 import subprocess
+import tempfile
 import urllib.parse
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -79,6 +80,15 @@ def stanza_problem() -> str | None:
     return None
 
 
+def is_stanza_made() -> bool:
+    """False while a repository does not know the stanza at all; what else is wrong, a backup will tell."""
+    try:
+        entries = [entry for stanza in _repositories() for entry in stanza.get('repo', [])]
+    except ProgramError:
+        return True
+    return bool(entries) and all(entry['status']['code'] != 1 for entry in entries)
+
+
 def _repositories() -> list[dict]:
     """What pgBackRest knows of the stanza, one repository after the other: asked for all at once by a
     member, pgBackRest 2.55 takes the second one for not encrypted."""
@@ -87,7 +97,11 @@ def _repositories() -> list[dict]:
         ask(['pgbackrest', '--log-level-console=off', f'--repo={number}', '--output=json', 'info'])
         for number in numbers
     ]
-    return [stanza for text in said for stanza in json.loads(text)]
+    try:
+        return [stanza for text in said for stanza in json.loads(text)]
+    except ValueError as error:
+        # With a wrong passphrase pgBackRest quotes what it could not read, bytes that are no text.
+        raise ProgramError('pgbackrest info cannot be read: is it the right passphrase?') from error
 
 
 def newest_backup(all_backups: Sequence[Backup]) -> Backup | None:
@@ -113,6 +127,31 @@ def parse_history(content: str) -> dict[int, int]:
     """The lines of a time line's history file: ancestor, where it ended, why."""
     rows = (re.match(r'\s*(\d+)\s+([0-9A-Fa-f]+/[0-9A-Fa-f]+)', row) for row in content.splitlines())
     return {int(row[1]): parse_lsn(row[2]) for row in rows if row}
+
+
+def line_at(lsn: int, line: int, ended: Mapping[int, int]) -> int:
+    """The time line on which that position is, on the way to `line`."""
+    return next((ancestor for ancestor in sorted(ended) if lsn < ended[ancestor]), line)
+
+
+def newest_line(folder: Path, line: int) -> tuple[int, dict[int, int]]:
+    """The newest time line that the archive knows of after `line`, and where its ancestors ended; found as
+    PostgreSQL finds it (findNewestTimeLine in timeline.c). `folder`: data of the same cluster."""
+    ended: dict[int, int] = {}
+    with tempfile.TemporaryDirectory() as scratch:
+        while (content := _history(folder, line + 1, Path(scratch))) is not None:
+            line, ended = line + 1, parse_history(content)
+    return line, ended
+
+
+def _history(folder: Path, line: int, scratch: Path) -> str | None:
+    file = scratch / f'{line:08X}.history'
+    command = ['pgbackrest', f'--pg1-path={folder}', 'archive-get', file.name, str(file)]
+    done = subprocess.run(command, capture_output=True, text=True, errors='replace', timeout=600, check=False)
+    # 1 is a file that the archive does not have; everything above went wrong.
+    if done.returncode > 1:
+        raise ProgramError(f'{file.name} cannot be fetched: {done.stdout.strip()[-300:]}')
+    return file.read_text() if done.returncode == 0 else None
 
 
 def parse_moment(text: str) -> datetime.datetime:

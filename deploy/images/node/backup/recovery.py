@@ -11,7 +11,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from . import programs
@@ -102,19 +102,37 @@ def start(folder: Path, settings: dict[str, str], held: Sequence[int] = ()) -> S
 
 
 def wait_until_promoted(server: Server, seconds: int) -> None:
-    """Returns when the server takes writes. What it replays is printed every half minute: hours of WAL
-    take a while, and silence looks like a fault."""
-    deadline = time.monotonic() + seconds
-    told = time.monotonic()
-    while not _is_promoted(server):
+    """Returns when the server takes writes."""
+    for _ in _patience(server, seconds):
+        if _is_promoted(server):
+            return
         if server.process.poll() is not None:
             raise RecoveryError('PostgreSQL ended during recovery: ' + last_words(server))
-        if time.monotonic() > deadline:
-            raise RecoveryError(f'recovery did not end within {seconds} s: ' + last_words(server))
+
+
+def wait_until_reached(server: Server, seconds: int) -> int:
+    """Returns where replay has stopped, for a server that shuts down at its target."""
+    for _ in _patience(server, seconds):
+        if server.process.poll() is not None:
+            break
+    control = programs.control_data(server.folder)
+    if server.process.returncode != 0 or control.get('Database cluster state') != 'shut down in recovery':
+        raise RecoveryError('PostgreSQL ended before the target: ' + last_words(server))
+    return programs.parse_lsn(control['Minimum recovery ending location'])
+
+
+def _patience(server: Server, seconds: int) -> Iterator[None]:
+    """Twice a second until `seconds` are over. What the server replays is printed every half minute: hours of
+    WAL take a while, and silence looks like a fault."""
+    deadline = time.monotonic() + seconds
+    told = time.monotonic()
+    while time.monotonic() < deadline:
+        yield
         if time.monotonic() - told > 30:
             told = time.monotonic()
             print(f'recovery goes on: {_log(server)[-1:]}', flush=True)
         time.sleep(0.5)
+    raise RecoveryError(f'recovery did not end within {seconds} s: ' + last_words(server))
 
 
 def last_transaction(server: Server) -> str | None:
