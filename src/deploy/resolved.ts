@@ -40,6 +40,11 @@ export function digestIn({ services }: Resolved, name: string): string {
   return textOf(pick(services, name, 'deploy', 'labels', MEANING_LABEL))
 }
 
+/** Docker encrypts where the option is there, whatever its value. */
+function isEncrypted(options: unknown): boolean {
+  return pick(options, 'encrypted') !== undefined
+}
+
 /** Docker leaves networks that exist as they are, without a word: members would let in the wrong addresses. */
 export async function checkNetworks(
   { docker }: Pick<Context, 'docker'>,
@@ -53,7 +58,6 @@ export async function checkNetworks(
     if (found === undefined) continue
     const [asked] = arrayOf(pick(wanted, 'ipam', 'config')).map((one) => pick(one, 'subnet'))
     const [has] = arrayOf(pick(found, 'IPAM', 'Config')).map((one) => pick(one, 'Subnet'))
-    const isEncrypted = (options: unknown): boolean => pick(options, 'encrypted') !== undefined
     const isSame =
       (asked === undefined || asked === has) &&
       isEncrypted(pick(wanted, 'driver_opts')) === isEncrypted(pick(found, 'Options'))

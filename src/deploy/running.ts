@@ -111,7 +111,9 @@ export async function waitForUpdates(
     if (last.tasks.size === 0) return undefined
     const { template, update } = await runningOf(context, service)
     const state = textOf(pick(update, 'State'))
-    const isBegun = pick(update, 'StartedAt') !== pick(last.update, 'StartedAt')
+    // Docker takes the old status away before it writes the new one.
+    const startedAt = pick(update, 'StartedAt')
+    const isBegun = startedAt !== undefined && startedAt !== pick(last.update, 'StartedAt')
     if (template === last.template || (isBegun && state === 'completed')) return undefined
     if (isBegun && state !== 'updating')
       throw new OperatorError(

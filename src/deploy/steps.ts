@@ -2,14 +2,14 @@
  * Steps that several commands share: making what the folder lacks, bringing secrets to Docker, and
  * taking away what no service uses any more. Each does nothing where nothing is to do.
  */
-import { type Context, settingsOf } from './context.ts'
+import { type Context, stackVariables } from './context.ts'
 import { arrayOf, isRecord, pick, textOf } from './docker.ts'
 import { CLUSTER_LABEL, DIGEST_LABEL, NETWORKS, networkName, type Stack } from './names.ts'
 import { checkLabels, labelCommands, namesOfNodes, type SwarmNode } from './nodes.ts'
 import { OperatorError } from './operator.ts'
 import { type Rendered, render } from './render.ts'
 import { digestOf, makeCertificates, makePasswords, type Secret, secretsOf } from './secrets.ts'
-import { type Settings, withSettings } from './settings.ts'
+import { parseSettings, type Settings, withSettings } from './settings.ts'
 
 /**
  * Certificates and passwords of the current epochs, where the folder lacks them. What Docker has a generation
@@ -240,18 +240,28 @@ export async function networksOf(
     '--format',
     '{{.Name}}',
   ])
-  const ours = NETWORKS.map((network) => networkName(cluster, network))
-  return names.filter((name) => ours.includes(name))
+  const ours = new Set(NETWORKS.map((network) => networkName(cluster, network)))
+  return names.filter((name) => ours.has(name))
 }
 
-/** Changes values of cluster.env, and answers the settings that they make. */
+/** The settings that these values would make. Errors: OperatorError for wrong ones. */
+export function settingsWith(
+  { folder, deploy }: Context,
+  values: Readonly<Record<string, string>>,
+): Settings {
+  const text = withSettings(folder.read('cluster.env') ?? '', values)
+  return parseSettings(text, stackVariables(deploy), folder.file('cluster.env'))
+}
+
+/** Changes values of cluster.env, and answers the settings that they make; wrong ones are not written. */
 export function changeSettings(
   context: Context,
   values: Readonly<Record<string, string>>,
 ): Settings {
   const { folder } = context
+  const settings = settingsWith(context, values)
   folder.write(withSettings(folder.read('cluster.env') ?? '', values), 'cluster.env')
   for (const [name, value] of Object.entries(values))
     context.output.step(`cluster.env: ${name}=${value}`)
-  return settingsOf(context)
+  return settings
 }

@@ -176,9 +176,13 @@ test('the next member changes only when the one before runs anew and the cluster
   swarm.started.length = 0
   expect(await swarm.cluster('rotate-certs')).toBe(0)
   const etcd = ['etcd1', 'etcd2', 'etcd3'].flatMap((name) => ['well', `main_${name}`])
-  const member = (slot: number): string[] => ['well', `main_patroni${slot}`, `main_agent${slot}`]
   // Once more before the switchover, before all the rest, and at the end.
-  const order = [...etcd, ...member(2), ...member(3), 'well', ...member(1), 'well', 'well']
+  const [one, two, three] = [1, 2, 3].map((slot) => [
+    'well',
+    `main_patroni${slot}`,
+    `main_agent${slot}`,
+  ])
+  const order = [etcd, two, three, 'well', one, 'well', 'well'].flat()
   expect(swarm.started).toEqual(order)
 })
 

@@ -87,6 +87,10 @@ export class FakeSwarm {
   updateState = 'completed'
   readonly down = new Set<string>()
   client = '29.7.2'
+  /** For each deploy: members that it changed, or that had not begun or did not run what they were given before. */
+  readonly unsettled: string[][] = []
+  /** What the last stack was made with. */
+  environment: Environment = {}
   /** Images that do not start, and members that are not well whatever they run. */
   readonly badImages = new Set<string>()
   readonly ill = new Set<string>()
@@ -103,6 +107,8 @@ export class FakeSwarm {
   readonly #late = new Map<string, number>()
   /** Jobs that wait in vain. */
   readonly #unwell = new Set<string>()
+  /** Volumes by node. */
+  readonly volumes = new Map<string, Set<string>>()
   /** Jobs of others that Docker has, by their names: until when somebody may wait for them. */
   readonly jobsLeft = new Map<string, number>()
   /** Services that were seen to run anew, or jobs and waits, in their order. */
@@ -136,6 +142,16 @@ export class FakeSwarm {
   /** The commands that changed something, without jobs. */
   get changes(): string[] {
     return this.commands.filter((command) => CHANGES.test(command) && !LOCKS.test(command))
+  }
+
+  /** Docker begins what it was given, while nobody looks. */
+  begin(): void {
+    this.#late.clear()
+  }
+
+  /** Services that have not begun what they were given. */
+  get late(): string[] {
+    return [...this.#late].flatMap(([name, left]) => (left > 0 ? [name] : []))
   }
 
   get text(): string {
@@ -244,6 +260,7 @@ export class FakeSwarm {
       case 'stack ls':
         return [...this.stacks].join('\n')
       case 'stack config':
+        this.environment = env
         return filled(readFileSync(last, 'utf8'), env)
       case 'stack deploy':
         this.stacks.add(last)
@@ -291,6 +308,12 @@ export class FakeSwarm {
     for (const network of Object.values(file.networks ?? {}))
       if (network.external !== true && !this.networks.has(network.name))
         this.networks.set(network.name, { stack, file: network })
+    const unsettled = new Set(
+      [...this.services.keys()].filter(
+        (name) => (this.#late.get(name) ?? 0) > 0 || !this.#isWell(name.slice('main_'.length)),
+      ),
+    )
+    const before = new Set(this.services.keys())
     for (const [short, service] of Object.entries(file.services)) {
       const name = `${stack}_${short}`
       const { labels = {}, ...deploy } = service.deploy ?? {}
@@ -299,8 +322,10 @@ export class FakeSwarm {
       const template = JSON.stringify({ ...service, secrets, configs: [], deploy })
       if (this.#templates.get(name) === template) continue
       this.#templates.set(name, template)
-      this.#late.set(name, LATE)
+      this.#late.set(name, before.has(name) ? LATE : 0)
+      if (before.has(name)) unsettled.add(name)
     }
+    this.unsettled.push([...unsettled].filter((name) => /^main_(etcd|patroni)/.test(name)))
   }
 
   /** Whether a member runs and does its work. */
@@ -313,12 +338,14 @@ export class FakeSwarm {
   #service(name: string) {
     const TaskTemplate = this.#templates.get(name)
     const isBegun = (this.#late.get(name) ?? 0) <= 0
-    const StartedAt = isBegun ? digest(TaskTemplate ?? '') : 'before'
-    const UpdateStatus = {
-      State: isBegun ? this.updateState : 'completed',
-      StartedAt,
-      Message: 'unhealthy',
-    }
+    // Docker forgets the last one when it takes the next.
+    const UpdateStatus = isBegun
+      ? {
+          State: this.updateState,
+          StartedAt: digest(TaskTemplate ?? ''),
+          Message: 'unhealthy',
+        }
+      : undefined
     const Labels = this.services.get(name)?.labels
     return { Spec: { Name: name, Labels, TaskTemplate }, UpdateStatus }
   }
@@ -373,11 +400,33 @@ export class FakeSwarm {
       this.#output.set(name, `${JSON.stringify({ lacks })}\n`)
       return name
     }
+    if (command[3] === 'volumes') {
+      this.#output.set(name, this.#onVolumes(args, command))
+      return name
+    }
     this.#output.set(
       name,
       command[0] === 'curl' ? this.#call(command) : `${JSON.stringify(this.#facts())}\n`,
     )
     return name
+  }
+
+  /** As the scripts of volumes.ts do, on the node of the constraint or on all that are up. */
+  #onVolumes(args: readonly string[], [, , script = '', , ...names]: readonly string[]): string {
+    const only = args.flatMap((word) => /^node\.id==id-(.*)/.exec(word)?.[1] ?? [])
+    const nodes = (only.length > 0 ? only : [...this.labels.keys()]).filter(
+      (node) => !this.down.has(node),
+    )
+    const said = nodes.flatMap((node) =>
+      names
+        .filter((volume) => this.volumes.get(node)?.has(volume) === true)
+        .map((volume) => {
+          if (!script.includes('DELETE')) return `present: ${volume}`
+          this.volumes.get(node)?.delete(volume)
+          return `removed ${volume}`
+        }),
+    )
+    return `${said.join('\n')}\n`
   }
 
   #call(command: readonly string[]): string {
