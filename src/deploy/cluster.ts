@@ -180,14 +180,18 @@ const COMMANDS: readonly Command[] = [
   },
   {
     name: 'replace-node',
-    usage: 'OLD NEW',
+    usage: 'OLD NEW [--volumes]',
     what: 'bring what a node has (members of PostgreSQL and etcd, repository, monitoring) to another node',
-    more: 'OLD may be dead. NEW has to be in the Swarm, and empty.',
-    options: { wait: WAIT },
+    more: 'OLD may be dead. NEW has to be in the Swarm, without a member and without data of one that it had.',
+    options: {
+      wait: WAIT,
+      volumes: { type: 'boolean', what: 'remove the data that NEW has of an earlier member' },
+    },
     counts: [2, 2],
     changes: always,
-    run: async (context, { positionals: [before = '', after = ''], text }) => {
-      await replaceNode(context, { before, after }, secondsOf(text('wait'), WAIT_SECONDS))
+    run: async (context, { positionals: [before = '', after = ''], text, is }) => {
+      const move = { before, after, hasVolumes: is('volumes') }
+      await replaceNode(context, move, secondsOf(text('wait'), WAIT_SECONDS))
     },
   },
   {

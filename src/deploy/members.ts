@@ -1,25 +1,28 @@
 /**
- * Members that come, go, and move: `add-member`, `remove-member`, `replace-node`. Each changes cluster.env,
- * then deploys as `up` does; run again after a failure, each goes on where it stopped.
+ * Members that come, go, and move: `add-member`, `remove-member`, `replace-node`. Each looks first whether it
+ * can be done, changes cluster.env, then deploys as `up` does; run again after a failure, each goes on where
+ * it stopped.
  */
-import { call } from './api.ts'
 import { type Context, settingsOf } from './context.ts'
-import { arrayOf, pick, textOf } from './docker.ts'
+import { otherMember, renewEtcdMember } from './etcd.ts'
 import { type Facts, leaderOf, readFacts } from './facts.ts'
+import { reportNodes } from './init.ts'
 import { stackName } from './names.ts'
-import { nodeNamed, readNodes } from './nodes.ts'
+import { nodeNamed, readNodes, type SwarmNode } from './nodes.ts'
 import { OperatorError } from './operator.ts'
 import { type Settings, type Slot, slotsText } from './settings.ts'
-import { changeSettings } from './steps.ts'
+import { changeSettings, settingsWith } from './steps.ts'
 import { switchFrom } from './switchover.ts'
 import { up } from './up.ts'
-import { removeVolumes } from './volumes.ts'
+import { presentVolumes, removeVolumes } from './volumes.ts'
 
-/** A new member of PostgreSQL on `node`, in the first free slot. */
+/** A new member of PostgreSQL on `node`, in the slot after the last one. */
 export async function addMember(context: Context, node: string, seconds: number): Promise<void> {
   const settings = settingsOf(context)
-  nodeNamed(await readNodes(context.docker), node, 'the new member')
-  if (settings.members.some((one) => one.node === node))
+  const nodes = await readNodes(context.docker)
+  nodeNamed(nodes, node, 'the new member')
+  const isNew = isNode(nodes, node)
+  if (settings.members.some((one) => isNew(one.node)))
     context.output.step(`${node} has a member already`)
   else {
     const slot = 1 + Math.max(...settings.members.map((one) => one.slot))
@@ -28,32 +31,53 @@ export async function addMember(context: Context, node: string, seconds: number)
   await up(context, { stacks: [], seconds })
 }
 
-/** Takes a replica away; a primary hands over first. */
+/** Whether a name means the same node: PG_NODES may have its id, and the operator say its hostname. */
+function isNode(nodes: readonly SwarmNode[], name: string): (other: string) => boolean {
+  const idOf = (text: string): string =>
+    nodes.find(({ id, hostname }) => id === text || hostname === text)?.id ?? text
+  return (other) => idOf(other) === idOf(name)
+}
+
+/** Takes a replica away; a primary hands over first. One that is gone from cluster.env is taken away to the end. */
 export async function removeMember(
   context: Context,
   name: string,
   { seconds, hasVolumes }: { seconds: number; hasVolumes: boolean },
 ): Promise<void> {
   const settings = settingsOf(context)
-  const slot = Number(/^patroni(\d+)$/.exec(name)?.[1] ?? 0)
-  const member = settings.members.find((one) => one.slot === slot)
-  if (member === undefined)
+  const slot = Number(/^patroni([1-9]\d*)$/.exec(name)?.[1] ?? 0)
+  if (slot === 0)
     throw new OperatorError(
       `there is no member ${name}`,
       `There are ${settings.members.map((one) => `patroni${one.slot}`).join(', ')}.`,
     )
+  const member = settings.members.find((one) => one.slot === slot)
+  if (member === undefined)
+    context.output.step(`${name} is not in cluster.env: taking away what is left of it`)
+  else await leaveOut(context, settings, member)
+  await up(context, { stacks: [], seconds })
+  const volume = `${stackName(settings.cluster, 'stack')}_pg${slot}`
+  // Where it was is not known any more at a second time: then every node is asked.
+  if (hasVolumes)
+    await removeVolumes(context, settings, {
+      volumes: [volume],
+      ...(member === undefined ? {} : { node: member.node }),
+    })
+  else
+    context.output.step(
+      `its data is still ${member === undefined ? 'there' : `on ${member.node}`}, in the volume ${volume}`,
+    )
+}
+
+async function leaveOut(context: Context, settings: Settings, member: Slot): Promise<void> {
+  const name = `patroni${member.slot}`
   if (settings.members.length === 1)
     throw new OperatorError(`${name} is the last member`, 'To take the whole cluster away: `down`.')
   await handOver(context, settings, name)
-  const { id } = nodeNamed(await readNodes(context.docker), member.node, 'PG_NODES')
   setMembers(
     context,
     settings.members.filter((one) => one !== member),
   )
-  await up(context, { stacks: [], seconds })
-  const volume = `${stackName(settings.cluster, 'stack')}_pg${slot}`
-  if (hasVolumes) await removeVolumes(context, settings, { volumes: [volume], node: id })
-  else context.output.step(`its data is still on ${member.node}, in the volume ${volume}`)
 }
 
 function setMembers(context: Context, members: readonly Slot[]): void {
@@ -66,96 +90,100 @@ async function handOver(context: Context, settings: Settings, name: string): Pro
     await switchFrom(context, settings, { facts, candidate: undefined })
 }
 
-/** Everything that `before` has comes to `after`: its member of PostgreSQL, of etcd, the repository, monitoring. */
+/**
+ * Everything that `before` has comes to `after`: its member of PostgreSQL, of etcd, the repository, monitoring.
+ * `hasVolumes`: what `after` has of an earlier time is removed.
+ */
 export async function replaceNode(
   context: Context,
-  { before, after }: { before: string; after: string },
+  { before, after, hasVolumes }: { before: string; after: string; hasVolumes: boolean },
   seconds: number,
 ): Promise<void> {
   const settings = settingsOf(context)
-  nodeNamed(await readNodes(context.docker), after, 'the new node')
-  const isOf = ({ node }: Slot): boolean => node === before
-  const moved = (slots: readonly Slot[]): string =>
-    slotsText(slots.map((one) => (isOf(one) ? { ...one, node: after } : one)))
-  const etcd = settings.etcd.find(isOf)
-  const values = {
-    ...(settings.members.some(isOf) ? { PG_NODES: moved(settings.members) } : {}),
-    ...(etcd === undefined
-      ? {}
-      : { ETCD_NODES: moved(settings.etcd), [`ETCD${etcd.slot}_STATE`]: 'existing' }),
-    ...(settings.backupNode === before ? { PGBACKREST_NODE: after } : {}),
-    ...(settings.monitoringNode === before ? { MONITORING_NODE: after } : {}),
-  }
-  if (Object.keys(values).length === 0)
+  const nodes = await readNodes(context.docker)
+  const target = nodeNamed(nodes, after, 'the new node')
+  const isOld = isNode(nodes, before)
+  if (isOld(after))
+    throw new OperatorError(
+      `${before} and ${after} are the same node`,
+      'Name the node that has the members now, and another one for them.',
+    )
+  const move = moveOf(settings, isOld, after)
+  if (Object.keys(move.values).length === 0)
     context.output.step(`nothing of the cluster is on ${before}`)
   else {
+    reportNodes(context, nodes, settingsWith(context, move.values))
     const facts = await readFacts(context, settings)
-    await leave(context, settings, { facts, before })
-    if (etcd !== undefined) await renewEtcdMember(context, settings, { facts, slot: etcd.slot })
-    if (settings.backupNode === before)
+    if (move.etcd !== undefined) otherMember(facts, move.etcd)
+    await makeRoom(context, settings, { move, node: target, hasVolumes })
+    if (move.member !== undefined) await leave(context, settings, facts, move.member)
+    if (move.etcd !== undefined)
+      await renewEtcdMember(context, settings, { facts, slot: move.etcd })
+    if (isOld(settings.backupNode))
       context.output.warn(
         'backups stay on the old node: unless the repository is on S3, copy its volume, or make a full backup now',
       )
-    changeSettings(context, values)
+    changeSettings(context, move.values)
   }
   await up(context, { stacks: [], seconds, leaving: before })
+}
+
+/** What goes to another node. */
+interface Move {
+  /** Slots of PostgreSQL's and of etcd's member. */
+  readonly member: number | undefined
+  readonly etcd: number | undefined
+  /** Of cluster.env. */
+  readonly values: Readonly<Record<string, string>>
+}
+
+function moveOf(settings: Settings, isOld: (node: string) => boolean, after: string): Move {
+  const slotIn = (slots: readonly Slot[]) => slots.find(({ node }) => isOld(node))?.slot
+  const moved = (slots: readonly Slot[]): string =>
+    slotsText(slots.map((one) => (isOld(one.node) ? { ...one, node: after } : one)))
+  const [member, etcd] = [slotIn(settings.members), slotIn(settings.etcd)]
+  return {
+    member,
+    etcd,
+    values: {
+      ...(member === undefined ? {} : { PG_NODES: moved(settings.members) }),
+      ...(etcd === undefined
+        ? {}
+        : { ETCD_NODES: moved(settings.etcd), [`ETCD${etcd}_STATE`]: 'existing' }),
+      ...(isOld(settings.backupNode) ? { PGBACKREST_NODE: after } : {}),
+      ...(isOld(settings.monitoringNode) ? { MONITORING_NODE: after } : {}),
+    },
+  }
+}
+
+/** A member of etcd that finds data of its own name keeps an identity that etcd has removed, and never joins. */
+async function makeRoom(
+  context: Context,
+  settings: Settings,
+  { move, node, hasVolumes }: { move: Move; node: SwarmNode; hasVolumes: boolean },
+): Promise<void> {
+  const stack = stackName(settings.cluster, 'stack')
+  const wanted = [
+    ...(move.member === undefined ? [] : [`${stack}_pg${move.member}`]),
+    ...(move.etcd === undefined ? [] : [`${stack}_etcd${move.etcd}`]),
+  ]
+  if (wanted.length === 0) return
+  const volumes = await presentVolumes(context, settings, { volumes: wanted, node: node.id })
+  if (volumes.length === 0) return
+  if (!hasVolumes)
+    throw new OperatorError(
+      `${node.hostname} has volumes of an earlier time: ${volumes.join(', ')}`,
+      'If nothing in them is needed, run the command again with --volumes, which removes them.',
+    )
+  await removeVolumes(context, settings, { volumes, node: node.id })
 }
 
 async function leave(
   context: Context,
   settings: Settings,
-  { facts, before }: { facts: Facts; before: string },
+  facts: Facts,
+  slot: number,
 ): Promise<void> {
-  const leader = leaderOf(facts)
-  const slot = settings.members.find(({ node }) => node === before)?.slot
-  if (slot !== undefined && leader?.name === `patroni${slot}`)
+  if (leaderOf(facts)?.name === `patroni${slot}`)
     await switchFrom(context, settings, { facts, candidate: undefined })
-}
-
-/** etcd takes an empty member under an old name only after the old one was removed (etcd, runtime reconfiguration). */
-async function renewEtcdMember(
-  context: Context,
-  settings: Settings,
-  { facts, slot }: { facts: Facts; slot: number },
-): Promise<void> {
-  const name = `etcd${slot}`
-  const other = facts.etcd.find((one) => one.name !== name && one.error === '')
-  if (other === undefined)
-    throw new OperatorError(
-      'no other member of etcd is well',
-      'Without a quorum etcd cannot take a new member: start the nodes that have one first.',
-    )
-  const url = (path: string): string => `https://${other.name}:2379/v3/cluster/member/${path}`
-  const listed = await call(context, settings, {
-    method: 'POST',
-    url: url('list'),
-    body: {},
-    isReadOnly: true,
-  })
-  const members = arrayOf(pick(JSON.parse(listed.body === '' ? '{}' : listed.body), 'members'))
-  const peer = `https://${name}:2380`
-  const old = members.find((one) => arrayOf(pick(one, 'peerURLs')).includes(peer))
-  if (old !== undefined && textOf(pick(old, 'name')) === '') {
-    context.output.step(`etcd expects a new ${name} already`)
-    return
-  }
-  if (old !== undefined) {
-    context.output.step(`removing the old ${name} from etcd`)
-    await checked(context, settings, { url: url('remove'), body: { ID: textOf(pick(old, 'ID')) } })
-  }
-  context.output.step(`telling etcd of the new ${name}`)
-  await checked(context, settings, { url: url('add'), body: { peerURLs: [peer] } })
-}
-
-async function checked(
-  context: Context,
-  settings: Settings,
-  { url, body }: { url: string; body: unknown },
-): Promise<void> {
-  const answer = await call(context, settings, { method: 'POST', url, body, isReadOnly: false })
-  if (answer.status === 200) return
-  throw new OperatorError(
-    `etcd refused: ${answer.body.trim()} (${answer.status})`,
-    'Run the command again when `status` shows the other members of etcd as well.',
-  )
 }

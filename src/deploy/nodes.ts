@@ -121,6 +121,12 @@ function wantedLabels(
   const wanted: Record<string, Record<string, string>> = {}
   const put = (name: string, key: string, label: string, value: string): void => {
     const { id } = nodeNamed(nodes, name, key)
+    // cluster.env may name it by its id and by its hostname.
+    if (wanted[id]?.[label] !== undefined)
+      throw new OperatorError(
+        `${key}: ${name} is a node that has a member already`,
+        'Name a node of its own for each member: two on one node die together.',
+      )
     wanted[id] = { ...wanted[id], [NODE_LABELS.cluster]: settings.cluster, [label]: value }
   }
   for (const { slot, node } of settings.members)

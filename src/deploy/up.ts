@@ -3,6 +3,7 @@
  * how every change of cluster.env gets into the cluster.
  */
 import { type Context, settingsOf } from './context.ts'
+import { checkEtcdNames } from './etcd.ts'
 import { reportNodes } from './init.ts'
 import { STACKS, type Stack, stackName } from './names.ts'
 import { readNodes, type SwarmNode } from './nodes.ts'
@@ -34,6 +35,7 @@ export async function up(context: Context, options: UpOptions): Promise<void> {
   if (!isTakenOver) for (const stack of stacks) await checkFolder(context, settings, stack)
   const nodes = await readNodes(docker)
   reportNodes(context, nodes, settings)
+  if (stacks.includes('stack')) await checkEtcdNames(context, settings)
   await makeMissing(context, settings, nodes)
   // Whatever can be wrong with files is found before the first change.
   const rendered = await renderStacks(context, settings, { stacks, nodes })

@@ -4,8 +4,9 @@
  */
 import type { Context } from './context.ts'
 import { isRecord, pick } from './docker.ts'
-import { Jobs } from './job.ts'
+import { type JobResult, Jobs } from './job.ts'
 import { STACKS, type Stack, stackName } from './names.ts'
+import { readNodes } from './nodes.ts'
 import { OperatorError } from './operator.ts'
 import type { Settings } from './settings.ts'
 import { readYaml } from './yaml.ts'
@@ -28,6 +29,18 @@ for volume in "$@"; do
 done
 exit \${failed:-0}`
 
+const PRESENT = 'present: '
+const FIND = `
+for volume in "$@"; do
+  code=$(curl --silent --output /dev/null --write-out '%{http_code}' --unix-socket ${SOCKET} "http://docker/volumes/$volume")
+  case $code in
+    200) echo "${PRESENT}$volume" ;;
+    404) ;;
+    *) echo "Docker does not say whether there is $volume ($code)"; failed=1 ;;
+  esac
+done
+exit \${failed:-0}`
+
 /** All volumes of the cluster's stacks, by the names they have on the nodes. */
 export function volumesOf({ folder }: Context, { cluster }: Settings): string[] {
   return STACKS.flatMap((stack: Stack) => {
@@ -39,17 +52,76 @@ export function volumesOf({ folder }: Context, { cluster }: Settings): string[] 
   })
 }
 
-/** On every node, or on the one of this id. Errors: OperatorError with what a node's Docker said. */
+/** Those of `volumes` that are on the node of this id. Errors: OperatorError when its Docker cannot be asked. */
+export async function presentVolumes(
+  context: Context,
+  settings: Settings,
+  { volumes, node }: { volumes: readonly string[]; node: string },
+): Promise<string[]> {
+  const { isOk, output } = await onNodes(context, settings, {
+    script: FIND,
+    volumes,
+    node,
+    isReadOnly: true,
+  })
+  if (!isOk)
+    throw new OperatorError(
+      `the node could not be asked for its volumes: ${output.trim()}`,
+      "DOCKER_SOCKET in cluster.env says where every node's Docker listens.",
+    )
+  const lines = output.split('\n')
+  return volumes.filter((volume) => lines.includes(`${PRESENT}${volume}`))
+}
+
+/**
+ * On every node, or on the one of this name. Answers the names of nodes that are down, and keep theirs. Errors:
+ * OperatorError with what a node's Docker said.
+ */
 export async function removeVolumes(
   context: Context,
   settings: Settings,
   { volumes, node }: { volumes: readonly string[]; node?: string },
-): Promise<void> {
+): Promise<string[]> {
+  const nodes = await readNodes(context.docker)
+  const meant = nodes.filter(
+    ({ id, hostname }) => node === undefined || id === node || hostname === node,
+  )
+  const down = meant.filter(({ isReady }) => !isReady).map(({ hostname }) => hostname)
+  for (const hostname of down)
+    context.output.warn(
+      `${hostname} is down and keeps its volumes: when it is back, before anything is deployed there: docker volume rm ${volumes.join(' ')}`,
+    )
+  if (meant.length === down.length) return down
   context.output.step(`removing volumes: ${volumes.join(', ')}`)
+  const [only] = meant
+  const { isOk, output } = await onNodes(context, settings, {
+    script: REMOVE,
+    volumes,
+    node: node === undefined ? undefined : only?.id,
+    isReadOnly: false,
+  })
+  for (const line of output.split('\n').filter((text) => text !== '')) context.output.step(line)
+  if (isOk) return down
+  throw new OperatorError(
+    'not every volume could be removed',
+    'Remove those named above on their nodes: docker volume rm NAME.',
+  )
+}
+
+async function onNodes(
+  context: Context,
+  settings: Settings,
+  {
+    script,
+    volumes,
+    node,
+    isReadOnly,
+  }: { script: string; volumes: readonly string[]; node: string | undefined; isReadOnly: boolean },
+): Promise<JobResult> {
   const socket = settings.env['DOCKER_SOCKET'] ?? ''
-  const { isOk, output } = await new Jobs(context).run(settings, {
+  return await new Jobs(context).run(settings, {
     what: 'volumes',
-    command: ['sh', '-c', REMOVE, 'remove', ...volumes],
+    command: ['sh', '-c', script, 'volumes', ...volumes],
     options: [
       '--user',
       '0',
@@ -58,13 +130,7 @@ export async function removeVolumes(
       ...(node === undefined ? [] : ['--constraint', `node.id==${node}`]),
     ],
     isGlobal: true,
-    isReadOnly: false,
+    isReadOnly,
     deadlineMs: DEADLINE_MS,
   })
-  for (const line of output.split('\n').filter((text) => text !== '')) context.output.step(line)
-  if (!isOk)
-    throw new OperatorError(
-      'not every volume could be removed',
-      'Remove those named above on their nodes: docker volume rm NAME.',
-    )
 }

@@ -20,13 +20,11 @@ const CHANGES =
 /** Taking and leaving the lock changes nothing of the cluster. */
 const LOCKS = /^config rm id-\w+\.lock/
 
-/** As etcd's gateway lists its members. */
-const ETCD = {
-  members: [1, 2, 3].map((slot) => ({
-    ID: `${slot}00`,
-    name: `etcd${slot}`,
-    peerURLs: [`https://etcd${slot}:2380`],
-  })),
+/** As etcd's gateway lists one: without a name before it has begun. */
+interface EtcdMember {
+  readonly ID: string
+  readonly name: string
+  readonly peerURLs: readonly string[]
 }
 
 /** How often an update is looked for before it has begun. */
@@ -107,6 +105,11 @@ export class FakeSwarm {
   readonly #late = new Map<string, number>()
   /** Jobs that wait in vain. */
   readonly #unwell = new Set<string>()
+  etcd: EtcdMember[] = [1, 2, 3].map((slot) => ({
+    ID: `${slot}00`,
+    name: `etcd${slot}`,
+    peerURLs: [`https://etcd${slot}:2380`],
+  }))
   /** Volumes by node. */
   readonly volumes = new Map<string, Set<string>>()
   /** Jobs of others that Docker has, by their names: until when somebody may wait for them. */
@@ -433,9 +436,15 @@ export class FakeSwarm {
     const url = command.at(-1) ?? ''
     const body = JSON.parse(command[command.indexOf('--data-binary') + 1] ?? '{}') as {
       candidate: string
+      ID: string
+      peerURLs: string[]
     }
     if (url.endsWith('/switchover')) this.leader = body.candidate
-    if (url.endsWith('/member/list')) return `${JSON.stringify(ETCD)}\n\nstatus 200\n`
+    if (url.endsWith('/member/list'))
+      return `${JSON.stringify({ members: this.etcd })}\n\nstatus 200\n`
+    if (url.endsWith('/member/remove')) this.etcd = this.etcd.filter(({ ID }) => ID !== body.ID)
+    if (url.endsWith('/member/add'))
+      this.etcd.push({ ID: '400', name: '', peerURLs: body.peerURLs })
     return `done\n\nstatus 200\n`
   }
 
