@@ -190,9 +190,15 @@ const ROWS: readonly Row[] = [
     initial: '1',
     rule: COUNT,
     shape: 'a number from 1',
-    what: 'Which generation of certificates and of passwords the services use. The tool counts them up.',
+    what: 'Which generation of certificates the services use; `rotate-certs` counts it up.',
   },
-  { name: 'AUTH_EPOCH', initial: '1', rule: COUNT, shape: 'a number from 1', what: '' },
+  {
+    name: 'AUTH_EPOCH',
+    initial: '1',
+    rule: COUNT,
+    shape: 'a number from 1',
+    what: 'Which generation of passwords, keys of repositories and receivers of alerts the services use. Count it up when you have changed one; passwords of roles are carried over.',
+  },
 ]
 
 /** Keys that only the stack files know, where a wrong value would show late. */
