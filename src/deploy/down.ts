@@ -31,6 +31,11 @@ export async function down(context: Context, options: DownOptions): Promise<void
       `Say it by --yes-remove=${cluster}. Backups in the repository's volume go with the volumes.`,
     )
   const volumes = options.hasVolumes ? volumesOf(context, settings) : []
+  if (options.hasVolumes && volumes.length === 0)
+    throw new OperatorError(
+      `${context.folder.file('rendered', 'stack.yml')} is missing, so it is not known which volumes there are`,
+      'Run `render` first, which writes it.',
+    )
   const present = new Set(await docker.lines(['stack', 'ls', '--format', '{{.Name}}']))
   const stacks = STACKS.map((stack) => stackName(cluster, stack))
     .filter((name) => present.has(name))
@@ -41,14 +46,14 @@ export async function down(context: Context, options: DownOptions): Promise<void
     await docker.change(['stack', 'rm', name])
   }
   if (!docker.isDryRun) await waitUntilGone(context, cluster)
-  if (volumes.length > 0) await removeVolumes(context, settings, { volumes })
+  const keeping = volumes.length > 0 ? await removeVolumes(context, settings, { volumes }) : []
   if (options.hasSecrets) await removeSecrets(context, cluster)
   await removeConfigs(context, cluster)
   if (options.hasVolumes) {
     await removeLabels(context, cluster)
     forgetEtcd(context, settings)
   }
-  output.step(leftOver(settings, options))
+  output.step(leftOver(settings, options, keeping))
 }
 
 /** A job that a broken connection left behind holds the networks. */
@@ -144,12 +149,19 @@ function forgetEtcd(context: Context, { env }: Settings): void {
     changeSettings(context, Object.fromEntries(joined.map((name) => [name, 'new'])))
 }
 
-function leftOver({ cluster }: Settings, { hasVolumes, hasSecrets }: DownOptions): string {
+/** `keeping`: nodes that were down, so that nothing on them could be removed. */
+function leftOver(
+  { cluster }: Settings,
+  { hasVolumes, hasSecrets }: DownOptions,
+  keeping: readonly string[],
+): string {
   const left = [
     ...(hasVolumes ? [] : ['the volumes with all data (--volumes)']),
+    ...(keeping.length === 0 ? [] : [`the volumes on ${keeping.join(', ')}, which did not answer`]),
     ...(hasSecrets ? [] : [`the secrets (label ${CLUSTER_LABEL}=${cluster}; --secrets)`]),
   ]
-  return left.length === 0
-    ? `${cluster} is gone. The folder with its keys is still there: it is yours to remove.`
-    : `${cluster} does not run any more. Left are ${left.join(' and ')}; \`up\` starts it again with them.`
+  if (left.length === 0)
+    return `${cluster} is gone. The folder with its keys is still there: it is yours to remove.`
+  const kept = `${cluster} does not run any more. Left are ${left.join(' and ')}`
+  return hasVolumes ? `${kept}.` : `${kept}; \`up\` starts it again with them.`
 }

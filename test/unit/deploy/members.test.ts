@@ -1,3 +1,5 @@
+import { rmSync } from 'node:fs'
+import { join } from 'node:path'
 import { afterAll, expect, test } from 'vitest'
 import { FakeSwarm, removeFolders } from './swarm.ts'
 
@@ -137,4 +139,29 @@ test('a wrong value is never written into cluster.env', async () => {
   const before = swarm.file('cluster.env')
   expect(await swarm.cluster('upgrade', '--node-image=two words')).toBe(1)
   expect(swarm.file('cluster.env')).toBe(before)
+})
+
+test('down --volumes names the nodes that were down and keep theirs, and lets etcd begin anew', async () => {
+  const swarm = await deployed()
+  expect(await swarm.cluster('replace-node', 'a', 'd')).toBe(0)
+  expect(swarm.file('cluster.env')).toContain('ETCD1_STATE=existing')
+  for (const node of ['b', 'd']) swarm.volumes.set(node, new Set(['main_etcd1', 'main_pg1']))
+  swarm.down.add('b')
+  expect(await swarm.cluster('down', '--volumes', '--yes-remove=main')).toBe(0)
+  expect(swarm.text).toMatch(/warning: b is down .*docker volume rm .*main_etcd1/)
+  expect(swarm.text).toContain('Left are the volumes on b, which did not answer')
+  expect(swarm.text).not.toContain('is gone')
+  expect(swarm.volumes.get('b')?.size).toBe(2)
+  expect(swarm.volumes.get('d')?.size).toBe(0)
+  expect(swarm.file('cluster.env')).toContain('ETCD1_STATE=new')
+})
+
+test('down --volumes that cannot tell which volumes there are removes nothing', async () => {
+  const swarm = await deployed()
+  rmSync(join(swarm.folder, 'cluster/rendered'), { recursive: true })
+  expect(await swarm.cluster('down', '--volumes', '--yes-remove=main')).toBe(1)
+  expect(swarm.text).toContain('Run `render` first')
+  expect(swarm.stacks.has('main')).toBe(true)
+  expect(await swarm.cluster('render')).toBe(0)
+  expect(await swarm.cluster('down', '--volumes', '--yes-remove=main')).toBe(0)
 })
