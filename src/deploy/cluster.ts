@@ -145,14 +145,14 @@ const COMMANDS: readonly Command[] = [
   },
   {
     name: 'apply-config',
-    usage: '[FILE]',
+    usage: '[FILE] [--yes]',
     what: "make Patroni's dynamic configuration what a file says",
-    more: 'FILE is YAML with what shall change, or a Patroni file with bootstrap.dcs; without it: deploy/patroni/base.yml. Keys that it does not name stay; null takes one away.',
-    options: {},
+    more: 'Without --yes it says what would change, and changes nothing. FILE is YAML with what shall change, or a Patroni file with bootstrap.dcs; without it: deploy/patroni/base.yml, which takes back what was tuned. Keys that it does not name stay; null takes one away.',
+    options: { yes: { type: 'boolean', what: 'apply it' } },
     counts: [0, 1],
-    changes: always,
-    run: async (context, { positionals: [file] }) => {
-      await applyConfig(context, file)
+    changes: ({ is }) => is('yes'),
+    run: async (context, { positionals: [file], is }) => {
+      await applyConfig(context, { file, isConfirmed: is('yes') })
     },
   },
   {

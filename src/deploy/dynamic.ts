@@ -1,15 +1,16 @@
 /**
- * `apply-config`: Patroni's dynamic configuration, which lives in etcd, made what a file says. Only what
- * differs is sent; what the file does not name stays as it is.
+ * `apply-config`: Patroni's dynamic configuration, which lives in etcd, made what a file says. Without the
+ * operator's yes it is only said what would change. Only what differs is sent; what the file does not name
+ * stays as it is.
  */
 import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
-import { parse } from 'yaml'
 import { call } from './api.ts'
 import { type Context, settingsOf } from './context.ts'
 import { isRecord, pick } from './docker.ts'
 import { leaderOf, readFacts } from './facts.ts'
 import { OperatorError } from './operator.ts'
+import { readYaml } from './yaml.ts'
 
 type Tree = Readonly<Record<string, unknown>>
 
@@ -22,7 +23,10 @@ export interface Difference {
 }
 
 /** `file` is YAML: the dynamic configuration itself, or a Patroni file with it below bootstrap.dcs. */
-export async function applyConfig(context: Context, file: string | undefined): Promise<void> {
+export async function applyConfig(
+  context: Context,
+  { file, isConfirmed }: { file: string | undefined; isConfirmed: boolean },
+): Promise<void> {
   const settings = settingsOf(context)
   const wanted = readWanted(file ?? join(context.deploy, 'patroni/base.yml'))
   const facts = await readFacts(context, settings)
@@ -38,6 +42,14 @@ export async function applyConfig(context: Context, file: string | undefined): P
   }
   for (const { path, from, to } of found)
     context.output.print(`${path.join('.')}: ${shown(from)} -> ${shown(to)}`)
+  if (file === undefined)
+    context.output.warn(
+      'what was changed by hand or by a file of yours goes back to deploy/patroni/base.yml: apply a file with your own values to keep them',
+    )
+  if (!isConfirmed) {
+    context.output.step('Nothing was changed. With --yes this is applied.')
+    return
+  }
   const member =
     leaderOf(facts)?.name ?? facts.members.find(({ error }) => error === '')?.name ?? 'patroni1'
   const { status, body } = await call(context, settings, {
@@ -60,7 +72,7 @@ export async function applyConfig(context: Context, file: string | undefined): P
 function readWanted(file: string): Tree {
   let value: unknown
   try {
-    value = parse(readFileSync(file, 'utf8'))
+    value = readYaml(readFileSync(file, 'utf8'))
   } catch (error) {
     throw new OperatorError(
       `${file} cannot be read: ${error instanceof Error ? error.message : String(error)}`,

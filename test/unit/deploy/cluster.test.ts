@@ -235,21 +235,42 @@ test('a switchover goes to the synchronous replica that lags least, or to the on
   expect(swarm.text).toContain('There are patroni1, patroni2, patroni3.')
 })
 
-test('apply-config sends what differs and nothing else, and nothing when nothing differs', async () => {
+test('apply-config shows what differs, and sends it and nothing else when it is told to', async () => {
   const swarm = await deployed()
   const file = join(swarm.folder, 'patch.yml')
   writeFileSync(file, 'ttl: 30\nloop_wait: 5\npostgresql: {parameters: {max_connections: 300}}\n')
   expect(await swarm.cluster('apply-config', file)).toBe(0)
   expect(swarm.text).toContain('postgresql.parameters.max_connections: (none) -> 300')
+  expect(swarm.text).toContain('Nothing was changed. With --yes this is applied.')
+  expect(swarm.jobs.filter(([program]) => program === 'curl')).toEqual([])
+  expect(await swarm.cluster('apply-config', file, '--yes')).toBe(0)
   const [, sent = []] = swarm.jobs
   expect(JSON.parse(sent[sent.indexOf('--data-binary') + 1] ?? '')).toEqual({
     loop_wait: 5,
     postgresql: { parameters: { max_connections: 300 } },
   })
   swarm.config = { ttl: 30, loop_wait: 5, postgresql: { parameters: { max_connections: 300 } } }
-  expect(await swarm.cluster('apply-config', file)).toBe(0)
+  expect(await swarm.cluster('apply-config', file, '--yes')).toBe(0)
   expect(swarm.text).toContain('nothing to do')
   expect(swarm.jobs).toHaveLength(1)
+})
+
+test('apply-config without a file says that tuned values go back, and takes none back unasked', async () => {
+  const swarm = await deployed()
+  swarm.config = { ttl: 60 }
+  expect(await swarm.cluster('apply-config')).toBe(0)
+  expect(swarm.text).toContain('ttl: 60 -> 30')
+  expect(swarm.text).toContain('warning: what was changed by hand or by a file of yours goes back')
+  expect(swarm.jobs.filter(([program]) => program === 'curl')).toEqual([])
+})
+
+test('apply-config reads a file as Patroni does: on is true there, and 0400 octal', async () => {
+  const swarm = await deployed()
+  swarm.config = { synchronous_mode: true, postgresql: { parameters: { log_file_mode: 256 } } }
+  const file = join(swarm.folder, 'patch.yml')
+  writeFileSync(file, 'synchronous_mode: on\npostgresql: {parameters: {log_file_mode: 0400}}\n')
+  expect(await swarm.cluster('apply-config', file)).toBe(0)
+  expect(swarm.text).toContain('nothing to do')
 })
 
 test('a member is added in the next slot without touching the others, and taken away again', async () => {

@@ -34,6 +34,7 @@ test.each([
   ['rotate-certs'],
   ['upgrade'],
   ['restore', '--yes'],
+  ['apply-config', '--yes'],
   ['down'],
 ])('%s stops while somebody else changes the cluster, and says who', async (...args) => {
   const swarm = await held()
