@@ -104,7 +104,7 @@ function checkUnknown(folder: Folder, isLost: boolean, file: readonly string[]):
   if (isLost)
     throw new OperatorError(
       `${folder.file(...file)} is missing, and the cluster in Docker was made with one`,
-      'A new one would be trusted by nothing that runs. Use the latest copy of the folder. Where nothing of the cluster is to be kept: `down --secrets`, then `init`.',
+      'A new one would be trusted by nothing that runs. Use the latest copy of the folder. Where nothing of the cluster is to be kept: `down --secrets`, then `init` with another --dir.',
     )
 }
 

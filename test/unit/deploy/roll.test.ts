@@ -30,8 +30,9 @@ function set(swarm: FakeSwarm, name: string, value: string): void {
   )
 }
 
-const deploys = (swarm: FakeSwarm): string[] =>
-  swarm.changes.filter((one) => one.startsWith('stack deploy'))
+const isDeploy = (command: string): boolean => command.startsWith('stack deploy')
+
+const deploys = (swarm: FakeSwarm): string[] => swarm.changes.filter(isDeploy)
 
 /** At most one member of each kind was out of order at any deploy. */
 function expectOneByOne(swarm: FakeSwarm): void {
@@ -68,7 +69,7 @@ test.each([1, 5, 7])(
   async (at) => {
     const swarm = await deployed()
     let left = at
-    swarm.killing = (command) => command.startsWith('stack deploy') && (left -= 1) === 0
+    swarm.killing = (command) => isDeploy(command) && (left -= 1) === 0
     const words = ['upgrade', '--etcd-image=etcd:2', '--node-image=node:2']
     await expect(swarm.cluster(...words)).rejects.toThrow('killed')
     swarm.begin()
@@ -79,7 +80,6 @@ test.each([1, 5, 7])(
 )
 
 test('a first up that fails or is killed at its deploy may be run again', async () => {
-  const isDeploy = (command: string): boolean => command.startsWith('stack deploy')
   const swarm = new FakeSwarm()
   await swarm.cluster('init', 'main', ...IMAGES)
   swarm.failing = isDeploy
@@ -143,11 +143,13 @@ test('a cluster of which nothing works may be changed at once, by word', async (
 })
 
 const RECEIVERS = join(import.meta.dirname, '../../../deploy/alertmanager/receivers.example.yml')
+/** What monitoring and tools cannot do without. */
+const WITH_ALL = [`ALERT_RECEIVERS_FILE=${RECEIVERS}`, 'PGADMIN_EMAIL=dba@example.org'].flatMap(
+  (one) => ['--set', one],
+)
 
 test('each round of a new authority ends when every service of every stack has begun it', async () => {
-  const swarm = await deployed(
-    ...['--set', `ALERT_RECEIVERS_FILE=${RECEIVERS}`, '--set', 'PGADMIN_EMAIL=dba@example.org'],
-  )
+  const swarm = await deployed(...WITH_ALL)
   expect(await swarm.cluster('up', 'tools')).toBe(0)
   expect(await swarm.cluster('rotate-certs', '--new-ca')).toBe(0)
   const rounds = swarm.said.filter((text) => text.startsWith('changing'))
@@ -188,6 +190,13 @@ test('a second cluster in the same Swarm is refused before anything changes', as
   expect(swarm.secrets.has('other_ca_crt_1')).toBe(false)
 })
 
+test('networks of a name that begins as the cluster does are not its own', async () => {
+  const swarm = await deployed()
+  swarm.networks.set('main-x-dcs', { stack: 'main-x', file: { name: 'main-x-dcs' } })
+  expect(await swarm.cluster('down')).toBe(0)
+  expect([...swarm.networks.keys()]).toEqual(['main-x-dcs'])
+})
+
 test('a slot stays where its data is; before the first up it may still move', async () => {
   const swarm = new FakeSwarm()
   await swarm.cluster('init', 'main', ...IMAGES)
@@ -219,9 +228,7 @@ test("the operator's own environment is kept from the stack files", async () => 
 })
 
 test('a port that is set publishes Grafana and pgAdmin', async () => {
-  const swarm = await deployed(
-    ...['--set', `ALERT_RECEIVERS_FILE=${RECEIVERS}`, '--set', 'PGADMIN_EMAIL=dba@example.org'],
-  )
+  const swarm = await deployed(...WITH_ALL)
   expect(await swarm.cluster('up', 'tools')).toBe(0)
   expect(swarm.file('deployed', 'monitoring.yml')).not.toContain('published')
   expect(swarm.file('deployed', 'tools.yml')).not.toContain('published')
