@@ -4,6 +4,7 @@
  * changes: a dry run does the first and prints the second.
  */
 import { spawn } from 'node:child_process'
+import { arrayOf } from './json.ts'
 import type { Output } from './operator.ts'
 import { OperatorError } from './operator.ts'
 
@@ -153,23 +154,4 @@ function failure(args: readonly string[], stderr: string): OperatorError {
     remedy ??
       "The words above are Docker's own. Mend what they name and run the command again: it goes on where it stopped.",
   )
-}
-
-export function isRecord(value: unknown): value is Record<string, unknown> {
-  return typeof value === 'object' && value !== null && !Array.isArray(value)
-}
-
-/** `value[path[0]][path[1]]...`, undefined where a step is missing. For docker's JSON. */
-export function pick(value: unknown, ...path: readonly string[]): unknown {
-  let found: unknown = value
-  for (const key of path) found = isRecord(found) ? found[key] : undefined
-  return found
-}
-
-export function textOf(value: unknown): string {
-  return typeof value === 'string' ? value : ''
-}
-
-export function arrayOf(value: unknown): unknown[] {
-  return Array.isArray(value) ? value : []
 }

@@ -4,8 +4,8 @@
  */
 import { call } from './api.ts'
 import type { Context } from './context.ts'
-import { arrayOf, pick, textOf } from './docker.ts'
 import type { EtcdMember, Facts } from './facts.ts'
+import { arrayOf, pick, textOf } from './json.ts'
 import { etcdNames, serviceName } from './names.ts'
 import { OperatorError } from './operator.ts'
 import { servicesOf } from './running.ts'

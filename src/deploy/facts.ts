@@ -3,8 +3,8 @@
  * networks. Reads its JSON into values; judges nothing.
  */
 import type { Context } from './context.ts'
-import { arrayOf, isRecord, pick, textOf } from './docker.ts'
 import { ADMIN_SECRETS, Jobs } from './job.ts'
+import { arrayOf, isRecord, pick, textOf } from './json.ts'
 import { etcdNames, memberNames, type Network, networkName } from './names.ts'
 import { OperatorError } from './operator.ts'
 import type { Settings } from './settings.ts'

@@ -4,8 +4,8 @@
  * warning: an operator may know better.
  */
 import type { Context } from './context.ts'
-import { isRecord, pick, textOf } from './docker.ts'
 import { Jobs } from './job.ts'
+import { isRecord, pick, textOf } from './json.ts'
 import type { SwarmNode } from './nodes.ts'
 import type { Settings } from './settings.ts'
 

@@ -5,7 +5,8 @@
  */
 import { randomBytes } from 'node:crypto'
 import { type Clock, wait } from '../base/clock.ts'
-import { arrayOf, type Docker, pick, textOf } from './docker.ts'
+import { type Docker } from './docker.ts'
+import { arrayOf, pick, textOf } from './json.ts'
 import { CLUSTER_LABEL, type Network, networkName, secretName } from './names.ts'
 import { OperatorError, type Output } from './operator.ts'
 import type { Settings } from './settings.ts'

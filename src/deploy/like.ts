@@ -2,8 +2,9 @@
  * A job that runs as a service does: its image, user, volumes, secrets, configs, environment, networks,
  * placement and memory, with another command. For work on a member's or on the repository's volume.
  */
-import { arrayOf, type Docker, pick, textOf } from './docker.ts'
+import { type Docker } from './docker.ts'
 import type { Job } from './job.ts'
+import { arrayOf, pick, textOf } from './json.ts'
 import { serviceName } from './names.ts'
 import type { Settings } from './settings.ts'
 

@@ -6,7 +6,7 @@
 import { existsSync } from 'node:fs'
 import { hostname, userInfo } from 'node:os'
 import type { Context } from './context.ts'
-import { pick, textOf } from './docker.ts'
+import { pick, textOf } from './json.ts'
 import { CLUSTER_LABEL } from './names.ts'
 import { OperatorError } from './operator.ts'
 

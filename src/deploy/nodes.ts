@@ -1,7 +1,8 @@
 /**
  * The Swarm's nodes: what Docker knows of them, what is wrong with them, and which labels place the members.
  */
-import { type Docker, isRecord, pick, textOf } from './docker.ts'
+import { type Docker } from './docker.ts'
+import { isRecord, pick, textOf } from './json.ts'
 import { NODE_LABELS } from './names.ts'
 import { OperatorError } from './operator.ts'
 import type { Settings } from './settings.ts'

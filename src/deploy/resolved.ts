@@ -3,7 +3,7 @@
  * a digest of its meaning in a label, so that Docker itself can be asked what runs.
  */
 import type { Context } from './context.ts'
-import { arrayOf, isRecord, pick, textOf } from './docker.ts'
+import { arrayOf, isRecord, pick, textOf } from './json.ts'
 import { MEANING_LABEL } from './names.ts'
 import { OperatorError } from './operator.ts'
 import type { Rendered } from './render.ts'

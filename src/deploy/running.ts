@@ -4,7 +4,7 @@
  */
 import { wait } from '../base/clock.ts'
 import type { Context } from './context.ts'
-import { pick, textOf } from './docker.ts'
+import { pick, textOf } from './json.ts'
 import { MEANING_LABEL, type Stack, serviceName, stackName } from './names.ts'
 import { OperatorError } from './operator.ts'
 import type { Settings } from './settings.ts'

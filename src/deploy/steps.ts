@@ -3,7 +3,7 @@
  * taking away what no service uses any more. Each does nothing where nothing is to do.
  */
 import { type Context, stackVariables } from './context.ts'
-import { arrayOf, isRecord, pick, textOf } from './docker.ts'
+import { arrayOf, isRecord, pick, textOf } from './json.ts'
 import { CLUSTER_LABEL, DIGEST_LABEL, NETWORKS, networkName, type Stack } from './names.ts'
 import { checkLabels, labelCommands, namesOfNodes, type SwarmNode } from './nodes.ts'
 import { OperatorError } from './operator.ts'

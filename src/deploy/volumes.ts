@@ -3,8 +3,8 @@
  * the node's own Docker.
  */
 import type { Context } from './context.ts'
-import { isRecord, pick } from './docker.ts'
 import { type JobResult, Jobs } from './job.ts'
+import { isRecord, pick } from './json.ts'
 import { STACKS, type Stack, stackName } from './names.ts'
 import { readNodes } from './nodes.ts'
 import { OperatorError } from './operator.ts'
