@@ -2,13 +2,13 @@
  * `down`: takes the cluster away. Services and networks always; volumes and secrets only when they are asked
  * for by name of the cluster, since nothing brings them back.
  */
-import { wait } from '../base/clock.ts'
 import { type Context, settingsOf } from './context.ts'
 import { CLUSTER_LABEL, NODE_LABELS, STACKS, stackName } from './names.ts'
 import { readNodes } from './nodes.ts'
 import { OperatorError } from './operator.ts'
 import type { Settings } from './settings.ts'
 import { changeSettings, networksOf, presentSecrets } from './steps.ts'
+import { untilNothingLacks } from './until.ts'
 import { removeVolumes, volumesOf } from './volumes.ts'
 
 export interface DownOptions {
@@ -19,7 +19,6 @@ export interface DownOptions {
 }
 
 const GONE_MS_MAX = 300_000
-const POLL_MS = 1000
 
 export async function down(context: Context, options: DownOptions): Promise<void> {
   const { docker, output } = context
@@ -45,7 +44,7 @@ export async function down(context: Context, options: DownOptions): Promise<void
     output.step(`removing ${name}`)
     await docker.change(['stack', 'rm', name])
   }
-  if (!docker.isDryRun) await waitUntilGone(context, cluster)
+  await waitUntilGone(context, cluster)
   const keeping = volumes.length > 0 ? await removeVolumes(context, settings, { volumes }) : []
   if (options.hasSecrets) await removeSecrets(context, cluster)
   await removeConfigs(context, cluster)
@@ -73,34 +72,32 @@ async function removeJobs({ docker, output }: Context, cluster: string): Promise
 
 /** Services end, then networks go; until then neither another `up` nor the removal of volumes works. */
 async function waitUntilGone(context: Context, cluster: string): Promise<void> {
-  const { docker, clock, output } = context
-  const until = clock.nowMs() + GONE_MS_MAX
+  const { docker, output } = context
   let told = ''
-  for (;;) {
+  await untilNothingLacks(context, GONE_MS_MAX, async () => {
+    const label = `label=com.docker.stack.namespace=${cluster}`
     const services = await docker.lines([
       'service',
       'ls',
       '--filter',
-      `label=com.docker.stack.namespace=${cluster}`,
+      label,
       '--format',
       '{{.Name}}',
     ])
     const networks = await networksOf(context, cluster)
     const left = [...services, ...networks]
-    if (left.length === 0) return
-    if (clock.nowMs() > until)
-      throw new OperatorError(
-        `these are still there: ${left.join(', ')}`,
-        'A container outside of the cluster may use a network: `docker network inspect` names it. Run `down` again.',
-      )
+    if (left.length === 0) return undefined
     const text = `waiting for ${left.length} services and networks to go`
     if (text !== told) output.step(text)
     told = text
     // `docker stack rm` leaves a network that somebody had for a moment longer.
     if (services.length === 0)
       for (const name of networks) await docker.tryChange(['network', 'rm', name])
-    await wait(clock, POLL_MS)
-  }
+    return new OperatorError(
+      `these are still there: ${left.join(', ')}`,
+      'A container outside of the cluster may use a network: `docker network inspect` names it. Run `down` again.',
+    )
+  })
 }
 
 async function removeSecrets(context: Context, cluster: string): Promise<void> {

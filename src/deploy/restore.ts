@@ -3,8 +3,6 @@
  * cluster that it can be done; then the members stop, one is restored beside its old data (the image's
  * `restore` command), leads, and the others are copied from it. Every step may be run again.
  */
-
-import { wait } from '../base/clock.ts'
 import { reasonIn } from './backup.ts'
 import { type Context, settingsOf } from './context.ts'
 import { leaderOf, readFacts } from './facts.ts'
@@ -15,6 +13,7 @@ import { memberNames, serviceName } from './names.ts'
 import { readNodes } from './nodes.ts'
 import { OperatorError } from './operator.ts'
 import type { Settings } from './settings.ts'
+import { untilNothingLacks } from './until.ts'
 
 export interface RestoreOptions {
   /** A moment with a time zone, ISO 8601. */
@@ -36,7 +35,6 @@ const CHECK_MS = 600_000
 const RESTORE_MS = 24 * 3600 * 1000
 const STOP_MS = 300_000
 const LEAD_MS = 300_000
-const POLL_MS = 1000
 
 export async function restore(context: Context, options: RestoreOptions): Promise<void> {
   const settings = settingsOf(context)
@@ -239,42 +237,32 @@ async function scale({ context, settings }: Work, name: string, replicas: number
 }
 
 async function untilGone({ context, settings }: Work, name: string): Promise<void> {
-  const { docker, clock } = context
-  const until = clock.nowMs() + STOP_MS
-  for (;;) {
-    if (docker.isDryRun) return
-    const ids = await docker.lines([
-      'service',
-      'ps',
-      '-q',
-      '--no-trunc',
-      serviceName(settings.cluster, name),
-    ])
+  const { docker } = context
+  const service = serviceName(settings.cluster, name)
+  await untilNothingLacks(context, STOP_MS, async () => {
+    const ids = await docker.lines(['service', 'ps', '-q', '--no-trunc', service])
     const tasks =
       ids.length === 0 ? [] : await docker.inspect(['inspect', '--type', 'task', ...ids])
     const states = tasks.map((task) => textOf(pick(task, 'Status', 'State')))
-    if (!states.some((state) => ['running', 'starting', 'preparing'].includes(state))) return
-    if (clock.nowMs() > until)
-      throw new OperatorError(
-        `${name} did not stop within ${STOP_MS / 1000} s`,
-        'Its data is locked while it runs. See `docker service logs`, then run the same command again.',
-      )
-    await wait(clock, POLL_MS)
-  }
+    if (!states.some((state) => ['running', 'starting', 'preparing'].includes(state)))
+      return undefined
+    return new OperatorError(
+      `${name} did not stop within ${STOP_MS / 1000} s`,
+      'Its data is locked while it runs. See `docker service logs`, then run the same command again.',
+    )
+  })
 }
 
 async function startLeader(work: Work): Promise<void> {
   const { context, settings, member } = work
   context.output.step(`starting ${member}`)
   await scale(work, member, 1)
-  const until = context.clock.nowMs() + LEAD_MS
-  while (!context.docker.isDryRun) {
-    if (leaderOf(await readFacts(context, settings))?.name === member) return
-    if (context.clock.nowMs() > until)
-      throw new OperatorError(
-        `${member} does not lead ${LEAD_MS / 1000} s after its start`,
-        `See \`docker service logs ${serviceName(settings.cluster, member)}\`. Its data is restored; the other members are stopped until it leads.`,
-      )
-    await wait(context.clock, POLL_MS)
-  }
+  await untilNothingLacks(context, LEAD_MS, async () =>
+    leaderOf(await readFacts(context, settings))?.name === member
+      ? undefined
+      : new OperatorError(
+          `${member} does not lead ${LEAD_MS / 1000} s after its start`,
+          `See \`docker service logs ${serviceName(settings.cluster, member)}\`. Its data is restored; the other members are stopped until it leads.`,
+        ),
+  )
 }

@@ -2,12 +2,12 @@
  * What Docker runs of a stack, asked of Docker and of no file: the meaning that each service was deployed
  * with, its tasks, and how its last update went. And waiting until a change has really happened.
  */
-import { wait } from '../base/clock.ts'
 import type { Context } from './context.ts'
 import { pick, textOf } from './json.ts'
 import { MEANING_LABEL, type Stack, serviceName, stackName } from './names.ts'
 import { OperatorError } from './operator.ts'
 import type { Settings } from './settings.ts'
+import { untilNothingLacks } from './until.ts'
 
 /** A service of a stack. */
 export interface Service {
@@ -29,8 +29,6 @@ interface Running {
 
 /** By service. */
 export type Before = ReadonlyMap<Service, Running>
-
-const POLL_MS = 500
 
 /** The services of a stack that exist. */
 export async function servicesOf(
@@ -129,17 +127,12 @@ export async function waitForUpdates(
 
 /** Asks for each service until `lacking` answers undefined; at the deadline its answer is the error. */
 async function eachDone(
-  { docker, clock }: Context,
+  context: Context,
   { before, seconds }: { before: Before; seconds: number },
   lacking: (service: Service, last: Running) => Promise<OperatorError | undefined>,
 ): Promise<void> {
-  if (docker.isDryRun || seconds === 0) return
-  const until = clock.nowMs() + seconds * 1000
+  if (seconds === 0) return
+  const untilMs = context.clock.nowMs() + seconds * 1000
   for (const [service, last] of before)
-    for (;;) {
-      const problem = await lacking(service, last)
-      if (problem === undefined) break
-      if (clock.nowMs() > until) throw problem
-      await wait(clock, POLL_MS)
-    }
+    await untilNothingLacks(context, untilMs - context.clock.nowMs(), () => lacking(service, last))
 }
