@@ -79,6 +79,23 @@ test.each([1, 5, 7])(
   },
 )
 
+test('new certificates come to their end by `up`, whichever command of Docker fails on the way', async () => {
+  const whole = await deployed()
+  expect(await whole.cluster('rotate-certs')).toBe(0)
+  const count = whole.commands.length
+  for (const part of [0.1, 0.4, 0.7, 0.9]) {
+    const swarm = await deployed()
+    let left = Math.floor(count * part)
+    swarm.failing = () => (left -= 1) === 0
+    await swarm.cluster('rotate-certs')
+    swarm.begin()
+    expect(await swarm.cluster('up'), swarm.text).toBe(0)
+    expectOneByOne(swarm)
+    expect(swarm.file('cluster.env')).toContain('CERT_EPOCH=2')
+    expect([...swarm.secrets.keys()].filter((name) => name.endsWith('_crt_1'))).toEqual([])
+  }
+})
+
 test('a first up that fails or is killed at its deploy may be run again', async () => {
   const swarm = new FakeSwarm()
   await swarm.cluster('init', 'main', ...IMAGES)
