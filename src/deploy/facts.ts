@@ -81,7 +81,7 @@ export async function readFacts(context: Context, settings: Settings): Promise<F
 export async function waitUntilWell(
   context: Context,
   settings: Settings,
-  { seconds, tasks, without }: { seconds: number; tasks: number; without: string | undefined },
+  { seconds, tasks, without }: { seconds: number; tasks: number; without: readonly string[] },
 ): Promise<void> {
   let lacks: readonly string[] = []
   const onLine = (line: string): void => {
@@ -107,14 +107,14 @@ export async function waitUntilWell(
   )
 }
 
-async function surroundings(context: Context, settings: Settings, without?: string) {
+async function surroundings(context: Context, settings: Settings, without: readonly string[] = []) {
   const present = new Set(await networksOf(context, settings.cluster))
   const networks = (['dcs', 'db', 'monitoring'] as const).filter(
     (network: Network) =>
       network !== 'monitoring' || present.has(networkName(settings.cluster, network)),
   )
   const listed = (names: readonly string[]): string =>
-    names.filter((name) => name !== without).join(',')
+    names.filter((name) => !without.includes(name)).join(',')
   const env = { MEMBERS: listed(memberNames(settings)), ETCD: listed(etcdNames(settings)) }
   return { networks, secrets: ADMIN_SECRETS, env }
 }

@@ -13,12 +13,16 @@ const TASK_PROBLEM = /^(Rejected|Failed|Pending)/
 
 /**
  * Until etcd, a leader, streaming replicas and every pgsteer are there; what tasks fail with is told meanwhile.
- * `without`: a member of either kind that is not looked at.
+ * `without`: members of either kind that are not looked at.
  */
 export async function waitForCluster(
   context: Context,
   settings: Settings,
-  { nodes, seconds, without }: { nodes: readonly SwarmNode[]; seconds: number; without?: string },
+  {
+    nodes,
+    seconds,
+    without = [],
+  }: { nodes: readonly SwarmNode[]; seconds: number; without?: readonly string[] },
 ): Promise<void> {
   const tasks = nodes.filter(
     ({ isReady, isActive, labels }) => isReady && isActive && labels['pgsteer'] !== 'false',

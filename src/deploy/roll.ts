@@ -157,7 +157,8 @@ async function lookAtOthers(
   // Nobody else is there to take over, or to wait for.
   if (name.startsWith('patroni') && settings.members.length === 1) return
   try {
-    await waitForCluster(context, settings, { nodes, seconds, without: name })
+    const without = onMachineOf(settings, name)
+    await waitForCluster(context, settings, { nodes, seconds, without })
   } catch (error) {
     if (!(error instanceof OperatorError)) throw error
     throw new OperatorError(
@@ -166,6 +167,19 @@ async function lookAtOthers(
       error,
     )
   }
+}
+
+/** The member, and the one of the other kind beside it: what fails with it anyway, or comes with it to another node. */
+function onMachineOf({ members, etcd }: Settings, name: string): string[] {
+  const isEtcd = name.startsWith('etcd')
+  const node = (isEtcd ? etcd : members).find(
+    ({ slot }) => /\d+$/.exec(name)?.[0] === String(slot),
+  )?.node
+  const others = isEtcd ? members : etcd
+  const beside = others.find((one) => one.node === node)
+  // Somebody has to be asked.
+  if (beside === undefined || others.length === 1) return [name]
+  return [name, `${isEtcd ? 'patroni' : 'etcd'}${beside.slot}`]
 }
 
 async function settle(

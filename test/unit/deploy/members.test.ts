@@ -165,3 +165,14 @@ test('down --volumes that cannot tell which volumes there are removes nothing', 
   expect(await swarm.cluster('render')).toBe(0)
   expect(await swarm.cluster('down', '--volumes', '--yes-remove=main')).toBe(0)
 })
+
+test('the new member of etcd does not wait for the copy of the database beside it, which may take hours', async () => {
+  const swarm = await deployed()
+  swarm.ill.add('patroni1')
+  swarm.leader = 'patroni2'
+  expect(await swarm.cluster('replace-node', 'a', 'd', '--wait=30')).toBe(1)
+  expect(swarm.text).toContain('changing etcd1')
+  expect(swarm.text).toContain('the cluster is not well after 30 s: patroni1')
+  swarm.ill.delete('patroni1')
+  expect(await swarm.cluster('replace-node', 'a', 'd')).toBe(0)
+})
