@@ -25,10 +25,26 @@ async function running(word: string): Promise<number> {
   })
 }
 
+/** Ends with the others when one is killed, and is started again when all have ended. */
+async function checkpointer(): Promise<number | undefined> {
+  const [row] = await shared.cluster.primary.query(
+    "SELECT pid FROM pg_stat_activity WHERE backend_type = 'checkpointer'",
+  )
+  return row?.['pid'] as number | undefined
+}
+
+/** After a kill PostgreSQL ends all the others too: returns when it has, so that none of them gets what follows. */
 async function end(pid: number, how: 'terminate' | 'kill'): Promise<void> {
-  if (how === 'terminate')
+  if (how === 'terminate') {
     await shared.cluster.primary.query('SELECT pg_terminate_backend($1)', [pid])
-  else process.kill(pid, 'SIGKILL')
+    return
+  }
+  const before = await checkpointer()
+  process.kill(pid, 'SIGKILL')
+  await waitFor('PostgreSQL to have started its processes again', async () => {
+    const now = await checkpointer()
+    return now !== undefined && now !== before
+  })
 }
 
 async function expectWell(client: WireClient): Promise<void> {
