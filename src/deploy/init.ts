@@ -51,9 +51,13 @@ export function reportNodes(
   nodes: readonly SwarmNode[],
   settings: Settings,
 ): void {
-  const { errors, warnings } = nodeProblems(nodes, settings)
-  for (const warning of warnings) output.warn(warning)
-  const [first, ...others] = errors
+  for (const warning of nodeProblems(nodes, settings).warnings) output.warn(warning)
+  checkNodes(nodes, settings)
+}
+
+/** Errors: OperatorError with what would not work on these nodes. */
+export function checkNodes(nodes: readonly SwarmNode[], settings: Settings): void {
+  const [first, ...others] = nodeProblems(nodes, settings).errors
   if (first === undefined) return
   throw new OperatorError(
     `the nodes are not ready: ${first}`,

@@ -6,7 +6,7 @@
 import { type Context, settingsOf } from './context.ts'
 import { otherMember, renewEtcdMember } from './etcd.ts'
 import { type Facts, leaderOf, readFacts } from './facts.ts'
-import { reportNodes } from './init.ts'
+import { checkNodes } from './init.ts'
 import { stackName } from './names.ts'
 import { nodeNamed, readNodes, type SwarmNode } from './nodes.ts'
 import { OperatorError } from './operator.ts'
@@ -26,7 +26,9 @@ export async function addMember(context: Context, node: string, seconds: number)
     context.output.step(`${node} has a member already`)
   else {
     const slot = 1 + Math.max(...settings.members.map((one) => one.slot))
-    setMembers(context, [...settings.members, { slot, node }])
+    const values = { PG_NODES: slotsText([...settings.members, { slot, node }]) }
+    checkNodes(nodes, settingsWith(context, values))
+    changeSettings(context, values)
   }
   await up(context, { stacks: [], seconds })
 }
@@ -73,20 +75,19 @@ async function leaveOut(context: Context, settings: Settings, member: Slot): Pro
   const name = `patroni${member.slot}`
   if (settings.members.length === 1)
     throw new OperatorError(`${name} is the last member`, 'To take the whole cluster away: `down`.')
-  await handOver(context, settings, name)
-  setMembers(
-    context,
-    settings.members.filter((one) => one !== member),
-  )
+  const values = { PG_NODES: slotsText(settings.members.filter((one) => one !== member)) }
+  checkNodes(await readNodes(context.docker), settingsWith(context, values))
+  await handOver(context, settings, await readFacts(context, settings), member.slot)
+  changeSettings(context, values)
 }
 
-function setMembers(context: Context, members: readonly Slot[]): void {
-  changeSettings(context, { PG_NODES: slotsText(members) })
-}
-
-async function handOver(context: Context, settings: Settings, name: string): Promise<void> {
-  const facts = await readFacts(context, settings)
-  if (leaderOf(facts)?.name === name)
+async function handOver(
+  context: Context,
+  settings: Settings,
+  facts: Facts,
+  slot: number,
+): Promise<void> {
+  if (leaderOf(facts)?.name === `patroni${slot}`)
     await switchFrom(context, settings, { facts, candidate: undefined })
 }
 
@@ -112,11 +113,11 @@ export async function replaceNode(
   if (Object.keys(move.values).length === 0)
     context.output.step(`nothing of the cluster is on ${before}`)
   else {
-    reportNodes(context, nodes, settingsWith(context, move.values))
+    checkNodes(nodes, settingsWith(context, move.values))
     const facts = await readFacts(context, settings)
     if (move.etcd !== undefined) otherMember(facts, move.etcd)
     await makeRoom(context, settings, { move, node: target, hasVolumes })
-    if (move.member !== undefined) await leave(context, settings, facts, move.member)
+    if (move.member !== undefined) await handOver(context, settings, facts, move.member)
     if (move.etcd !== undefined)
       await renewEtcdMember(context, settings, { facts, slot: move.etcd })
     if (isOld(settings.backupNode))
@@ -176,14 +177,4 @@ async function makeRoom(
       'If nothing in them is needed, run the command again with --volumes, which removes them.',
     )
   await removeVolumes(context, settings, { volumes, node: node.id })
-}
-
-async function leave(
-  context: Context,
-  settings: Settings,
-  facts: Facts,
-  slot: number,
-): Promise<void> {
-  if (leaderOf(facts)?.name === `patroni${slot}`)
-    await switchFrom(context, settings, { facts, candidate: undefined })
 }

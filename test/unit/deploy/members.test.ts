@@ -176,3 +176,16 @@ test('the new member of etcd does not wait for the copy of the database beside i
   swarm.ill.delete('patroni1')
   expect(await swarm.cluster('replace-node', 'a', 'd')).toBe(0)
 })
+
+test.each([
+  ['add-member', 'd', 'd'],
+  ['remove-member', 'patroni1', 'b'],
+])('%s %s changes nothing when the node %s, which it needs, is down', async (name, what, node) => {
+  const swarm = await deployed()
+  const before = swarm.file('cluster.env')
+  swarm.down.add(node)
+  expect(await swarm.cluster(name, what)).toBe(1)
+  expect(swarm.text).toContain(`${node} is down`)
+  expect(swarm.file('cluster.env')).toBe(before)
+  expect(swarm.leader).toBe('patroni1')
+})
