@@ -57,6 +57,8 @@ async function take(context: Context, locking: Locking): Promise<string> {
   const { docker, folder, output } = context
   const name = lockName(locking.cluster)
   let held: Held | undefined
+  // The operator's word is about the one that he saw, not about who came next.
+  let { isBroken } = locking
   for (let attempt = 0; attempt < ATTEMPTS; attempt += 1) {
     const id = await make(context, locking)
     if (id !== undefined) return id
@@ -65,7 +67,8 @@ async function take(context: Context, locking: Locking): Promise<string> {
     if (held === undefined) continue
     const isLeft =
       held.id === folder.read(FILE) && held.host === hostname() && !isAlive(held.process)
-    if (!isLeft && !locking.isBroken) break
+    if (!isLeft && !isBroken) break
+    isBroken = false
     output.warn(`breaking the lock of ${told(held)}`)
     await docker.find(['config', 'rm', held.id])
   }

@@ -92,3 +92,17 @@ test.each([
   writeFileSync(join(swarm.folder, 'cluster/lock'), id)
   expect(await swarm.cluster('up')).toBe(1)
 })
+
+test('--break-lock is about one lock: not about that of somebody who came in between', async () => {
+  const swarm = await held()
+  let attempts = 0
+  swarm.failing = (command) => {
+    if (command.startsWith('config create') && (attempts += 1) === 2)
+      swarm.configs.set('main.lock', { 'pgsteer.lock.user': 'bob' })
+    return false
+  }
+  expect(await swarm.cluster('up', '--break-lock')).toBe(1)
+  expect(swarm.text).toContain('of bob@')
+  expect(swarm.changes).toEqual([])
+  expect(swarm.configs.get('main.lock')?.['pgsteer.lock.user']).toBe('bob')
+})
