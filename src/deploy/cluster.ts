@@ -182,7 +182,7 @@ const COMMANDS: readonly Command[] = [
     name: 'replace-node',
     usage: 'OLD NEW [--volumes]',
     what: 'bring what a node has (members of PostgreSQL and etcd, repository, monitoring) to another node',
-    more: 'OLD may be dead. NEW has to be in the Swarm, without a member and without data of one that it had.',
+    more: 'OLD may be dead. NEW has to be in the Swarm, without a member and without data of one that it had. With the same node twice its member of etcd is made anew, after a new disk for instance.',
     options: {
       wait: WAIT,
       volumes: { type: 'boolean', what: 'remove the data that NEW has of an earlier member' },

@@ -93,7 +93,8 @@ async function handOver(
 
 /**
  * Everything that `before` has comes to `after`: its member of PostgreSQL, of etcd, the repository, monitoring.
- * `hasVolumes`: what `after` has of an earlier time is removed.
+ * `hasVolumes`: what `after` has of an earlier time is removed. Where both are one node, its member of etcd is
+ * made anew; that of PostgreSQL needs no help, since an empty one is copied.
  */
 export async function replaceNode(
   context: Context,
@@ -104,23 +105,19 @@ export async function replaceNode(
   const nodes = await readNodes(context.docker)
   const target = nodeNamed(nodes, after, 'the new node')
   const isOld = isNode(nodes, before)
-  if (isOld(after))
-    throw new OperatorError(
-      `${before} and ${after} are the same node`,
-      'Name the node that has the members now, and another one for them.',
-    )
-  const move = moveOf(settings, isOld, after)
+  const move = isOld(after) ? renewal(settings, isOld) : moveOf(settings, isOld, after)
   if (Object.keys(move.values).length === 0)
     context.output.step(`nothing of the cluster is on ${before}`)
   else {
     checkNodes(nodes, settingsWith(context, move.values))
     const facts = await readFacts(context, settings)
     if (move.etcd !== undefined) otherMember(facts, move.etcd)
-    await makeRoom(context, settings, { move, node: target, hasVolumes })
+    const volumes = await volumesInTheWay(context, settings, { move, node: target, hasVolumes })
     if (move.member !== undefined) await handOver(context, settings, facts, move.member)
     if (move.etcd !== undefined)
       await renewEtcdMember(context, settings, { facts, slot: move.etcd })
-    if (isOld(settings.backupNode))
+    if (volumes.length > 0) await removeVolumes(context, settings, { volumes, node: target.id })
+    if (move.values['PGBACKREST_NODE'] !== undefined)
       context.output.warn(
         'backups stay on the old node: unless the repository is on S3, copy its volume, or make a full backup now',
       )
@@ -157,24 +154,34 @@ function moveOf(settings: Settings, isOld: (node: string) => boolean, after: str
   }
 }
 
-/** A member of etcd that finds data of its own name keeps an identity that etcd has removed, and never joins. */
-async function makeRoom(
+function renewal(settings: Settings, isOld: (node: string) => boolean): Move {
+  const etcd = settings.etcd.find(({ node }) => isOld(node))?.slot
+  return {
+    member: undefined,
+    etcd,
+    values: etcd === undefined ? {} : { [`ETCD${etcd}_STATE`]: 'existing' },
+  }
+}
+
+/**
+ * A member of etcd that finds data of its own name keeps an identity that etcd has removed, and never joins.
+ * Errors: OperatorError where such data may not be removed.
+ */
+async function volumesInTheWay(
   context: Context,
   settings: Settings,
   { move, node, hasVolumes }: { move: Move; node: SwarmNode; hasVolumes: boolean },
-): Promise<void> {
+): Promise<string[]> {
   const stack = stackName(settings.cluster, 'stack')
   const wanted = [
     ...(move.member === undefined ? [] : [`${stack}_pg${move.member}`]),
     ...(move.etcd === undefined ? [] : [`${stack}_etcd${move.etcd}`]),
   ]
-  if (wanted.length === 0) return
+  if (wanted.length === 0) return []
   const volumes = await presentVolumes(context, settings, { volumes: wanted, node: node.id })
-  if (volumes.length === 0) return
-  if (!hasVolumes)
-    throw new OperatorError(
-      `${node.hostname} has volumes of an earlier time: ${volumes.join(', ')}`,
-      'If nothing in them is needed, run the command again with --volumes, which removes them.',
-    )
-  await removeVolumes(context, settings, { volumes, node: node.id })
+  if (volumes.length === 0 || hasVolumes) return volumes
+  throw new OperatorError(
+    `${node.hostname} has volumes of an earlier time: ${volumes.join(', ')}`,
+    'If nothing in them is needed, run the command again with --volumes, which removes them.',
+  )
 }

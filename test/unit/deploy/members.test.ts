@@ -21,8 +21,12 @@ const etcdCalls = (swarm: FakeSwarm): string[] =>
 
 test.each<[string, string[], (swarm: FakeSwarm) => void, string]>([
   ['the new node has a member', ['a', 'b'], () => undefined, 'gives a node two members'],
-  ['both are one node', ['a', 'a'], () => undefined, 'a and a are the same node'],
-  ['both are one node, said otherwise', ['a', 'id-a'], () => undefined, 'are the same node'],
+  [
+    'both are one node, which has its data',
+    ['a', 'id-a'],
+    (swarm) => swarm.volumes.set('a', new Set(['main_etcd1', 'main_pg1'])),
+    'a has volumes of an earlier time: main_etcd1',
+  ],
   ['the new node has one by its id', ['a', 'id-b'], () => undefined, 'has a member already'],
   ['there is no such node', ['a', 'e'], () => undefined, 'the Swarm has no node e'],
   ['the new node is down', ['a', 'd'], (swarm) => swarm.down.add('d'), 'd is down'],
@@ -188,4 +192,17 @@ test.each([
   expect(swarm.text).toContain(`${node} is down`)
   expect(swarm.file('cluster.env')).toBe(before)
   expect(swarm.leader).toBe('patroni1')
+})
+
+test('replace-node with one node twice makes its member of etcd anew, and leaves the database alone', async () => {
+  const swarm = await deployed()
+  swarm.volumes.set('a', new Set(['main_etcd1', 'main_pg1']))
+  expect(await swarm.cluster('replace-node', 'a', 'a', '--volumes')).toBe(0)
+  expect([...(swarm.volumes.get('a') ?? [])]).toEqual(['main_pg1'])
+  expect(swarm.changes[0]).toBe('service scale --detach main_etcd1=0')
+  expect(etcdCalls(swarm)).toEqual(['list', 'remove', 'add'])
+  expect(swarm.file('cluster.env')).toContain('ETCD1_STATE=existing')
+  expect(swarm.file('cluster.env')).toContain('ETCD_NODES=1:a,2:b,3:c')
+  expect(swarm.leader).toBe('patroni1')
+  expect(swarm.text).toContain('changing etcd1')
 })
