@@ -116,10 +116,17 @@ export class Scene {
     }
     expect(writers.size).toBe(1)
     for (const node of this.lab.nodes) {
+      const sql = 'select host(inet_server_addr()) as at'
+      const read = async (): Promise<string> => {
+        const [row] = await this.query<{ at: string }>(sql, node)
+        return row?.at ?? ''
+      }
+      // A new database's functions are not known to harm nothing before its catalogue was read: until then the primary is asked.
+      const isKnown = async (): Promise<boolean> => !writers.has(await read())
+      await waitFor(`a first read on a replica from ${node.name}`, isKnown, BUSY)
       const readers = new Set<string>()
       const isSpread = async (): Promise<boolean> => {
-        const sql = 'select host(inet_server_addr()) as at'
-        for (const { at } of await this.query<{ at: string }>(sql, node)) readers.add(at)
+        readers.add(await read())
         return [...readers].filter((at) => !writers.has(at)).length === NODES - 1
       }
       await waitFor(`reads on both replicas from ${node.name}`, isSpread, BUSY)
