@@ -7,6 +7,7 @@ import { Folder } from '../../../src/deploy/folder.ts'
 import { OperatorError } from '../../../src/deploy/operator.ts'
 import { repositorySecrets } from '../../../src/deploy/repository.ts'
 import { parseSettings, settingsText } from '../../../src/deploy/settings.ts'
+import { VALUES } from './values.ts'
 
 const root = mkdtempSync(join(tmpdir(), 'pgsteer-repository-'))
 afterAll(() => {
@@ -16,16 +17,7 @@ let count = 0
 const folder = (): Folder => new Folder(join(root, String((count += 1))), false)
 const settings = (more: Record<string, string> = {}) =>
   parseSettings(
-    settingsText({
-      CLUSTER: 'main',
-      PG_NODES: '1:a,2:b,3:c',
-      ETCD_NODES: '1:a,2:b,3:c',
-      PGBACKREST_NODE: 'c',
-      MONITORING_NODE: 'c',
-      NODE_IMAGE: 'node:1',
-      PGSTEER_IMAGE: 'pgsteer:1',
-      ...more,
-    }),
+    settingsText({ ...VALUES, ...more }),
     new Set(['BACKUP_REPOSITORIES']),
     'cluster.env',
   )

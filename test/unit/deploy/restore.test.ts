@@ -9,24 +9,14 @@ import { Folder } from '../../../src/deploy/folder.ts'
 import { OperatorError } from '../../../src/deploy/operator.ts'
 import { forgetOld, restore } from '../../../src/deploy/restore.ts'
 import { settingsText } from '../../../src/deploy/settings.ts'
+import { VALUES } from './values.ts'
 
 const root = mkdtempSync(join(tmpdir(), 'pgsteer-restore-'))
 afterAll(() => {
   rmSync(root, { recursive: true })
 })
 const folder = new Folder(root, false)
-folder.write(
-  settingsText({
-    CLUSTER: 'main',
-    PG_NODES: '1:a,2:b,3:c',
-    ETCD_NODES: '1:a,2:b,3:c',
-    PGBACKREST_NODE: 'c',
-    MONITORING_NODE: 'c',
-    NODE_IMAGE: 'node:1',
-    PGSTEER_IMAGE: 'pgsteer:1',
-  }),
-  'cluster.env',
-)
+folder.write(settingsText(VALUES), 'cluster.env')
 const PLAN = { to: undefined, set: undefined, timeline: undefined, member: undefined }
 const FIRM = { ...PLAN, isAgain: false, isOldDiscarded: false, isConfirmed: true }
 

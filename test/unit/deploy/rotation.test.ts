@@ -11,6 +11,7 @@ import { Docker } from '../../../src/deploy/docker.ts'
 import { Folder } from '../../../src/deploy/folder.ts'
 import { rotateCertificates } from '../../../src/deploy/rotation.ts'
 import { settingsText } from '../../../src/deploy/settings.ts'
+import { VALUES } from './values.ts'
 
 const up = vi.hoisted(() => ({ run: (context: Context): void => void context }))
 vi.mock('../../../src/deploy/up.ts', () => ({
@@ -55,15 +56,7 @@ class DyingFolder extends Folder {
   }
 }
 
-const SETTINGS = settingsText({
-  CLUSTER: 'main',
-  PG_NODES: '1:a,2:b,3:c',
-  ETCD_NODES: '1:a,2:b,3:c',
-  PGBACKREST_NODE: 'c',
-  MONITORING_NODE: 'c',
-  NODE_IMAGE: 'node:1',
-  PGSTEER_IMAGE: 'pgsteer:1',
-})
+const SETTINGS = settingsText(VALUES)
 const silent = { step: () => undefined, warn: () => undefined, print: () => undefined }
 const [first, old] = await Promise.all([makeAuthority('main', 0), makeAuthority('main', 0)])
 

@@ -9,16 +9,8 @@ import {
   withSettings,
 } from '../../../src/deploy/settings.ts'
 import { readYaml } from '../../../src/deploy/yaml.ts'
+import { VALUES } from './values.ts'
 
-const VALUES = {
-  CLUSTER: 'main',
-  PG_NODES: '1:a,2:b,3:c',
-  ETCD_NODES: '1:a,2:b,3:c',
-  PGBACKREST_NODE: 'c',
-  MONITORING_NODE: 'c',
-  NODE_IMAGE: 'node:1',
-  PGSTEER_IMAGE: 'pgsteer:1',
-}
 const NONE = new Set<string>()
 const parse = (values: Record<string, string>, extra = NONE) =>
   parseSettings(settingsText(values), extra, 'cluster.env')
