@@ -7,7 +7,8 @@
  *
  * An entry is pushed when its message is sent and taken when its reply is whole. An entry of kind
  * 'local' has no message: it is a reply of our own (ParseComplete for a Parse that this server has
- * seen already) that must come out at its place in the order.
+ * seen already) that must come out at its place in the order. Entries up to one that ReadyForQuery
+ * answers are a unit: what one client waits for, where several of them share a server.
  *
  * hot path: entries are small objects made per message of the extended protocol and per Query,
  * never per reply or row.
@@ -40,6 +41,8 @@ export interface Entry {
   readonly isQuiet?: true
   /** What its owner wants to know of it when it is never answered: bits of the owner's own. */
   readonly stake?: number
+  /** Nobody waits for its answer any more: it comes too late, or its client has left. */
+  readonly isGone?: true
 }
 
 /** The owner's side of an entry; called by the owner, never by the ledger. */
@@ -115,8 +118,7 @@ export class Ledger {
   fail(): boolean {
     const head = this.head
     invariant(head !== undefined, 'an error answers something')
-    if (head.kind === 'query' || head.kind === 'function' || head.kind === 'sync')
-      return head.forward
+    if (endsUnit(head.kind)) return head.forward
     while (this.head !== undefined && this.head.kind !== 'sync') this.take().subject?.settle(false)
     if (this.head === undefined) this.#skipping = true
     return true
@@ -127,6 +129,30 @@ export class Ledger {
     while (this.#entries[this.#head + 1]?.kind === 'sync') {
       this.#entries.splice(this.#head + 1, 1)
       this.#tail -= 1
+    }
+  }
+
+  /** How many ReadyForQuerys are owed. */
+  get units(): number {
+    let units = 0
+    for (const { kind } of this) if (endsUnit(kind)) units += 1
+    return units
+  }
+
+  /**
+   * Nobody waits for the answers of the units from `first` up to `end`, not included; 0 is the one
+   * at the head. The server gives them all the same: their subjects are settled by them, and nothing
+   * of them goes out, neither an error nor a reply of ours.
+   *
+   * Shape   a local reply belongs to the unit of what is booked behind it.
+   */
+  swallow(first: number, end: number = Number.POSITIVE_INFINITY): void {
+    let unit = 0
+    for (let index = this.#head; index < this.#tail && unit < end; index += 1) {
+      const entry = this.#entries[index]
+      if (entry === undefined) continue
+      if (unit >= first) this.#entries[index] = goneTwin(entry)
+      if (endsUnit(entry.kind)) unit += 1
     }
   }
 
@@ -144,11 +170,20 @@ export class Ledger {
   }
 }
 
+/** Entries are shared objects: what changes is which one stands in its place. */
+function goneTwin({ kind, subject }: Entry): Entry {
+  return { kind, forward: false, subject, reply: null, isGone: true }
+}
+
+function endsUnit(kind: EntryKind): boolean {
+  return kind === 'query' || kind === 'function' || kind === 'sync'
+}
+
 /** Whether a server message of `type` is the whole reply to an entry of `kind`. */
 export function completes(kind: EntryKind, type: number): boolean {
   switch (type) {
     case frame.READY_FOR_QUERY:
-      return kind === 'query' || kind === 'function' || kind === 'sync'
+      return endsUnit(kind)
     case frame.PARSE_COMPLETE:
       return kind === 'parse'
     case frame.BIND_COMPLETE:

@@ -127,3 +127,137 @@ test.prop([fc.array(step, { maxLength: 60 })])(
     expect([ledger.length, ledger.isSkipping]).toEqual([0, false])
   },
 )
+
+describe('answers that nobody waits for any more', () => {
+  const kinds = (ledger: Ledger) =>
+    [...ledger].map(({ kind, forward }) => `${kind}${forward ? '' : ' -'}`)
+
+  test('are those of the units from one position to another, the others keep theirs', () => {
+    const ledger = new Ledger()
+    for (const kind of ['query', 'bind', 'execute', 'sync', 'query'] as const)
+      ledger.push(entry(kind))
+    ledger.swallow(1, 2)
+    expect(kinds(ledger)).toEqual(['query', 'bind -', 'execute -', 'sync -', 'query'])
+    expect(ledger.units).toBe(3)
+    ledger.swallow(0, 1)
+    expect(kinds(ledger)[0]).toBe('query -')
+    ledger.swallow(2)
+    expect(kinds(ledger).at(-1)).toBe('query -')
+  })
+
+  test('of the unit at the head are counted from what it still owes', () => {
+    const ledger = new Ledger()
+    for (const kind of ['bind', 'execute', 'sync', 'query'] as const) ledger.push(entry(kind))
+    ledger.take()
+    ledger.swallow(1)
+    expect(kinds(ledger)).toEqual(['execute', 'sync', 'query -'])
+  })
+
+  test('settle what was booked with them, by success and by error', () => {
+    const log: string[] = []
+    const ledger = new Ledger()
+    for (const kind of ['query', 'parse', 'bind', 'execute', 'sync', 'query'] as const)
+      ledger.push(entry(kind, log))
+    ledger.swallow(1)
+    ledger.take().subject?.settle(true)
+    ledger.take().subject?.settle(true)
+    ledger.fail()
+    ledger.take().subject?.settle(true)
+    ledger.abandon()
+    expect(log).toEqual([
+      'query true',
+      'parse true',
+      'bind false',
+      'execute false',
+      'sync true',
+      'query false',
+    ])
+  })
+
+  test('hold no reply of ours', () => {
+    const ledger = new Ledger()
+    const reply = () => Buffer.from('ours')
+    ledger.push(entry('query'))
+    ledger.push({ ...entry('local'), reply })
+    ledger.push(entry('sync'))
+    ledger.swallow(1)
+    expect([...ledger].map((one) => one.reply)).toEqual([null, null, null])
+  })
+
+  test('leave entries that others hold as they are', () => {
+    const ledger = new Ledger()
+    const shared = entry('query')
+    ledger.push(shared)
+    ledger.swallow(0)
+    expect(shared.forward).toBe(true)
+  })
+})
+
+/** One whole unit, as a pooler books it for one client. */
+const unit = fc.oneof(
+  fc.constant<EntryKind[]>(['query']),
+  fc
+    .subarray<EntryKind>(['parse', 'local', 'bind', 'describe', 'execute', 'close'], {
+      minLength: 0,
+    })
+    .map((kinds): EntryKind[] => [...kinds, 'sync']),
+)
+
+const event = fc.oneof(
+  { arbitrary: unit, weight: 3 },
+  { arbitrary: fc.constantFrom('take' as const, 'fail' as const), weight: 6 },
+  { arbitrary: fc.tuple(fc.nat(4), fc.nat(4)), weight: 1 },
+)
+
+/** A ledger that was told which units are gone, and one that was not; both live the same life. */
+class Twins {
+  readonly told = new Ledger()
+  readonly other = new Ledger()
+  readonly toldLog: string[] = []
+  readonly otherLog: string[] = []
+  /** Units as they were sent, and those of them that are gone. */
+  readonly gone = new Set<number>()
+  #sent = 0
+
+  push(kinds: readonly EntryKind[]): void {
+    for (const [index, kind] of kinds.entries()) {
+      const name = `${this.#sent}.${index}`
+      this.told.push({ ...entry(kind, this.toldLog, name), stake: this.#sent })
+      this.other.push({ ...entry(kind, this.otherLog, name), stake: this.#sent })
+    }
+    this.#sent += 1
+  }
+
+  swallow(first: number, count: number): void {
+    this.told.swallow(first, first + count)
+    const units = new Set([...this.other].map(({ stake = 0 }) => stake))
+    for (const number of [...units].slice(first, first + count)) this.gone.add(number)
+  }
+
+  answer(isError: boolean): void {
+    for (const ledger of [this.told, this.other]) {
+      if (ledger.length === 0) continue
+      if (isError) ledger.fail()
+      else ledger.take().subject?.settle(true)
+    }
+  }
+}
+
+test.prop([fc.array(event, { maxLength: 80 })], { numRuns: 500 })(
+  'a ledger lives the same life whoever has gone; of those who have not, every answer goes out',
+  (events) => {
+    const twins = new Twins()
+    for (const one of events) {
+      if (one === 'take' || one === 'fail') twins.answer(one === 'fail')
+      else if (typeof one[0] === 'number') twins.swallow(one[0], Number(one[1]))
+      else twins.push(one as EntryKind[])
+      const owed = [...twins.other]
+      expect([...twins.told].map(({ kind }) => kind)).toEqual(owed.map(({ kind }) => kind))
+      expect([...twins.told].map(({ forward }) => forward)).toEqual(
+        owed.map(({ stake = 0 }) => !twins.gone.has(stake)),
+      )
+      expect(twins.toldLog).toEqual(twins.otherLog)
+    }
+    expect(twins.told.units).toBe(twins.other.units)
+  },
+)
