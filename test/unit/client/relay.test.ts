@@ -174,14 +174,16 @@ test.prop(
   [
     units,
     fc.array(fc.integer({ min: 1, max: 400 }), { minLength: 1, maxLength: 20 }),
-    fc.nat(40),
-    fc.integer({ min: 1, max: 5 }),
-    fc.integer({ min: 1, max: 5 }),
+    fc.record({
+      turn: fc.nat(40),
+      first: fc.integer({ min: 1, max: 5 }),
+      count: fc.integer({ min: 1, max: 5 }),
+    }),
   ],
   { numRuns: 500 },
 )(
   'units that are gone are answered to nobody, whenever they go, and the others wholly',
-  (all, cuts, turn, first, count) => {
+  (all, cuts, { turn, first, count }) => {
     const server = fakeServer()
     const client = new Client()
     for (const { entries } of all) for (const entry of entries) server.ledger.push(entry)

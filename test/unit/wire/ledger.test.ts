@@ -128,21 +128,24 @@ test.prop([fc.array(step, { maxLength: 60 })])(
   },
 )
 
-describe('answers that nobody waits for any more', () => {
-  const kinds = (ledger: Ledger) =>
-    [...ledger].map(({ kind, forward }) => `${kind}${forward ? '' : ' -'}`)
+const ours = () => Buffer.from('ours')
 
+function kindsOf(ledger: Ledger): string[] {
+  return [...ledger].map(({ kind, forward }) => `${kind}${forward ? '' : ' -'}`)
+}
+
+describe('answers that nobody waits for any more', () => {
   test('are those of the units from one position to another, the others keep theirs', () => {
     const ledger = new Ledger()
     for (const kind of ['query', 'bind', 'execute', 'sync', 'query'] as const)
       ledger.push(entry(kind))
     ledger.swallow(1, 2)
-    expect(kinds(ledger)).toEqual(['query', 'bind -', 'execute -', 'sync -', 'query'])
+    expect(kindsOf(ledger)).toEqual(['query', 'bind -', 'execute -', 'sync -', 'query'])
     expect(ledger.units).toBe(3)
     ledger.swallow(0, 1)
-    expect(kinds(ledger)[0]).toBe('query -')
+    expect(kindsOf(ledger)[0]).toBe('query -')
     ledger.swallow(2)
-    expect(kinds(ledger).at(-1)).toBe('query -')
+    expect(kindsOf(ledger).at(-1)).toBe('query -')
   })
 
   test('of the unit at the head are counted from what it still owes', () => {
@@ -150,7 +153,7 @@ describe('answers that nobody waits for any more', () => {
     for (const kind of ['bind', 'execute', 'sync', 'query'] as const) ledger.push(entry(kind))
     ledger.take()
     ledger.swallow(1)
-    expect(kinds(ledger)).toEqual(['execute', 'sync', 'query -'])
+    expect(kindsOf(ledger)).toEqual(['execute', 'sync', 'query -'])
   })
 
   test('settle what was booked with them, by success and by error', () => {
@@ -176,9 +179,8 @@ describe('answers that nobody waits for any more', () => {
 
   test('hold no reply of ours', () => {
     const ledger = new Ledger()
-    const reply = () => Buffer.from('ours')
     ledger.push(entry('query'))
-    ledger.push({ ...entry('local'), reply })
+    ledger.push({ ...entry('local'), reply: ours })
     ledger.push(entry('sync'))
     ledger.swallow(1)
     expect([...ledger].map((one) => one.reply)).toEqual([null, null, null])
@@ -200,7 +202,7 @@ const unit = fc.oneof(
     .subarray<EntryKind>(['parse', 'local', 'bind', 'describe', 'execute', 'close'], {
       minLength: 0,
     })
-    .map((kinds): EntryKind[] => [...kinds, 'sync']),
+    .map((kinds): EntryKind[] => kinds.concat('sync')),
 )
 
 const event = fc.oneof(
