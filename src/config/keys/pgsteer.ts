@@ -8,7 +8,6 @@ import {
   choice,
   file,
   int,
-  LATER,
   ms,
   networks,
   port,
@@ -136,8 +135,25 @@ export const PGSTEER_KEYS = {
   multiplex_reads: choice(
     ['auto', 'off'],
     'off',
-    'Reads of several clients back to back on one server connection.',
-    LATER,
+    'Reads of several clients back to back on one server connection, when a pool has no free one.',
+  ),
+  multiplex_depth_max: int('16', 'Reads that may be on their way on one server at once.', {
+    min: 2,
+    max: 1000,
+  }),
+  multiplex_bytes_max: bytes('16384', 'A larger read gets a server of its own.', {
+    min: 64,
+    max: 1_048_576,
+  }),
+  multiplex_behind_ms_max: ms(
+    '5',
+    'No read goes behind one that usually takes longer, or of which that is not known yet.',
+    { min: 1, max: 60_000 },
+  ),
+  multiplex_buffer_bytes_max: bytes(
+    '1048576',
+    'Answer bytes kept for a client that reads too slowly from a server it shares; more ends its session.',
+    { min: 16_384, max: 1_073_741_824 },
   ),
   workers: int('1', 'Processes that serve clients; limits are divided among them.', {
     ...RESTART,

@@ -213,11 +213,9 @@ describe('load', () => {
 
   test('keys without effect are accepted with one warning that names them all', () => {
     const { warnings } = load(
-      `${MINIMAL}p = host=x\n[pgbouncer]\nauth_user = a\nsyslog = 1\npeer_id = 1\nresolv_conf = /x\n[pgsteer]\nmultiplex_reads = auto\n[peers]\n1 = host=/tmp\n`,
+      `${MINIMAL}p = host=x\n[pgbouncer]\nauth_user = a\nsyslog = 1\npeer_id = 1\nresolv_conf = /x\n[peers]\n1 = host=/tmp\n`,
     )
-    expect(warnings).toEqual([
-      'accepted, but without effect in this version: multiplex_reads, resolv_conf, syslog',
-    ])
+    expect(warnings).toEqual(['accepted, but without effect in this version: resolv_conf, syslog'])
   })
 })
 
