@@ -230,7 +230,7 @@ const POSTGRES: Readonly<Record<string, AlertCase>> = {
       [`pg_replication_is_replica${at('a')}`]: '0x80',
     },
     silent: {
-      [`pg_stat_archiver_failed_count${at('a', ',server="s"')}`]: '7x80',
+      [`pg_stat_archiver_failed_count${at('a', ',server="s"')}`]: '0 7x80',
       [`pg_replication_is_replica${at('a')}`]: '0x80',
     },
     labels: { instance: 'a', job: 'x', server: 's' },

@@ -53,6 +53,17 @@ export const SECRET_RULES: readonly Rule[] = [
     },
   },
   {
+    name: 'client-certificates',
+    says: 'What connects to PostgreSQL by a connection string shows a certificate of its own.',
+    why: 'pg_hba.conf asks for one besides the password: without it nobody gets in, and nothing is measured.',
+    *check(stack) {
+      for (const { name, environment } of services(stack))
+        for (const value of environment.values())
+          if (/\bsslmode=/.test(value) && !/\bsslcert=.*\bsslkey=/.test(value))
+            yield { where: name, what: 'no sslcert and sslkey' }
+    },
+  },
+  {
     name: 'login-required',
     says: 'No switch that turns logging in off.',
     why: 'pgAdmin without server mode, Grafana with anonymous access and etcd without authentication let everybody in.',

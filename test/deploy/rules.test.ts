@@ -380,7 +380,18 @@ const SEEDED: readonly Seeded[] = [
     rule: 'verified-tls',
     fault: 'sslmode=require',
     edits: [
-      ['services.exporter1.environment.DATA_SOURCE_URI', 'patroni1/postgres?sslmode=require'],
+      [
+        'services.exporter1.environment.DATA_SOURCE_URI',
+        'patroni1/postgres?sslmode=require&sslcert=/run/secrets/crt&sslkey=/run/secrets/key',
+      ],
+    ],
+    at: ['exporter1'],
+  },
+  {
+    rule: 'client-certificates',
+    fault: 'a connection string without a certificate',
+    edits: [
+      ['services.exporter1.environment.DATA_SOURCE_URI', 'patroni1/postgres?sslmode=verify-full'],
     ],
     at: ['exporter1'],
   },

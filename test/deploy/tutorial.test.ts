@@ -67,6 +67,7 @@ const EXPECTED: readonly Expected[] = [
   ['B4 F9 H2 L13', 'secrets-as-files', [...SERVERS, 'pgbouncer', 'pgadmin', 'grafana']],
   ['L3', 'secrets-out-of-urls', ['postgres-exporter']],
   ['L3', 'verified-tls', ['postgres-exporter']],
+  ['L3', 'client-certificates', ['postgres-exporter']],
   ['G4 H1', 'login-required', ['etcd', 'pgadmin']],
 ]
 
