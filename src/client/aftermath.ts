@@ -5,23 +5,10 @@
 import type { ProxyError } from '../base/errors.ts'
 import type { ServerConnection } from '../server/connection.ts'
 import * as frame from '../wire/frame.ts'
-import type { Attempt } from './attempt.ts'
 import { noteAnswer } from './causal.ts'
-import type { Input } from './input.ts'
-import type { Lease } from './lease.ts'
 import { endOf, mayOutlive, type Outcome, outcomeOf } from './loss.ts'
-import type { Replies } from './replies.ts'
+import type { Parts } from './sending.ts'
 import type { Session } from './session.ts'
-
-/** What only the session has. */
-export interface Parts {
-  readonly attempt: Attempt
-  readonly input: Input
-  readonly lease: Lease
-  readonly replies: Replies
-  /** It was leaving the server for the primary. */
-  readonly isMoving: boolean
-}
 
 export type After =
   /** The server was not the session's any more. */
@@ -31,13 +18,16 @@ export type After =
   | { readonly kind: 'repeat' }
   | { readonly kind: 'told'; readonly replies: Buffer }
 
-export function afterLoss(
-  session: Session,
-  parts: Parts,
-  error: ProxyError,
-  server: ServerConnection,
-): After {
+/** `isMoving`  the session was leaving the server for the primary. */
+export interface LostServer {
+  readonly error: ProxyError
+  readonly server: ServerConnection
+  readonly isMoving: boolean
+}
+
+export function afterLoss(session: Session, parts: Parts, lostServer: LostServer): After {
   const { lease, replies } = parts
+  const { error, server } = lostServer
   const { errorCodes } = session.services.config().pgsteer
   const lost = (): Outcome =>
     outcomeOf(lease.loss(replies.hasFailed, session.transaction), errorCodes)
@@ -50,20 +40,18 @@ export function afterLoss(
   }
   const outcome = lost()
   const isCut = lease.relay.isClientMidMessage
-  if (!isCut && mayOutlive(session, error)) return goOn(session, parts, { error, server, outcome })
+  if (!isCut && mayOutlive(session, error)) return goOn(session, parts, { ...lostServer, outcome })
   lease.lost(server)
   session.hasEndBeenTold ||= isCut
   return { kind: 'end', error: endOf(session, error, outcome.isUnknown) }
 }
 
-interface Lost {
-  readonly error: ProxyError
-  readonly server: ServerConnection
+interface Lost extends LostServer {
   readonly outcome: Outcome
 }
 
-function goOn(session: Session, parts: Parts, { error, server, outcome }: Lost): After {
-  const { attempt, input, isMoving, lease, replies } = parts
+function goOn(session: Session, parts: Parts, { error, isMoving, outcome, server }: Lost): After {
+  const { attempt, input, lease, replies } = parts
   const { carried, meter, prepared, transaction } = session
   const { keptBack } = lease.relay
   const isFree = transaction.state === 'idle' && !lease.isMidBatch

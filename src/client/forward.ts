@@ -10,16 +10,13 @@ import { ProxyError } from '../base/errors.ts'
 import type { Classified } from '../routing/classify.ts'
 import type { ServerConnection } from '../server/connection.ts'
 import {
-  NO_NAME,
   type PreparedRegistry,
   type PreparedStatement,
-  STATEMENT_PREFIX,
   unnamedStatement,
 } from '../server/prepared.ts'
 import * as frame from '../wire/frame.ts'
 import {
   CLOSE_COMPLETE_FRAME,
-  closeStatement,
   commandComplete,
   fixed,
   PARSE_COMPLETE_FRAME,
@@ -30,7 +27,8 @@ import { FrameReader } from '../wire/reader.ts'
 import { checkedFrameBytes, NOT_UNDERSTOOD } from './batch.ts'
 import { hasEffects } from './effects.ts'
 import type { DatabaseStats } from './facts.ts'
-import { Outgoing } from './outgoing.ts'
+import { Naming } from './naming.ts'
+import { outgoing } from './outgoing.ts'
 import type { Pins } from './pin.ts'
 import type { SessionPrepared, SessionStatement } from './prepared.ts'
 import type { CopyIn } from './relay.ts'
@@ -38,16 +36,7 @@ import type { SessionSettings } from './settings.ts'
 import { OWN, stakeOf } from './stake.ts'
 import { standIn } from './standin.ts'
 import type { Transaction } from './transaction.ts'
-import {
-  Entered,
-  FORWARD,
-  forwardEntry,
-  localEntry,
-  plainEntry,
-  SWALLOW,
-  swallowEntry,
-  Work,
-} from './work.ts'
+import { Entered, FORWARD, forwardEntry, localEntry, plainEntry, SWALLOW, Work } from './work.ts'
 
 export interface ForwardContext {
   readonly prepared: SessionPrepared
@@ -77,10 +66,10 @@ const WHOLE_BYTES_MAX = new Map<number, number>([
 const STATEMENT = 0x53
 const FUNCTION_ENTRY = forwardEntry('function', null, stakeOf(NOT_UNDERSTOOD))
 const EMPTY = Buffer.alloc(0)
-const outgoing = new Outgoing()
 
 export class Forwarder {
   readonly #context: ForwardContext
+  readonly #names: Naming
   readonly #reader = new FrameReader()
   #input: Buffer = EMPTY
   #offset = 0
@@ -101,6 +90,7 @@ export class Forwarder {
 
   constructor(context: ForwardContext) {
     this.#context = context
+    this.#names = new Naming(context)
   }
 
   /**
@@ -276,14 +266,14 @@ export class Forwarder {
     const classified = this.#judged ?? (isWhole ? this.#judge() : NOT_UNDERSTOOD)
     this.#judged = null
     if (this.#isOwnDeallocate(classified, server)) return this.#replace(bytes)
-    const own = this.isUnsynced ? this.#deallocated(classified) : null
+    const own = this.isUnsynced ? this.#names.deallocated(classified) : null
     this.isUnsynced = false
     this.#context.onStatement(classified)
     // A simple Query destroys the unnamed statement (exec_simple_query).
     if (server.statements.unnamed !== null) server.statements.unnamed = null
     this.#context.prepared.remove('')
     if (own !== null) {
-      this.#ensure(own, server)
+      this.#names.ensure(own, server)
       server.ledger.push(forwardEntry('query', new Work(classified), stakeOf(classified)))
       return this.#replace(bytes, latin1Query(`DEALLOCATE "${own.name}"`))
     }
@@ -356,14 +346,14 @@ export class Forwarder {
       prepared.remove(name)
     }
     const classified = this.#context.classify(text)
-    const own = this.#deallocated(classified)
+    const own = this.#names.deallocated(classified)
     const local = standIn(classified, server)
     const isSame = like !== null && own === null && local === null
     if (isSame && like.classified === classified && server.ledger.length === 0)
       return this.#parseAgain(bytes, like.statement, server)
     const sent = Buffer.from(this.#input.subarray(bodyStart, this.#offset + bytes))
     let body: Buffer = sent
-    if (own !== null) body = this.#deallocateBody(own, server)
+    if (own !== null) body = this.#names.deallocateBody(own, server)
     else if (local !== null) body = Buffer.from(`${local}\0\0\0`, 'latin1')
     const statement =
       name === '' ? unnamedStatement(text, body) : registry.hold(text, body, settings.current)
@@ -387,8 +377,8 @@ export class Forwarder {
       server.ledger.push(localEntry(() => PARSE_COMPLETE_FRAME, new Entered(takeBack)))
       return this.#replace(bytes)
     }
-    this.#makeRoom(server)
-    this.#enterOnServer(statement, server, takeBack)
+    this.#names.makeRoom(server)
+    this.#names.enterOnServer(statement, server, takeBack)
     return this.#replace(bytes, statement.parseFrame)
   }
 
@@ -398,7 +388,8 @@ export class Forwarder {
     this.#again = null
     if (again === null || server.ledger.length > 0) return null
     const { classified, statement } = again
-    const isChanged = this.#deallocated(classified) !== null || standIn(classified, server) !== null
+    const isChanged =
+      this.#names.deallocated(classified) !== null || standIn(classified, server) !== null
     return isChanged ? null : statement
   }
 
@@ -410,84 +401,11 @@ export class Forwarder {
     return this.#pass(bytes)
   }
 
-  /** The statement of ours that a lone DEALLOCATE names, or null. */
-  #deallocated({ statements }: Classified): PreparedStatement | null {
-    const [statement] = statements
-    if (statement?.verb !== 'deallocate' || statements.length !== 1) return null
-    const name = statement.name ?? ''
-    return name === '' ? null : (this.#context.prepared.get(name)?.statement ?? null)
-  }
-
-  /** The body of a Parse that deallocates it under the name that it has on the server. */
-  #deallocateBody(own: PreparedStatement, server: ServerConnection): Buffer {
-    this.#ensure(own, server)
-    return Buffer.from(`DEALLOCATE "${own.name}"\0\0\0`, 'latin1')
-  }
-
   /** The name is taken: the server itself says so, when it is told to prepare the same name again. */
   #parseTwice(bytes: number, statement: PreparedStatement, server: ServerConnection): true {
-    this.#ensure(statement, server)
+    this.#names.ensure(statement, server)
     server.ledger.push(FORWARD.parse)
     return this.#replace(bytes, statement.parseFrame)
-  }
-
-  #enterOnServer(
-    statement: PreparedStatement,
-    server: ServerConnection,
-    takeBack?: () => void,
-  ): void {
-    this.#context.stats.serverParses += 1
-    server.statements.add(statement)
-    const subject = new Entered(() => {
-      server.statements.remove(statement)
-      takeBack?.()
-    })
-    server.ledger.push(
-      takeBack === undefined ? swallowEntry('parse', subject) : forwardEntry('parse', subject),
-    )
-  }
-
-  #makeRoom(server: ServerConnection): void {
-    const least = server.statements.leastUsed(this.#context.preparedMax)
-    if (least === undefined) return
-    server.statements.remove(least)
-    outgoing.bytes(closeStatement(least.name))
-    server.ledger.push(swallowEntry('close', new Entered(() => server.statements.add(least))))
-  }
-
-  /** The server has the named statement after this, if the batch does not fail before. */
-  #ensure(statement: PreparedStatement, server: ServerConnection): void {
-    if (server.isShared) return this.#ensureUnnamed(statement, server)
-    if (server.statements.has(statement)) return
-    this.#makeRoom(server)
-    outgoing.bytes(statement.parseFrame)
-    this.#enterOnServer(statement, server)
-  }
-
-  #ensureUnnamed(statement: PreparedStatement, server: ServerConnection): void {
-    if (server.statements.unnamed === statement) return
-    outgoing.bytes(statement.parseUnnamedFrame)
-    server.statements.unnamed = statement
-    server.ledger.push(
-      swallowEntry(
-        'parse',
-        new Entered(() => {
-          server.statements.unnamed = null
-        }),
-      ),
-    )
-  }
-
-  /** The session has no unnamed statement: that of another session must not be found. */
-  #forgetUnnamed(server: ServerConnection): void {
-    const { unnamed } = server.statements
-    if (unnamed === null) return
-    server.statements.unnamed = null
-    outgoing.bytes(closeStatement(''))
-    const takeBack = (): void => {
-      server.statements.unnamed ??= unnamed
-    }
-    server.ledger.push(swallowEntry('close', new Entered(takeBack)))
   }
 
   #bind(bytes: number, isWhole: boolean, server: ServerConnection): boolean {
@@ -506,7 +424,7 @@ export class Forwarder {
     this.#context.stats.binds += 1
     const entry = this.#context.prepared.get(name)
     this.#context.prepared.bind(portal, entry?.classified ?? NOT_UNDERSTOOD)
-    const onServer = this.#nameOnServer(name, entry, server)
+    const onServer = this.#names.nameOnServer(name, entry, server)
     server.ledger.push(FORWARD.bind)
     if (onServer === null) return this.#pass(bytes)
     const restStart = this.#reader.offset
@@ -519,28 +437,6 @@ export class Forwarder {
     return this.#pass(restBytes)
   }
 
-  /**
-   * What the server calls the statement that the client names, as it stands in messages; it has it
-   * after this. Null: the name goes as it came. The names of other sessions' statements are not to
-   * be found.
-   */
-  #nameOnServer(
-    name: string,
-    entry: SessionStatement | undefined,
-    server: ServerConnection,
-  ): Buffer | null {
-    if (entry === undefined) {
-      if (name === '') this.#forgetUnnamed(server)
-      return name.startsWith(STATEMENT_PREFIX) ? Buffer.from(`${name}?\0`, 'latin1') : null
-    }
-    if (name === '') {
-      this.#ensureUnnamed(entry.statement, server)
-      return null
-    }
-    this.#ensure(entry.statement, server)
-    return server.isShared ? NO_NAME : entry.statement.nameBytes
-  }
-
   #describe(bytes: number, server: ServerConnection): true {
     const isStatement = this.#reader.byte() === STATEMENT
     const name = this.#reader.cstring()
@@ -549,7 +445,7 @@ export class Forwarder {
       server.ledger.push(FORWARD.describe)
       return this.#pass(bytes)
     }
-    const onServer = this.#nameOnServer(name, this.#context.prepared.get(name), server)
+    const onServer = this.#names.nameOnServer(name, this.#context.prepared.get(name), server)
     server.ledger.push(FORWARD.describe_statement)
     if (onServer === null) return this.#pass(bytes)
     outgoing.byte(frame.DESCRIBE)

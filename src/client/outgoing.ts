@@ -103,3 +103,6 @@ export class Outgoing {
     return at
   }
 }
+
+/** The one of this worker. */
+export const outgoing = new Outgoing()

@@ -20,11 +20,11 @@ import type { Settings } from '../server/settings.ts'
 import { type Bound, isHeldReason, type MinLsn, type Waiter } from '../server/waiter.ts'
 import * as frame from '../wire/frame.ts'
 import { errorResponse, noticeResponse, readyForQuery } from '../wire/messages.ts'
-import { afterLoss, type Parts } from './aftermath.ts'
+import { afterLoss } from './aftermath.ts'
 import { Attempt } from './attempt.ts'
-import { BatchReader, limitsOf, strayBytes } from './batch.ts'
+import { strayBytes } from './batch.ts'
 import { CausalPosition, noteAnswer, readOf } from './causal.ts'
-import { type Completion, type Decision, decide, mayLeaveReplica, noteStatement } from './decide.ts'
+import { type Completion, type Decision, decide, noteStatement } from './decide.ts'
 import type { ClientState } from './facts.ts'
 import { Input } from './input.ts'
 import { Lease } from './lease.ts'
@@ -34,17 +34,16 @@ import { NO_ADVISORY_LOCKS, Pins } from './pin.ts'
 import { SessionPrepared } from './prepared.ts'
 import { Replies } from './replies.ts'
 import { Reported } from './reported.ts'
+import { type Parts, reader, readNext, Sending, type Sent } from './sending.ts'
 import { forwardContext, type SessionSeed, type SessionServices } from './services.ts'
 import { SessionSettings } from './settings.ts'
 import { mayBecome, type SessionState } from './states.ts'
 import { agesOf, isStuck, timeoutOf } from './timeouts.ts'
 import { Transaction } from './transaction.ts'
-import { isTakingBack, staysOnReplica } from './work.ts'
+import { isTakingBack } from './work.ts'
 
 /** Cancel requests of one session that may be on their way at once. */
 const CANCELS_MAX = 4
-/** Read synchronously by one session at a time. */
-const reader = new BatchReader()
 
 export class Session implements Receiver, Waiter {
   readonly clientId: number
@@ -76,6 +75,8 @@ export class Session implements Receiver, Waiter {
   readonly #reported: Reported
   readonly #input = new Input()
   readonly #attempt = new Attempt()
+  readonly #parts: Parts
+  readonly #sending: Sending
   /** The BEGIN to be sent to the primary when the replica's transaction is over. */
   #moving: { readonly text: string; readonly classified: Classified } | null = null
   #isAdvancing = false
@@ -103,6 +104,13 @@ export class Session implements Receiver, Waiter {
       { pool: seed.pool, holder: this, replies: this.#replies },
       forwardContext(this, (classified) => noteStatement(this, classified)),
     )
+    this.#parts = {
+      attempt: this.#attempt,
+      input: this.#input,
+      lease: this.#lease,
+      replies: this.#replies,
+    }
+    this.#sending = new Sending(this, this.#parts)
   }
 
   // What the pools ask of a waiter.
@@ -244,8 +252,7 @@ export class Session implements Receiver, Waiter {
 
   onServerClosed(error: ProxyError, server: ServerConnection): void {
     const moving = this.#moving
-    const isMoving = moving !== null
-    const after = afterLoss(this, { ...this.#parts, isMoving }, error, server)
+    const after = afterLoss(this, this.#parts, { error, server, isMoving: moving !== null })
     if (after.kind === 'nothing') return
     if (after.kind === 'end') return this.close(after.error)
     this.#move('idle')
@@ -332,7 +339,7 @@ export class Session implements Receiver, Waiter {
       this.#input.dropMessage(stray, this.#input.bytes[0] === frame.SYNC)
       return true
     }
-    if (!this.#read()) return false
+    if (!readNext(this, this.#input)) return false
     if (reader.kind === 'terminate') {
       this.channel.close()
       this.#end('client_closed')
@@ -340,12 +347,6 @@ export class Session implements Receiver, Waiter {
     }
     this.#attempt.begin(reader)
     return this.#act(decide(this, reader))
-  }
-
-  /** Reads the batch at the front of the input. Returns false when it is not there yet. */
-  #read(): boolean {
-    const limits = limitsOf(this.services.config(), this.pool.config.isRouted)
-    return reader.read(this.#input.bytes, this.prepared, this.classify, limits)
   }
 
   #act(decision: Decision): boolean {
@@ -439,53 +440,19 @@ export class Session implements Receiver, Waiter {
     const isReplica = server.identity.role === 'replica'
     const isFree = this.transaction.state === 'idle'
     if (isFree && this.#attempt.retain(this.#input.bytes, isReplica)) this.prepared.mark()
-    this.#send(this.#isAlone() && this.#attempt.isWhole ? this.#attempt.bytes : this.#input.length)
+    this.#sent(this.#sending.first())
     this.#advance()
-  }
-
-  /**
-   * On a replica one batch at a time, so that the next may be routed by itself; behind a pooler, so
-   * that its settings are made first.
-   */
-  #isAlone(): boolean {
-    return this.#lease.role === 'replica' || this.#attempt.isRetained || this.#lease.isShared
   }
 
   #forward(): boolean {
     // The end of the replica's transaction is owed: what comes meanwhile is for the primary.
     if (this.#input.length === 0 || this.#moving !== null) return false
-    const { forwarder, isOwed } = this.#lease
-    const isOpen = this.transaction.status !== frame.STATUS_IDLE || forwarder.isUnsynced
-    const isBusy = isOwed && !forwarder.isCopyIn
-    if (!isOpen && isBusy && this.#attempt.isWhole && this.#isAlone()) return false
-    if (
-      mayLeaveReplica(this, this.#lease) &&
-      this.#read() &&
-      !reader.classified.every(staysOnReplica)
-    )
-      return this.#startMoving()
-    if (this.#isOneByOne && !forwarder.isCopyIn) return this.#sendOne(isBusy)
-    return this.#send(this.#input.length)
+    return this.#sent(this.#sending.next())
   }
 
-  /** Behind a pooler, and on a replica, which serves only what was routed to it. */
-  get #isOneByOne(): boolean {
-    return this.#lease.isShared || this.#lease.role === 'replica'
-  }
-
-  /** In an open transaction: what follows its end is not part of it, and is routed by itself. */
-  #sendOne(isBusy: boolean): boolean {
-    const { forwarder } = this.#lease
-    if (forwarder.isMidMessage || forwarder.isUnsynced) return this.#send(this.#input.length)
-    if (isBusy || !this.#read()) return false
-    return this.#send(reader.isWhole ? reader.bytes : this.#input.length)
-  }
-
-  #send(bytesMax: number): boolean {
-    this.meter.sent()
-    const taken = this.#lease.send(this.#input.bytes, bytesMax)
-    this.#input.take(taken)
-    if (!this.#lease.forwarder.isTerminated) return taken > 0
+  #sent(sent: Sent): boolean {
+    if (sent === 'leaves') return this.#startMoving()
+    if (sent !== 'terminated') return sent === 'some'
     this.channel.close()
     this.#end('client_closed')
     return false
@@ -582,15 +549,6 @@ export class Session implements Receiver, Waiter {
     this.#lease.end(this.carried.onServer, this.pins.isPinned)
     this.prepared.clear()
     this.services.onSessionClosed(this, reason)
-  }
-
-  get #parts(): Omit<Parts, 'isMoving'> {
-    return {
-      attempt: this.#attempt,
-      input: this.#input,
-      lease: this.#lease,
-      replies: this.#replies,
-    }
   }
 
   get #codes(): 'pgbouncer' | 'postgres' {
