@@ -11,6 +11,7 @@
 import { invariant } from '../base/invariant.ts'
 import { type Catalogue, EMPTY_CATALOGUE } from './catalogue.ts'
 import { type Classified, classify } from './classify.ts'
+import { Latencies } from './latency.ts'
 
 /** Longer texts are classified each time: they are loads, not queries that come again. */
 const TEXT_CACHED_BYTES_MAX = 65_536
@@ -30,6 +31,8 @@ export class Statements {
   /** Hashes of texts that came once. */
   readonly #seen = new Uint8Array(SEEN_SLOTS)
   #seenCount = 0
+  /** How long they take, by their shape. */
+  readonly latencies: Latencies = new Latencies()
 
   /** Units: `statementsMax` texts; each generation holds at least one. */
   constructor(statementsMax: number) {
@@ -54,6 +57,7 @@ export class Statements {
     this.#young = new Map()
     this.#youngBytes = 0
     this.#old = new Map()
+    this.latencies.forget()
   }
 
   /** The text's bytes as latin1, from a session with standard_conforming_strings on. */

@@ -90,6 +90,15 @@ describe('a text', () => {
     expect(statements.classify('select * from v').read).toBe(true)
   })
 
+  test('took so long under this catalogue, and may take longer under another', () => {
+    const statements = filled()
+    statements.latencies.observe(1, 5)
+    statements.setCatalogue(CATALOGUE)
+    expect(statements.latencies.size).toBe(1)
+    statements.setCatalogue({ ...CATALOGUE, serial: CATALOGUE.serial + 1 })
+    expect(statements.latencies.size).toBe(0)
+  })
+
   test('that is no read anyway keeps its own reason', () => {
     const statements = filled()
     statements.learnPrimaryOnly('delete from t')
