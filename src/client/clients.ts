@@ -12,15 +12,14 @@ import type { Statements } from '../routing/statements.ts'
 import type { Pool } from '../server/pool.ts'
 import type { Pools } from '../server/pools.ts'
 import { PreparedRegistry } from '../server/prepared.ts'
-import { internSettings, type Settings } from '../server/settings.ts'
 import {
   authenticationOk,
   backendKeyData,
   errorResponse,
-  noticeResponse,
   parameterStatus,
   READY_IDLE,
 } from '../wire/messages.ts'
+import { Admission } from './admission.ts'
 import { type CancelKey, CancelKeys, instanceOf, workerOf } from './cancel.ts'
 import { ClientCounters } from './counters.ts'
 import type { ClientFacts, ClientsFacts } from './facts.ts'
@@ -28,8 +27,8 @@ import { acceptClient, type LoginContext, type SessionArrival } from './login.ts
 import { Passthrough } from './passthrough.ts'
 import type { SessionServices } from './services.ts'
 import { Session } from './session.ts'
-import { latin1Statement } from './settings.ts'
-import { MIN_LSN, startupToken } from './token.ts'
+import { startupToken } from './token.ts'
+import { WelcomeCache, welcomeFrames } from './welcome.ts'
 
 export interface ClientsDeps {
   readonly worker: number
@@ -78,8 +77,8 @@ export class Clients {
   readonly #consoles = new Map<number, ConsoleClient>()
   readonly #keys: CancelKeys<{ cancel(): void }>
   readonly #cancelKeys = new Map<number, CancelKey>()
-  readonly #byDatabase = new Map<string, number>()
-  readonly #byUser = new Map<string, number>()
+  readonly #admission: Admission
+  readonly #welcomes = new WelcomeCache()
   readonly #services: SessionServices
   readonly #ticker: Timer
   #loggingIn = 0
@@ -90,6 +89,7 @@ export class Clients {
   constructor(deps: ClientsDeps) {
     this.#deps = deps
     this.#keys = new CancelKeys(deps.worker, deps.config().pgsteer.workers)
+    this.#admission = new Admission(() => deps.config())
     this.#services = {
       clock: deps.clock,
       log: deps.log,
@@ -109,7 +109,9 @@ export class Clients {
 
   /** A connection came. */
   accept(channel: Channel): void {
-    if (this.#loggingIn >= this.#share(this.#deps.config().pgsteer.clientLoginWaitersMax)) {
+    if (
+      this.#loggingIn >= this.#admission.share(this.#deps.config().pgsteer.clientLoginWaitersMax)
+    ) {
       this.#refuse(channel, new ProxyError('max_client_conn'))
       return
     }
@@ -265,7 +267,7 @@ export class Clients {
 
   async #admit(arrival: SessionArrival): Promise<void> {
     if (this.#drainingBecause !== null) throw new ProxyError('shutting_down')
-    this.#checkLimits(arrival)
+    this.#admission.check(this.count, arrival.database, arrival.user)
     const pool = this.#deps.pools.pool(arrival.database, arrival.user, arrival.secret)
     if (arrival.replication !== null) {
       await this.#link(arrival, pool)
@@ -276,66 +278,39 @@ export class Clients {
     // Only now: with `* =` any name may be asked for, and a server has to know it.
     this.#deps.onDatabaseUsed(pool.config.serverDatabase)
     // Others may have come while the first server of the pool was opened.
-    this.#checkLimits(arrival)
+    this.#admission.check(this.count, arrival.database, arrival.user)
     this.#start(arrival, pool, welcome)
   }
 
-  #checkLimits(arrival: SessionArrival): void {
-    const { pgbouncer, databases, users } = this.#deps.config()
-    const database = databases.get(arrival.database)
-    const user = users.get(arrival.user)
-    const databaseMax = database?.maxDbClientConnections ?? pgbouncer.maxDbClientConnections
-    const userMax = user?.maxUserClientConnections ?? pgbouncer.maxUserClientConnections
-    if (this.count >= this.#share(pgbouncer.maxClientConn)) throw new ProxyError('max_client_conn')
-    if (isReached(this.#byDatabase.get(arrival.database), this.#share(databaseMax)))
-      throw new ProxyError('max_db_client_connections')
-    if (isReached(this.#byUser.get(arrival.user), this.#share(userMax)))
-      throw new ProxyError('max_user_client_connections')
-  }
-
   #start(arrival: SessionArrival, pool: Pool, served: ReadonlyMap<string, string>): void {
-    const { channel, database, user } = arrival
-    const { isRouted } = pool.config
-    const token = isRouted ? startupToken(arrival.startup) : null
-    const startup = new Map(arrival.startup)
-    if (isRouted) startup.delete(MIN_LSN)
+    const { channel, database, startup, user } = arrival
+    const { loginNotifyMessage, logConnections } = this.#deps.config().pgbouncer
     this.#serial += 1
-    const welcome = welcomeOf(served, startup, pool)
+    const welcome = this.#welcomes.find(served, startup, pool.config)
     const session = new Session({
       id: this.#serial,
       channel,
       user,
       database,
       pool,
-      baseline: baselineOf(startup, this.#addHost(channel)),
-      token,
-      welcome,
+      baseline: welcome.baseline,
+      token: pool.config.isRouted ? startupToken(startup) : null,
+      welcome: welcome.parameters,
       services: this.#services,
     })
     this.#sessions.set(session.clientId, session)
     pool.join()
     const key = this.#keys.give(session, arrival.protocolMinor, this.#instance)
     this.#cancelKeys.set(session.clientId, key)
-    count(this.#byDatabase, database, 1)
-    count(this.#byUser, user, 1)
+    this.#admission.came(database, user)
     this.counters.stats(database).clientLogins += 1
-    if (this.#deps.config().pgbouncer.logConnections)
+    if (logConnections)
       this.#deps.log.info(
         { client: session.clientId, database, user, address: channel.remoteAddress },
         'client logged in',
       )
-    channel.write(this.#welcomeFrames(welcome, key))
+    channel.write(welcomeFrames(welcome, key, loginNotifyMessage))
     session.begin()
-  }
-
-  #welcomeFrames(welcome: ReadonlyMap<string, string>, key: CancelKey): Buffer {
-    const notice = this.#deps.config().pgbouncer.loginNotifyMessage
-    const frames = [authenticationOk()]
-    for (const [name, value] of welcome) frames.push(parameterStatus(name, value))
-    frames.push(backendKeyData(key.processId, key.secret))
-    if (notice !== null && notice !== '') frames.push(noticeResponse(notice))
-    frames.push(READY_IDLE)
-    return Buffer.concat(frames)
   }
 
   async #link(arrival: SessionArrival, pool: Pool): Promise<void> {
@@ -366,11 +341,6 @@ export class Clients {
     link.begin(server)
   }
 
-  #addHost(channel: Channel): string {
-    if (!this.#deps.config().pgbouncer.applicationNameAddHost) return ''
-    return ` - ${channel.remoteAddress}:${channel.remotePort}`
-  }
-
   #refuse(channel: Channel, error: unknown): void {
     const told =
       error instanceof ProxyError ? error : new ProxyError('internal', { reason: reasonOf(error) })
@@ -383,8 +353,7 @@ export class Clients {
     this.#sessions.delete(session.clientId)
     session.pool.leave()
     this.#dropKey(session.clientId)
-    count(this.#byDatabase, session.database, -1)
-    count(this.#byUser, session.user, -1)
+    this.#admission.left(session.database, session.user)
     this.counters.disconnects.add(reason)
     if (this.#deps.config().pgbouncer.logDisconnections) {
       const { clientId: client, database, user } = session
@@ -415,13 +384,6 @@ export class Clients {
     for (const session of this.#sessions.values()) session.checkTime(nowMs)
     const draining = this.#drainingBecause
     if (draining?.code === 'server_shutting_down') this.#closeIdle(draining)
-  }
-
-  /** This worker's part of a limit; 0 is no limit. */
-  #share(limit: number): number {
-    return limit === 0
-      ? Number.POSITIVE_INFINITY
-      : Math.ceil(limit / this.#deps.config().pgsteer.workers)
   }
 
   #sessionFacts(session: Session): ClientFacts {
@@ -485,43 +447,4 @@ function replicaFacts(replica: Replica): ClientFacts {
     waitReason: null,
     cancels: 0,
   }
-}
-
-/** The settings that the startup packet asked for, as statements. */
-function baselineOf(startup: ReadonlyMap<string, string>, host: string): Settings {
-  const entries = new Map<string, string>()
-  for (const [name, value] of startup) {
-    const full = name === 'application_name' ? `${value}${host}` : value
-    entries.set(name, latin1Statement(name, full))
-  }
-  return internSettings(entries)
-}
-
-/**
- * What the client is told at its log-in. A session reports the role of its route, never that of the
- * server that happens to answer.
- */
-function welcomeOf(
-  served: ReadonlyMap<string, string>,
-  startup: ReadonlyMap<string, string>,
-  pool: Pool,
-): Map<string, string> {
-  const welcome = new Map(served)
-  for (const name of served.keys()) {
-    const asked = startup.get(name.toLowerCase())
-    if (asked !== undefined) welcome.set(name, asked)
-  }
-  if (welcome.has('in_hot_standby') && pool.config.isRouted)
-    welcome.set('in_hot_standby', pool.config.route === 'replica' ? 'on' : 'off')
-  return welcome
-}
-
-function isReached(current: number | undefined, limit: number): boolean {
-  return (current ?? 0) >= limit
-}
-
-function count(counts: Map<string, number>, key: string, change: number): void {
-  const next = (counts.get(key) ?? 0) + change
-  if (next > 0) counts.set(key, next)
-  else counts.delete(key)
 }
