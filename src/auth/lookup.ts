@@ -46,6 +46,8 @@ export class Lookup implements SecretLookup {
   #usualKind: 'md5' | 'scram'
   readonly #clock: Clock
   readonly #bounds: LookupBounds
+  /** Of auth_file, as far as they were asked for: one object per user, until RELOAD. */
+  readonly #parsed = new Map<string, Secret>()
   /** By database and user, in order of insertion; auth_query may differ between databases. */
   readonly #entries = new Map<string, Entry>()
 
@@ -69,12 +71,13 @@ export class Lookup implements SecretLookup {
   replace(sources: LookupSources): void {
     this.#sources = sources
     this.#usualKind = usualKindOf(sources.userlist)
+    this.#parsed.clear()
     this.#entries.clear()
   }
 
   async find(user: string, database: string): Promise<Secret | null> {
-    const raw = this.#sources.userlist.get(user)
-    if (raw !== undefined) return parseSecret(raw)
+    const listed = this.#parsed.get(user) ?? this.#listed(user)
+    if (listed !== null) return listed
     const { query } = this.#sources
     if (query === null) return null
     const key = keyOf(user, database)
@@ -86,6 +89,14 @@ export class Lookup implements SecretLookup {
   forget(user: string): void {
     const suffix = keyOf(user, '')
     for (const key of this.#entries.keys()) if (key.startsWith(suffix)) this.#entries.delete(key)
+  }
+
+  #listed(user: string): Secret | null {
+    const raw = this.#sources.userlist.get(user)
+    if (raw === undefined) return null
+    const secret = parseSecret(raw)
+    this.#parsed.set(user, secret)
+    return secret
   }
 
   /** Those who ask while the answer is on its way wait for the same one. */

@@ -5,9 +5,10 @@
  *
  * Source  RFC 5802, RFC 7677, RFC 5929 (tls-server-end-point); auth-scram.c and fe-auth-scram.c.
  */
-import { randomBytes, timingSafeEqual } from 'node:crypto'
+import { timingSafeEqual } from 'node:crypto'
 import { ProxyError } from '../base/errors.ts'
 import { invariant } from '../base/invariant.ts'
+import { freshBytes } from '../base/random.ts'
 import { hmac, type KeyDeriver, sha256 } from './derive.ts'
 import { decodeBase64, KEY_BYTES, type ScramKeys, type ScramVerifier } from './secret.ts'
 
@@ -317,17 +318,21 @@ function checkLength(message: string): void {
 }
 
 function freshNonce(): string {
-  return randomBytes(NONCE_BYTES).toString('base64')
+  return freshBytes(NONCE_BYTES).toString('base64')
 }
 
 function xor(left: Buffer, right: Buffer): Buffer {
   invariant(left.length === right.length, 'keys and signatures have one length')
-  return Buffer.from(left.map((byte, index) => byte ^ (right[index] ?? 0)))
+  const bytes = Buffer.allocUnsafe(left.length)
+  for (let index = 0; index < left.length; index += 1)
+    bytes[index] = (left[index] ?? 0) ^ (right[index] ?? 0)
+  return bytes
 }
 
-/** Compares texts without telling by time where they differ. */
+/** Compares texts without telling by time where they differ; how long they are is known to all. */
 function equalText(left: string, right: string): boolean {
-  return timingSafeEqual(sha256(Buffer.from(left)), sha256(Buffer.from(right)))
+  const [one, other] = [Buffer.from(left), Buffer.from(right)]
+  return one.length === other.length && timingSafeEqual(one, other)
 }
 
 /** What is wrong stays in the log: the client is told that it failed, nothing more. */

@@ -12,9 +12,14 @@ export interface ScramVerifier {
   readonly serverKey: Buffer
 }
 
+export interface PlainSecret {
+  readonly kind: 'plain'
+  readonly password: string
+}
+
 /** What is known about a user: enough to check a client's proof. */
 export type Secret =
-  | { readonly kind: 'plain'; readonly password: string }
+  | PlainSecret
   | { readonly kind: 'md5'; readonly hash: string }
   | { readonly kind: 'scram'; readonly verifier: ScramVerifier }
 
@@ -30,7 +35,7 @@ export interface ScramKeys {
 /** What can be used to log in to servers as a user. `hash` is `md5` and 32 hexadecimal digits. */
 export type ServerSecret =
   | { readonly kind: 'none' }
-  | { readonly kind: 'plain'; readonly password: string }
+  | PlainSecret
   | { readonly kind: 'md5'; readonly hash: string }
   | ScramKeys
 

@@ -41,7 +41,7 @@ export async function verifierFor(
 ): Promise<{ readonly verifier: ScramVerifier; readonly isMock: boolean }> {
   if (secret?.kind === 'scram') return { verifier: secret.verifier, isMock: false }
   if (secret?.kind === 'plain')
-    return { verifier: await deriver.verifier(secret.password, user, seed), isMock: false }
+    return { verifier: await deriver.verifier(secret, user, seed), isMock: false }
   return { verifier: mockVerifier(seed.seed, user, seed.iterations), isMock: true }
 }
 

@@ -12,7 +12,8 @@
  * on. What has come of a request is not known here. Source: welcome_client in PgBouncer's
  * src/client.c and accept_cancel_request in its src/objects.c.
  */
-import { randomBytes, timingSafeEqual } from 'node:crypto'
+import { timingSafeEqual } from 'node:crypto'
+import { freshBytes } from '../base/random.ts'
 
 const SECRET_BYTES = 4
 const LONG_SECRET_BYTES = 32
@@ -71,10 +72,10 @@ export class CancelKeys<T> {
   }
 
   #make(protocolMinor: number, instance: number): CancelKey {
-    const id = randomBytes(4)
+    const id = freshBytes(4)
     id[0] = ((id[0] ?? 0) & 0x7f & ~((1 << this.#workerBits) - 1)) | this.#worker
     id.writeUInt16LE(instance, 1)
-    const secret = randomBytes(protocolMinor >= 2 ? LONG_SECRET_BYTES : SECRET_BYTES)
+    const secret = freshBytes(protocolMinor >= 2 ? LONG_SECRET_BYTES : SECRET_BYTES)
     return { processId: id.readUInt32BE(0), secret: withHops(secret, HOPS_MASK) }
   }
 }

@@ -40,6 +40,16 @@ describe('a look-up', () => {
     expect(asked).toEqual([])
   })
 
+  it('reads a user of the file once, and anew after RELOAD', async () => {
+    const { lookup } = new Fixture({ alice: 'x' })
+    const first = await lookup.find('alice', 'app')
+    expect(await lookup.find('alice', 'other')).toBe(first)
+    lookup.replace({ userlist: new Map([['alice', 'y']]), query: null })
+    expect(await lookup.find('alice', 'app')).toEqual({ kind: 'plain', password: 'y' })
+    lookup.replace({ userlist: new Map(), query: null })
+    expect(await lookup.find('alice', 'app')).toBe(null)
+  })
+
   it('remembers for a while who is there, and for less who is not', async () => {
     const fixture = new Fixture()
     const { lookup, asked } = fixture

@@ -308,6 +308,40 @@ describe('derivation', () => {
     expect(small.entries).toBe(2)
   })
 
+  it('makes the verifier of a plain password once, for one user, seed and number of rounds', async () => {
+    const secret = { kind: 'plain', password: 'x' } as const
+    const seed = { seed: Buffer.alloc(16, 1), iterations: 1 }
+    const first = await deriver.verifier(secret, 'alice', seed)
+    expect(await deriver.verifier(secret, 'alice', seed)).toBe(first)
+    const others = [
+      await deriver.verifier(secret, 'bob', seed),
+      await deriver.verifier(secret, 'alice', { ...seed, iterations: 2 }),
+      await deriver.verifier(secret, 'alice', { ...seed, seed: Buffer.alloc(16, 2) }),
+      await deriver.verifier({ kind: 'plain', password: 'y' }, 'alice', seed),
+    ]
+    for (const other of others) expect(other.storedKey).not.toEqual(first.storedKey)
+  })
+
+  it.each([
+    // RFC 4231, 4.2.
+    [
+      '0b'.repeat(20),
+      'Hi There',
+      'b0344c61d8db38535ca8afceaf0bf12b881dc200c9833da726e9376c2e32cff7',
+    ],
+    // RFC 4231, 4.3.
+    [
+      '4a656665',
+      'what do ya want for nothing?',
+      '5bdcc146bf60754e6a042426089575c75a003f089d2739839dec58b964ec3843',
+    ],
+  ])('hashes with a key as RFC 4231 says (%s)', (key, text, expected) => {
+    const bytes = Buffer.from(key, 'hex')
+    expect(hmac(bytes, text).toString('hex')).toBe(expected)
+    expect(hmac(bytes, text).toString('hex')).toBe(expected)
+    expect(hmac(bytes, `${text}!`).toString('hex')).not.toBe(expected)
+  })
+
   it('prepares passwords as PostgreSQL does', async () => {
     const pairs = [
       ['a\u00adb', 'ab'],
@@ -320,11 +354,12 @@ describe('derivation', () => {
     expect(forbidden).not.toEqual(await deriver.keys('IX\u0007', SALT, 1))
   })
 
-  it('makes up the same salt for an unknown user in every worker, never the same key', () => {
+  it('makes up the same salt for an unknown user in every worker, and no key of any password', () => {
     const seed = Buffer.alloc(16, 1)
     const [one, other] = [mockVerifier(seed, 'nobody', 4096), mockVerifier(seed, 'nobody', 4096)]
     expect(one.salt).toEqual(other.salt)
-    expect(one.storedKey).not.toEqual(other.storedKey)
+    expect(one.storedKey).toEqual(mockVerifier(seed, 'somebody', 1).storedKey)
+    expect(one.storedKey).not.toEqual(Buffer.alloc(32))
     expect(mockVerifier(seed, 'somebody', 4096).salt).not.toEqual(one.salt)
   })
 

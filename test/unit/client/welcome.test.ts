@@ -21,6 +21,14 @@ function routed(route: 'split' | 'replica'): PoolConfig {
   return { ...plain(), isRouted: true, route }
 }
 
+/** The type letters of the messages in `bytes`. */
+function types(bytes: Buffer): string {
+  let text = ''
+  for (let at = 0; at < bytes.length; at += 1 + bytes.readInt32BE(at + 1))
+    text += String.fromCharCode(bytes[at] ?? 0)
+  return text
+}
+
 describe('the welcome of a client', () => {
   it('is one value for all who ask for the same, and another for who asks for something else', () => {
     const cache = new WelcomeCache()
@@ -95,12 +103,6 @@ describe('the welcome of a client', () => {
 
   it('ends with the key, the notice if there is one, and ReadyForQuery', () => {
     const welcome = new WelcomeCache().find(SERVED, new Map(), plain())
-    const types = (bytes: Buffer) => {
-      let text = ''
-      for (let at = 0; at < bytes.length; at += 1 + bytes.readInt32BE(at + 1))
-        text += String.fromCharCode(bytes[at] ?? 0)
-      return text
-    }
     expect(types(welcomeFrames(welcome, KEY, null))).toBe('RSSSKZ')
     expect(types(welcomeFrames(welcome, KEY, ''))).toBe('RSSSKZ')
     expect(types(welcomeFrames(welcome, KEY, 'hello'))).toBe('RSSSKNZ')
