@@ -7,6 +7,7 @@
 import { bench, do_not_optimize, run } from 'mitata'
 import { systemClock } from '../src/base/clock.ts'
 import { createLog } from '../src/base/log.ts'
+import { Carriages } from '../src/client/carriages.ts'
 import { ClientCounters } from '../src/client/counters.ts'
 import { Session } from '../src/client/session.ts'
 import type { Channel, Receiver } from '../src/net/channel.ts'
@@ -83,6 +84,7 @@ const services = {
   pools,
   registry: new PreparedRegistry(),
   counters: new ClientCounters(),
+  carriages: new Carriages(systemClock),
   config: () => config,
   statements: () => statements,
   onSessionClosed: () => {},

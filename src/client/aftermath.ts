@@ -5,10 +5,14 @@
 import type { ProxyError } from '../base/errors.ts'
 import type { ServerConnection } from '../server/connection.ts'
 import * as frame from '../wire/frame.ts'
+import { completes, type Entry } from '../wire/ledger.ts'
 import { noteAnswer } from './causal.ts'
-import { endOf, mayOutlive, type Outcome, outcomeOf } from './loss.ts'
+import { endOf, type Loss, mayOutlive, type Outcome, outcomeOf } from './loss.ts'
+import type { Relay } from './relay.ts'
 import type { Parts } from './sending.ts'
 import type { Session } from './session.ts'
+import { READS } from './stake.ts'
+import { plainEntry } from './work.ts'
 
 export type After =
   /** The server was not the session's any more. */
@@ -46,13 +50,71 @@ export function afterLoss(session: Session, parts: Parts, lostServer: LostServer
   return { kind: 'end', error: endOf(session, error, outcome.isUnknown) }
 }
 
+/** The server that it shared with others. `isHead`  it was its turn. */
+export interface LostRide {
+  readonly error: ProxyError
+  readonly server: ServerConnection
+  readonly relay: Relay
+  readonly isHead: boolean
+}
+
+/**
+ * A read on a server with read-only transactions. What stood behind the first was not begun, or ran
+ * for nobody: it may always go once more.
+ */
+export function afterRide(session: Session, parts: Parts, ride: LostRide): After {
+  const { error, isHead, relay, server } = ride
+  const isCut = isHead && relay.isClientMidMessage
+  session.hasEndBeenTold ||= isCut
+  if (isCut || !mayOutlive(session, error))
+    return { kind: 'end', error: endOf(session, error, false) }
+  const mayRepeat = !isHead || (!relay.hasAnswered && !mayBeItsDoing(relay, error))
+  const bytes = mayRepeat ? parts.attempt.takeBackLost() : null
+  const outcome = outcomeOf(lossOfRide(parts, ride), session.services.config().pgsteer.errorCodes)
+  parts.replies.reset()
+  session.meter.queryStartedMs = 0
+  session.carried.rollback()
+  if (bytes !== null) return repeat(session, parts, { bytes, server })
+  parts.attempt.end()
+  return tell(session, outcome, isHead ? relay.keptBack : NOTHING)
+}
+
+/** Behind the first nothing was answered, and its entries stand behind others. */
+function lossOfRide({ replies }: Parts, { isHead, relay, server }: LostRide): Loss {
+  return {
+    owed: isHead ? firstUnit(server.owedAtEnd) : [LONE_READ],
+    answeredStake: isHead ? relay.answeredStake : 0,
+    completes: isHead ? relay.completes : 0,
+    hasFailed: isHead && replies.hasFailed,
+    isUnsynced: false,
+    isOpen: false,
+    isFailed: false,
+    isReplica: true,
+    isAborted: relay.lastWord === 'shutdown',
+  }
+}
+
+const NOTHING = Buffer.alloc(0)
+const LONE_READ = plainEntry('query', READS)
+
+/** Up to what a ReadyForQuery would have answered. */
+function firstUnit(owed: readonly Entry[]): readonly Entry[] {
+  const end = owed.findIndex(({ kind }) => completes(kind, frame.READY_FOR_QUERY))
+  return end === -1 ? owed : owed.slice(0, end + 1)
+}
+
+/** What it was doing may have crashed it. */
+function mayBeItsDoing({ lastWord }: Relay, { code }: ProxyError): boolean {
+  return lastWord === 'crashed' || (lastWord === 'none' && code === 'server_lost')
+}
+
 interface Lost extends LostServer {
   readonly outcome: Outcome
 }
 
 function goOn(session: Session, parts: Parts, { error, isMoving, outcome, server }: Lost): After {
-  const { attempt, input, lease, replies } = parts
-  const { carried, meter, prepared, transaction } = session
+  const { attempt, lease, replies } = parts
+  const { carried, meter, transaction } = session
   const { keptBack } = lease.relay
   const isFree = transaction.state === 'idle' && !lease.isMidBatch
   const repeated = isFree && lease.mayRepeat(error) ? attempt.takeBackLost() : null
@@ -67,11 +129,19 @@ function goOn(session: Session, parts: Parts, { error, isMoving, outcome, server
     attempt.end()
     return tell(session, outcome, keptBack)
   }
-  prepared.rewind()
-  input.unshift(repeated)
-  session.avoidedMember = server.identity.member
+  return repeat(session, parts, { bytes: repeated, server })
+}
+
+function repeat(
+  session: Session,
+  { input }: Parts,
+  again: { readonly bytes: Buffer; readonly server: ServerConnection },
+): After {
+  session.prepared.rewind()
+  input.unshift(again.bytes)
+  session.avoidedMember = again.server.identity.member
   session.routeReason = 'repeated'
-  meter.routed('repeated')
+  session.meter.routed('repeated')
   return { kind: 'repeat' }
 }
 

@@ -85,6 +85,14 @@ export class Attempt {
     return bytes
   }
 
+  /** Its bytes, to be sent once more: nobody waits for the answer of the server that has them. */
+  takeBackMoved(): Buffer {
+    const bytes = this.#retained ?? Buffer.alloc(0)
+    this.again = null
+    this.#retained = null
+    return bytes
+  }
+
   /** Its bytes, to be sent once more; it is not kept any longer. */
   takeBack(): Buffer {
     const bytes = this.#retained ?? Buffer.alloc(0)

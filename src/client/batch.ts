@@ -50,6 +50,8 @@ export class BatchReader {
   usesNamed = false
   /** Messages of the batch that run something. */
   executes = 0
+  /** It closes something, or takes part of the rows. */
+  isOdd = false
   /** Portals that it opens. */
   binds = 0
   /** Up to its first Execute, where what stands before concerns that one statement alone; else 0. */
@@ -104,6 +106,7 @@ export class BatchReader {
     this.isWhole = true
     this.endsReady = false
     this.executes = 0
+    this.isOdd = false
     this.binds = 0
     this.firstBytes = 0
     this.usesNamed = false
@@ -147,6 +150,7 @@ export class BatchReader {
         this.#execute(prepared)
         return false
       case frame.CLOSE:
+        this.isOdd = true
         return false
       case frame.SYNC:
         this.endsReady = true
@@ -212,8 +216,10 @@ export class BatchReader {
 
   #execute(prepared: SessionPrepared): void {
     this.executes += 1
+    const portal = this.#reader.cstring()
+    if (this.#reader.int16() !== 0 || this.#reader.int16() !== 0) this.isOdd = true
     if (this.classified.length === 0)
-      this.classified.push(prepared.portal(this.#reader.cstring()) ?? NOT_UNDERSTOOD)
+      this.classified.push(prepared.portal(portal) ?? NOT_UNDERSTOOD)
   }
 }
 

@@ -21,6 +21,7 @@ import {
 } from '../wire/messages.ts'
 import { Admission } from './admission.ts'
 import { type CancelKey, CancelKeys, instanceOf, workerOf } from './cancel.ts'
+import { Carriages } from './carriages.ts'
 import { ClientCounters } from './counters.ts'
 import type { ClientFacts, ClientsFacts } from './facts.ts'
 import { acceptClient, type LoginContext, type SessionArrival } from './login.ts'
@@ -96,6 +97,7 @@ export class Clients {
       pools: deps.pools,
       registry: new PreparedRegistry(),
       counters: this.counters,
+      carriages: new Carriages(deps.clock),
       config: () => deps.config(),
       statements: (database) => deps.statements(database),
       onSessionClosed: (session, reason) => this.#onSessionClosed(session, reason),

@@ -62,6 +62,10 @@ export class ClientCounters {
   readonly #stats = new Map<string, DatabaseStats>()
   loginFailures = 0
   cancelsForwarded = 0
+  /** Batches that rode behind others, that were moved elsewhere, and answers that nobody waited for. */
+  rides = 0
+  ridesMoved = 0
+  ridesSwallowed = 0
   holdsStarted = 0
   holdsExpired = 0
 

@@ -22,6 +22,7 @@ import {
 } from '../wire/messages.ts'
 import { FrameReader } from '../wire/reader.ts'
 import type { Completion } from './decide.ts'
+import type { Parts } from './sending.ts'
 import type { Session } from './session.ts'
 import { changeToken } from './token.ts'
 
@@ -40,12 +41,44 @@ const NO_TRANSACTION = report(frame.NOTICE_RESPONSE, {
 const TEXT = 25
 
 /**
+ * The batch at the front of the input, or its first statement, is answered as a server would have
+ * done. Returns the replies, or why it is refused.
+ */
+export function completeNext(
+  session: Session,
+  { attempt, input }: Pick<Parts, 'attempt' | 'input'>,
+  completion: Completion,
+): Buffer | ProxyError {
+  const batch = input.bytes.subarray(0, completion.bytes ?? attempt.bytes)
+  const refusal = enterNames(session, batch)
+  if (refusal !== null) return refusal
+  const replies = completeBatch(session, batch, completion)
+  input.take(batch.length)
+  if (completion.isFirst === true) input.unshift(withoutFirst(batch))
+  return replies
+}
+
+/** The batch at the front of the input is dropped. Returns the error for its client. */
+export function refuseNext(
+  session: Session,
+  { attempt, input }: Pick<Parts, 'attempt' | 'input'>,
+  error: ProxyError,
+): Buffer {
+  const { services, transaction } = session
+  noteRefusal(session, error)
+  if (transaction.state === 'deferred' || transaction.state === 'lost')
+    transaction.lose(true, services.clock.nowMs())
+  const isReady = input.dropBatch(attempt)
+  return refuseBatch(error, services.config().pgsteer.errorCodes, transaction.status, isReady)
+}
+
+/**
  * A batch of one statement, of one row at most, succeeded: what it changes in the session, and the
  * replies.
  *
  * `status`  the transaction status that its ReadyForQuery tells.
  */
-export function completeBatch(session: Session, batch: Buffer, completion: Completion): Buffer {
+function completeBatch(session: Session, batch: Buffer, completion: Completion): Buffer {
   const { begins, change, isFirst, isWarned, row, status, tag } = completion
   session.meter.answeredLocally(status === frame.STATUS_IDLE)
   if (change !== undefined) changeToken(session, change)
@@ -100,7 +133,7 @@ function beginNext({ classify, services, transaction }: Session, text: string): 
  * A Query without its first statement, which was answered: spaces stand in its place, so that what
  * PostgreSQL says of a position in the text holds.
  */
-export function withoutFirst(batch: Buffer): Buffer {
+function withoutFirst(batch: Buffer): Buffer {
   const text = batch.toString('latin1', frame.HEADER_BYTES, batch.length - 1)
   const { start, end } = firstStatement(text)
   return Buffer.from(batch).fill(0x20, frame.HEADER_BYTES + start, frame.HEADER_BYTES + end)
@@ -110,7 +143,7 @@ export function withoutFirst(batch: Buffer): Buffer {
  * Takes over the names that a batch gives and gives up, as if a server had seen it. Returns why it
  * may not, and has changed nothing then: of a batch that is refused nobody answers a part.
  */
-export function enterNames(session: Session, batch: Buffer): ProxyError | null {
+function enterNames(session: Session, batch: Buffer): ProxyError | null {
   const { carried, classify, prepared, services } = session
   const reader = new FrameReader()
   const undo: (() => void)[] = []

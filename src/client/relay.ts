@@ -64,6 +64,7 @@ const EMPTY = Buffer.alloc(0)
 export class Relay {
   readonly #owner: RelayOwner
   readonly #copyIn: CopyIn
+  readonly #isMany: boolean
   /** The front of a frame that is not whole. */
   #held: Buffer = EMPTY
   /** Bytes of a frame whose front went its way already. */
@@ -90,9 +91,11 @@ export class Relay {
    */
   keptBack: Buffer = EMPTY
 
-  constructor(owner: RelayOwner, copyIn: CopyIn) {
+  /** `isMany`  what follows a ReadyForQuery is another client's: no piece goes beyond one. */
+  constructor(owner: RelayOwner, copyIn: CopyIn, isMany = false) {
     this.#owner = owner
     this.#copyIn = copyIn
+    this.#isMany = isMany
   }
 
   /** The client has got the front of a message whose rest was not sent yet. */
@@ -138,6 +141,18 @@ export class Relay {
     if (end < this.#chunk.length) this.#held = Buffer.from(this.#chunk.subarray(end))
     this.#chunk = EMPTY
     this.#flush()
+  }
+
+  /** What comes next is for another client. */
+  #endAnswer(): void {
+    this.#endRun(this.#offset)
+    this.#flush()
+    this.hasAnswered = false
+  }
+
+  /** Replies of our own whose turn has come go out with what the server says next. */
+  placeLocals(server: ServerConnection): void {
+    this.#locals(server)
   }
 
   /** Replies of our own whose turn has come. */
@@ -272,6 +287,7 @@ export class Relay {
     this.answeredStake = 0
     this.completes = 0
     server.ledger.take().subject?.settle(true)
+    if (this.#isMany) this.#endAnswer()
     this.#owner.onReady(server.status, forward, server)
     this.#locals(server)
   }

@@ -8,7 +8,7 @@ import * as frame from '../wire/frame.ts'
 import type { Entry } from '../wire/ledger.ts'
 import type { Attempt } from './attempt.ts'
 import { applyEffect } from './effects.ts'
-import { isRemembered, isStalePlan, type Refusal } from './healing.ts'
+import { isRemembered, isStalePlan, isWrite, type Refusal } from './healing.ts'
 import { isFatal, type RelayOwner } from './relay.ts'
 import type { Reported } from './reported.ts'
 import type { Session } from './session.ts'
@@ -49,7 +49,8 @@ export class Replies implements RelayOwner {
   ): boolean {
     const sqlstate = fields['C'] ?? ''
     const { role } = server.identity
-    if (isUnanswered && this.#heals({ sqlstate, routine: fields['R'], role })) return true
+    const isRiding = this.#session.state === 'riding'
+    if (isUnanswered && this.#heals({ sqlstate, routine: fields['R'], role, isRiding })) return true
     this.#session.meter.failed(sqlstate)
     this.#hasFailed = true
     if (isFatal(fields)) this.#session.hasEndBeenTold = true
@@ -125,6 +126,8 @@ export class Replies implements RelayOwner {
     if (transaction.state !== 'idle' || !this.#attempt.heals(refusal)) return false
     meter.healed(refusal.sqlstate)
     const statements = services.statements(pool.config.serverDatabase)
+    if (refusal.isRiding === true && isWrite(refusal))
+      statements.latencies.bar(this.#session.riding.shape)
     for (const text of this.#attempt.texts) {
       if (isRemembered(refusal)) statements.learnPrimaryOnly(text)
       if (isStalePlan(refusal.sqlstate, refusal.routine)) prepared.renew(text)

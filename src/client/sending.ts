@@ -11,6 +11,7 @@ import { mayLeaveReplica } from './decide.ts'
 import type { Input } from './input.ts'
 import type { Lease } from './lease.ts'
 import type { Replies } from './replies.ts'
+import type { Reported } from './reported.ts'
 import type { Session } from './session.ts'
 import { staysOnReplica } from './work.ts'
 
@@ -20,6 +21,7 @@ export interface Parts {
   readonly input: Input
   readonly lease: Lease
   readonly replies: Replies
+  readonly reported: Reported
 }
 
 /** `leaves`: what comes next is not for the replica whose transaction is open. */

@@ -11,6 +11,7 @@ import type { Pool } from '../server/pool.ts'
 import type { Pools } from '../server/pools.ts'
 import type { PreparedRegistry } from '../server/prepared.ts'
 import type { Settings } from '../server/settings.ts'
+import type { Carriages } from './carriages.ts'
 import type { ClientCounters } from './counters.ts'
 import type { ForwardContext } from './forward.ts'
 import type { Session } from './session.ts'
@@ -22,6 +23,8 @@ export interface SessionServices {
   readonly pools: Pools
   readonly registry: PreparedRegistry
   readonly counters: ClientCounters
+  /** Servers that sessions share. */
+  readonly carriages: Carriages
   /** The configuration in force. */
   config(): Config
   /** The classifications of one server database. */

@@ -4,6 +4,7 @@
  *
  *   idle      owes nothing and holds no server
  *   waiting   its batch waits for a server
+ *   riding    its batch is on a server that others share
  *   settling  its server is given the session's settings
  *   active    a server is held: answers are owed, a transaction is open, or it is pinned
  *   closed    gone
@@ -14,26 +15,29 @@ import { ProxyError, toProxyError } from '../base/errors.ts'
 import { invariant } from '../base/invariant.ts'
 import { type Channel, DRAIN_BYTES, type Receiver } from '../net/channel.ts'
 import type { Classified } from '../routing/classify.ts'
+import type { Carrier } from '../server/boarding.ts'
 import type { ServerConnection } from '../server/connection.ts'
 import type { Pool } from '../server/pool.ts'
 import type { Settings } from '../server/settings.ts'
 import { type Bound, isHeldReason, type MinLsn, type Waiter } from '../server/waiter.ts'
 import * as frame from '../wire/frame.ts'
 import { errorResponse, noticeResponse, readyForQuery } from '../wire/messages.ts'
-import { afterLoss } from './aftermath.ts'
+import { type After, afterLoss } from './aftermath.ts'
 import { Attempt } from './attempt.ts'
 import { strayBytes } from './batch.ts'
+import { Carriage } from './carriage.ts'
 import { CausalPosition, noteAnswer, readOf } from './causal.ts'
 import { type Completion, type Decision, decide, noteStatement } from './decide.ts'
 import type { ClientState } from './facts.ts'
 import { Input } from './input.ts'
 import { Lease } from './lease.ts'
-import { completeBatch, enterNames, noteRefusal, refuseBatch, withoutFirst } from './local.ts'
+import { completeNext, noteRefusal, refuseNext } from './local.ts'
 import { Meter } from './meter.ts'
 import { NO_ADVISORY_LOCKS, Pins } from './pin.ts'
 import { SessionPrepared } from './prepared.ts'
 import { Replies } from './replies.ts'
 import { Reported } from './reported.ts'
+import { Riding } from './riding.ts'
 import { type Parts, reader, readNext, Sending, type Sent } from './sending.ts'
 import { forwardContext, type SessionSeed, type SessionServices } from './services.ts'
 import { SessionSettings } from './settings.ts'
@@ -41,6 +45,8 @@ import { mayBecome, type SessionState } from './states.ts'
 import { agesOf, isStuck, timeoutOf } from './timeouts.ts'
 import { Transaction } from './transaction.ts'
 import { isTakingBack } from './work.ts'
+
+type Role = Waiter['wantsRole']
 
 /** Cancel requests of one session that may be on their way at once. */
 const CANCELS_MAX = 4
@@ -63,13 +69,16 @@ export class Session implements Receiver, Waiter {
   /** Monotonic: the last byte from the client, or the end of its last answer. */
   activeMs: number
   /** Set by the decision, read by the pools. */
-  wantsRole: 'primary' | 'replica' | 'any' = 'any'
+  wantsRole: Role = 'any'
   waitingSinceMs = 0
+  /** Set by the decision: its batch may stand behind others. */
+  mayRide = false
   routeReason: string | null = null
   /** The server told the client itself that this is the end. */
   hasEndBeenTold = false
   readonly #lease: Lease
-  readonly #replies: Replies
+  readonly replies: Replies
+  readonly riding: Riding
   #waitReason: Waiter['waitReason'] = null
   #state: SessionState = 'idle'
   readonly #reported: Reported
@@ -99,18 +108,27 @@ export class Session implements Receiver, Waiter {
     this.connectedWallMs = seed.services.clock.wallMs()
     this.requestWallMs = this.connectedWallMs
     this.activeMs = seed.services.clock.nowMs()
-    this.#replies = new Replies(this, this.#attempt, this.#reported)
+    this.replies = new Replies(this, this.#attempt, this.#reported)
     this.#lease = new Lease(
-      { pool: seed.pool, holder: this, replies: this.#replies },
+      { pool: seed.pool, holder: this, replies: this.replies },
       forwardContext(this, (classified) => noteStatement(this, classified)),
     )
     this.#parts = {
       attempt: this.#attempt,
       input: this.#input,
       lease: this.#lease,
-      replies: this.#replies,
+      replies: this.replies,
+      reported: this.#reported,
     }
     this.#sending = new Sending(this, this.#parts)
+    this.riding = new Riding(this, this.#parts, {
+      move: (to) => this.#move(to),
+      advance: () => this.#advance(),
+      answered: (server) => this.#answered(server),
+      heal: (server) => this.#heal(server),
+      goAgain: (reason, bytes) => this.#goAgain(reason, this.wantsRole, bytes),
+      after: (after) => this.#after(after, this.wantsRole),
+    })
   }
 
   // What the pools ask of a waiter.
@@ -150,16 +168,17 @@ export class Session implements Receiver, Waiter {
     return this.#state
   }
   get server(): ServerConnection | null {
-    return this.#lease.server
+    return this.#lease.server ?? this.riding.server
   }
   get clientState(): ClientState {
     if (this.#state === 'waiting') return isHeldReason(this.waitReason) ? 'held' : 'waiting'
     if (this.#state === 'closed') return 'closed'
+    if (this.#state === 'riding') return 'active'
     return this.#lease.isEmpty ? 'idle' : 'active'
   }
   /** Answers are owed by a server. */
   get isOwed(): boolean {
-    return this.#lease.isOwed
+    return this.#state === 'riding' || this.#lease.isOwed
   }
   worksOn(server: ServerConnection): boolean {
     return this.#lease.server === server && !this.#lease.isFree
@@ -199,6 +218,7 @@ export class Session implements Receiver, Waiter {
 
   onDrain(): void {
     this.#lease.server?.channel.resume()
+    this.riding.carriage?.onRiderDrain(this)
   }
 
   onClosed(): void {
@@ -218,6 +238,18 @@ export class Session implements Receiver, Waiter {
     } catch (error) {
       this.close(toProxyError(error))
     }
+  }
+
+  // On a server that others share.
+
+  carries(server: ServerConnection): Carrier {
+    return new Carriage(server, this)
+  }
+
+  boards(carrier: Carrier): void {
+    invariant(carrier instanceof Carriage, 'sessions ride in carriages')
+    this.waitReason = null
+    this.riding.board(carrier)
   }
 
   refused(error: ProxyError): void {
@@ -251,14 +283,19 @@ export class Session implements Receiver, Waiter {
   }
 
   onServerClosed(error: ProxyError, server: ServerConnection): void {
-    const moving = this.#moving
-    const after = afterLoss(this, this.#parts, { error, server, isMoving: moving !== null })
+    const isMoving = this.#moving !== null
+    const after = afterLoss(this, this.#parts, { error, server, isMoving })
+    if (after.kind === 'told' || after.kind === 'repeat') this.#reported.isDue = true
+    this.#after(after, 'replica')
+  }
+
+  #after(after: After, role: Role): void {
     if (after.kind === 'nothing') return
     if (after.kind === 'end') return this.close(after.error)
     this.#move('idle')
-    this.#reported.isDue = true
-    if (moving !== null) this.#moveToPrimary(moving)
-    else if (after.kind === 'repeat') this.#demand('replica')
+    this.mayRide = false
+    if (this.#moving !== null) this.#moveToPrimary(this.#moving)
+    else if (after.kind === 'repeat') this.#demand(role)
     else if (after.replies.length > 0) this.send(after.replies)
     this.#advance()
   }
@@ -270,6 +307,8 @@ export class Session implements Receiver, Waiter {
       this.waitReason = null
       this.#answerRefused(new ProxyError('cancelled'))
       this.#advance()
+    } else if (this.#state === 'riding') {
+      this.riding.cancel()
     } else if (this.isOwed && (this.server?.cancelsUnderWay ?? CANCELS_MAX) < CANCELS_MAX) {
       this.meter.cancelled()
       this.#lease.cancel()
@@ -280,7 +319,8 @@ export class Session implements Receiver, Waiter {
   close(error: ProxyError): void {
     if (this.#state === 'closed') return
     noteRefusal(this, error)
-    if (!this.hasEndBeenTold) this.channel.write(errorResponse(error, this.#codes))
+    if (!this.hasEndBeenTold)
+      this.channel.write(errorResponse(error, this.services.config().pgsteer.errorCodes))
     this.channel.close()
     this.#end(error.code)
   }
@@ -319,6 +359,7 @@ export class Session implements Receiver, Waiter {
       case 'active':
         return this.#finish() || this.#forward()
       case 'waiting':
+      case 'riding':
       case 'settling':
       case 'closed':
         return false
@@ -340,11 +381,7 @@ export class Session implements Receiver, Waiter {
       return true
     }
     if (!readNext(this, this.#input)) return false
-    if (reader.kind === 'terminate') {
-      this.channel.close()
-      this.#end('client_closed')
-      return false
-    }
+    if (reader.kind === 'terminate') return this.#leave()
     this.#attempt.begin(reader)
     return this.#act(decide(this, reader))
   }
@@ -368,23 +405,21 @@ export class Session implements Receiver, Waiter {
         this.meter.routed(decision.reason)
         this.routeReason = decision.reason
         this.avoidedMember = null
+        this.mayRide = this.riding.judge(reader)
         this.#demand(decision.role)
         return true
     }
   }
 
   #complete(completion: Completion): void {
-    const batch = this.#input.bytes.subarray(0, completion.bytes ?? this.#attempt.bytes)
-    const refusal = enterNames(this, batch)
-    if (refusal !== null) return this.#answerRefused(refusal)
-    const replies = completeBatch(this, batch, completion)
-    this.#input.take(batch.length)
-    if (completion.isFirst === true) this.#input.unshift(withoutFirst(batch))
-    this.send(replies)
+    const replies = completeNext(this, this.#parts, completion)
+    if (replies instanceof ProxyError) this.#answerRefused(replies)
+    else this.send(replies)
   }
 
-  #demand(role: 'primary' | 'replica' | 'any'): void {
+  #demand(role: Role): void {
     this.wantsRole = role
+    this.#placedFor = role === 'any' ? null : this.minLsn
     const { clock } = this.services
     this.requestWallMs = clock.wallMs()
     if (role === 'replica') this.causal.beforeRead(readOf(this, clock.nowMs()))
@@ -396,7 +431,6 @@ export class Session implements Receiver, Waiter {
 
   /** The server gets the session's settings before anything else. */
   #settle(server: ServerConnection): void {
-    this.#placedFor = this.wantsRole === 'any' ? null : this.minLsn
     if (this.#isResetting) {
       this.#isResetting = false
       return this.#activate(server)
@@ -452,7 +486,11 @@ export class Session implements Receiver, Waiter {
 
   #sent(sent: Sent): boolean {
     if (sent === 'leaves') return this.#startMoving()
-    if (sent !== 'terminated') return sent === 'some'
+    return sent === 'terminated' ? this.#leave() : sent === 'some'
+  }
+
+  /** The client said that it ends. */
+  #leave(): false {
     this.channel.close()
     this.#end('client_closed')
     return false
@@ -464,15 +502,19 @@ export class Session implements Receiver, Waiter {
     if (server === null || !this.#lease.isFree) return false
     if (this.#attempt.isHealing) return this.#heal(server)
     if (this.#moving !== null) return this.#moveToPrimary(this.#moving)
+    this.#answered(server)
+    if (this.pins.isProofDue) return this.#proveLocks()
+    if (this.pins.isPinned) return false
+    this.#giveBack()
+    return true
+  }
+
+  #answered(server: ServerConnection): void {
     this.#attempt.end()
     this.prepared.unmark()
     this.meter.queryStartedMs = 0
     this.carried.settle(this.#placedFor)
     noteAnswer(this, server)
-    if (this.pins.isProofDue) return this.#proveLocks()
-    if (this.pins.isPinned) return false
-    this.#giveBack()
-    return true
   }
 
   /** The last advisory lock seems to be given back: is it so? */
@@ -488,30 +530,37 @@ export class Session implements Receiver, Waiter {
 
   /** The whole batch goes once more: to the primary, or with statements prepared anew. */
   #heal(server: ServerConnection): boolean {
+    this.mayRide = false
+    const role = server.identity.role === 'plain' ? 'any' : 'primary'
+    this.#goAgain('healed', role, this.#attempt.takeBack())
+    return true
+  }
+
+  /** What the batch of these bytes did so far did not happen. */
+  #goAgain(reason: string, role: Role, bytes: Buffer): void {
     this.prepared.rewind()
     this.carried.rollback()
-    this.#input.unshift(this.#attempt.takeBack())
-    this.#giveBack()
-    this.routeReason = 'healed'
-    this.meter.routed('healed')
-    this.#demand(server.identity.role === 'plain' ? 'any' : 'primary')
-    return true
+    this.#input.unshift(bytes)
+    if (this.#lease.server !== null) this.#giveBack()
+    this.routeReason = reason
+    this.meter.routed(reason)
+    this.#demand(role)
   }
 
   /** The replica's transaction, which only read, is ended; the batch waits for the primary. */
   #startMoving(): boolean {
-    const { begun } = this.transaction
     this.#attempt.begin(reader)
-    this.#moving = begun
+    this.#moving = this.transaction.begun
     this.#lease.commitQuietly()
     return false
   }
 
   #moveToPrimary(begun: { readonly text: string; readonly classified: Classified }): boolean {
     this.#moving = null
-    if (this.server !== null) this.#giveBack()
+    if (this.#lease.server !== null) this.#giveBack()
     this.transaction.ready(frame.STATUS_IDLE, this.services.clock.nowMs())
     this.transaction.defer(begun.text, begun.classified, this.services.clock.nowMs())
+    this.mayRide = false
     this.routeReason = 'transaction'
     this.meter.routed('transaction')
     this.#demand('primary')
@@ -525,12 +574,7 @@ export class Session implements Receiver, Waiter {
 
   /** The batch at the head of the input is answered by an error and dropped. */
   #answerRefused(error: ProxyError): void {
-    noteRefusal(this, error)
-    const { state } = this.transaction
-    if (state === 'deferred' || state === 'lost')
-      this.transaction.lose(true, this.services.clock.nowMs())
-    const isReady = this.#input.dropBatch(this.#attempt)
-    this.send(refuseBatch(error, this.#codes, this.transaction.status, isReady))
+    this.send(refuseNext(this, this.#parts, error))
   }
 
   /** The server is not to be trusted any more; its client cannot be told what became of its work. */
@@ -544,15 +588,12 @@ export class Session implements Receiver, Waiter {
   #end(reason: string): void {
     if (this.#state === 'closed') return
     if (this.#state === 'waiting') this.pool.withdraw(this)
+    this.riding.end()
     this.#move('closed')
     this.#input.clear()
     this.#lease.end(this.carried.onServer, this.pins.isPinned)
     this.prepared.clear()
     this.services.onSessionClosed(this, reason)
-  }
-
-  get #codes(): 'pgbouncer' | 'postgres' {
-    return this.services.config().pgsteer.errorCodes
   }
 
   #move(to: SessionState): void {

@@ -2,12 +2,13 @@
  * The states of a session and the only moves between them; session.ts says what they mean.
  */
 
-export const SESSION_STATES = ['idle', 'waiting', 'settling', 'active', 'closed'] as const
+export const SESSION_STATES = ['idle', 'waiting', 'riding', 'settling', 'active', 'closed'] as const
 export type SessionState = (typeof SESSION_STATES)[number]
 
 export const NEXT_SESSION_STATES = {
   idle: ['waiting', 'settling', 'active', 'closed'],
-  waiting: ['settling', 'active', 'idle', 'closed'],
+  waiting: ['riding', 'settling', 'active', 'idle', 'closed'],
+  riding: ['idle', 'closed'],
   settling: ['active', 'idle', 'closed'],
   active: ['idle', 'waiting', 'settling', 'closed'],
   closed: [],

@@ -81,6 +81,12 @@ interface Run {
 /** Bytes that our own statements may be answered with before we call the server mad. */
 const RUN_ANSWER_BYTES_MAX = 1 << 20
 
+/** What is gathered is sent when it would be more. */
+const GATHER_BYTES = 16 * 1024
+/** Rooms that are used again. */
+const GATHER_ROOMS: Buffer[] = []
+const GATHER_ROOMS_MAX = 64
+
 /** The unnamed portal of the unnamed statement, without parameters, to its end. */
 const BIND_UNNAMED = fixed(frame.BIND, Buffer.alloc(8))
 const EXECUTE_UNNAMED = fixed(frame.EXECUTE, Buffer.alloc(5))
@@ -121,6 +127,9 @@ export class ServerConnection implements Receiver {
   #run: Run | null = null
   /** Behind a pooler: from one transaction to the next it may be another server of others. */
   isShared = false
+  /** What is gathered, while it is; else null. */
+  #gathered: Buffer | null = null
+  #gatheredBytes = 0
   readonly #onLost: (server: ServerConnection, error: ProxyError) => void
 
   constructor(seed: ServerSeed, onLost: (server: ServerConnection, error: ProxyError) => void) {
@@ -168,7 +177,36 @@ export class ServerConnection implements Receiver {
   }
 
   write(bytes: Buffer): boolean {
-    return this.channel.write(bytes)
+    return this.#gathered === null ? this.channel.write(bytes) : this.#gather(bytes)
+  }
+
+  /** What is written from here on goes out together, at `flush`. */
+  gather(): void {
+    this.#gathered ??= GATHER_ROOMS.pop() ?? Buffer.allocUnsafeSlow(GATHER_BYTES)
+  }
+
+  /** Sends what was gathered; it is written as it comes again. */
+  flush(): void {
+    const room = this.#gathered
+    if (room === null) return
+    this.#gathered = null
+    const bytes = room.subarray(0, this.#gatheredBytes)
+    this.#gatheredBytes = 0
+    // A channel may keep what the kernel does not take.
+    if (bytes.length > 0) this.channel.write(bytes)
+    if (this.channel.unsentBytes === 0 && GATHER_ROOMS.length < GATHER_ROOMS_MAX)
+      GATHER_ROOMS.push(room)
+  }
+
+  #gather(bytes: Buffer): boolean {
+    const room = this.#gathered
+    if (room === null || this.#gatheredBytes + bytes.length > room.length) {
+      this.flush()
+      return this.channel.write(bytes)
+    }
+    bytes.copy(room, this.#gatheredBytes)
+    this.#gatheredBytes += bytes.length
+    return true
   }
 
   /**

@@ -9,6 +9,7 @@
 import type { ProxyError } from '../base/errors.ts'
 import { invariant } from '../base/invariant.ts'
 import type { Queue } from '../base/queue.ts'
+import type { Carrier } from './boarding.ts'
 import type { ServerConnection } from './connection.ts'
 import type { MemberPoolFacts } from './facts.ts'
 import type { Slot } from './limits.ts'
@@ -52,6 +53,8 @@ export class MemberPool {
   /** Those who must be served by this member. */
   readonly waiters: Queue<Ticket>
   readonly openings = new Set<Opening>()
+  /** Its active servers that several sessions share. */
+  readonly carriers: Carrier[] = []
   failure: Failure | null = null
   /** The next entry of `addresses` to try. */
   addressIndex = 0

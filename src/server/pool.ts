@@ -12,6 +12,7 @@ import { ProxyError } from '../base/errors.ts'
 import { invariant } from '../base/invariant.ts'
 import type { Member } from '../cluster/topology.ts'
 import type { PoolConfig } from '../config/config.ts'
+import { Boarding } from './boarding.ts'
 import { cleaningSql, noteCleaned, PROMOTED_SQL } from './cleaning.ts'
 import type { Holder, ServerConnection } from './connection.ts'
 import type { PoolContext } from './context.ts'
@@ -47,6 +48,8 @@ export class Pool {
   readonly roster: Roster
   readonly waiting: Waiting
   readonly opener: Opener
+  /** Servers that sessions share. */
+  readonly boarding: Boarding
   readonly #state: PoolState
   readonly #context: PoolContext
   readonly #welcomes: Welcomes
@@ -68,6 +71,7 @@ export class Pool {
       onFailed: (member, error) => this.#onOpenFailed(member, error),
       onLost: (server, error) => this.#onLost(server, error),
     })
+    this.boarding = new Boarding(this)
     this.#welcomes = new Welcomes(context.clock)
     this.#supplyOwner = {
       roster: this.roster,
@@ -100,6 +104,20 @@ export class Pool {
     return this.waiting.sinceMs
   }
 
+  // What its carriers ask
+
+  get isAtRest(): boolean {
+    return this.isPaused || this.#context.stopping !== null
+  }
+
+  mayGrow(member: MemberPool): boolean {
+    return this.opener.mayOpen(member, 0)
+  }
+
+  retireReason(server: ServerConnection, member: MemberPool): CloseReason | null {
+    return this.#retireReason(server, member)
+  }
+
   // What sessions ask
 
   /** A session logged in, or went. */
@@ -128,7 +146,10 @@ export class Pool {
     return answer
   }
 
-  /** Grants inside the call when a fitting server is free; else the session is queued. */
+  /**
+   * Grants inside the call when a fitting server is free, or lets the session board one that is
+   * shared; else it is queued.
+   */
   acquire(waiter: Waiter): void {
     const ended = this.#use()
     const nowMs = this.#context.clock.nowMs()
@@ -138,17 +159,22 @@ export class Pool {
       return
     }
     const placement = this.waiting.place(waiter, nowMs, nowMs)
+    const mayRide = waiter.mayRide === true && !this.isPaused
+    if (mayRide && this.boarding.isCrowded(placement) && this.boarding.board(waiter, placement))
+      return
     const server = this.isPaused ? null : this.#pick(placement, waiter)
     if (server !== null) {
       this.#grant(server, waiter, placement.kind === 'member' && placement.isPrimaryRead)
       return
     }
+    if (mayRide && this.boarding.board(waiter, placement)) return
     const failing = this.roster.failingFor(placement)
     this.waiting.add(
       waiter,
       failing === null ? placement : { kind: 'refused', error: failing },
       nowMs,
     )
+    this.boarding.onQueued()
     this.#launch()
   }
 
@@ -376,8 +402,21 @@ export class Pool {
     }
     if (server.state === 'active_cancel') member.move(server, 'idle', this.#context.tickMs)
     const next = this.#mayGoOn(server, member) ? this.waiting.nextFor(member) : null
-    if (next !== null) this.#grantTicket(server, next)
+    if (next !== null && this.boarding.mayConvert(server, member, next))
+      this.#share(server, member, next)
+    else if (next !== null) this.#grantTicket(server, next)
     else if (server.state !== 'idle') member.move(server, 'idle', this.#context.tickMs)
+  }
+
+  /** Those who wait share the server; it is opened to them first. */
+  #share(server: ServerConnection, member: MemberPool, { waiter }: Ticket): void {
+    const carrier = waiter.carries?.(server)
+    if (carrier === undefined) return
+    if (server.state !== 'active') member.move(server, 'active', this.#context.tickMs)
+    server.requestMs = this.#context.tickMs
+    server.hold(carrier)
+    this.boarding.join(carrier)
+    carrier.open()
   }
 
   #mayGoOn(server: ServerConnection, member: MemberPool): boolean {

@@ -13,6 +13,8 @@ export interface Ticket {
   readonly sinceMs: number
   /** It wants the primary and nobody else. */
   readonly isWrite: boolean
+  /** It may share a server with others. */
+  readonly mayRide: boolean
   /** Waits for a server since then: its arrival, or the end of its hold. */
   queuedSinceMs: number
   /** Waits for a primary since then, however often the topology changes; null: it does not. */
@@ -30,6 +32,8 @@ export class Tickets {
   #sequence = 0
   /** Of those that want the primary. */
   writes = 0
+  /** Of those that may share a server. */
+  riders = 0
 
   /** The oldest. */
   get first(): Ticket | undefined {
@@ -58,6 +62,7 @@ export class Tickets {
       sequence: this.#sequence,
       sinceMs: nowMs,
       isWrite: waiter.wantsRole === 'primary',
+      mayRide: waiter.mayRide === true,
       queuedSinceMs: nowMs,
       heldSinceMs: null,
       heldBytes: null,
@@ -67,6 +72,7 @@ export class Tickets {
     }
     this.#tickets.set(waiter, ticket)
     if (ticket.isWrite) this.writes += 1
+    if (ticket.mayRide) this.riders += 1
     return ticket
   }
 
@@ -75,6 +81,7 @@ export class Tickets {
     this.leave(ticket)
     invariant(this.#tickets.delete(ticket.waiter), 'a ticket is dropped once')
     if (ticket.isWrite) this.writes -= 1
+    if (ticket.mayRide) this.riders -= 1
   }
 
   leave(ticket: Ticket): void {

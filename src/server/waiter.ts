@@ -2,6 +2,7 @@
  * What a session asks of the pools: one server for one batch, described without naming a member.
  */
 import type { ProxyError } from '../base/errors.ts'
+import type { Carrier } from './boarding.ts'
 import type { Holder, ServerConnection } from './connection.ts'
 import type { HoldReason } from './placement.ts'
 import type { Settings } from './settings.ts'
@@ -63,6 +64,8 @@ export interface Waiter extends Holder {
   /** The member whose server was lost under the read at hand: any other is preferred. */
   readonly avoidedMember?: string | null
   readonly settings: Settings
+  /** What it asks may go behind what others ask, on one server; absent: it may not. */
+  readonly mayRide?: boolean
   /** Bytes that wait with it, for `hold_bytes_max`. */
   readonly waitingBytes: number
   /** Set by the pools when it asks for a server. */
@@ -73,6 +76,10 @@ export interface Waiter extends Holder {
   worksOn(server: ServerConnection): boolean
   /** The server is held by the waiter from here on; may be called inside `acquire`. */
   granted(server: ServerConnection): void
+  /** A server for it and for others who may ride: whoever is returned holds it. */
+  carries?(server: ServerConnection): Carrier
+  /** Its batch goes behind those of others; it holds no server. May be called inside `acquire`. */
+  boards?(carrier: Carrier): void
   /** Nothing was sent; the waiter is in no queue any more. */
   refused(error: ProxyError): void
   /** A NOTICE that the client is queued (`query_wait_notify`). */

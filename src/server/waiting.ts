@@ -10,6 +10,7 @@
  */
 import { ProxyError } from '../base/errors.ts'
 import { invariant } from '../base/invariant.ts'
+import type { Queue } from '../base/queue.ts'
 import type { PoolContext } from './context.ts'
 import type { WaitFacts, WaitReasonFacts } from './facts.ts'
 import { holdMsMax, shareOf } from './limits.ts'
@@ -17,11 +18,15 @@ import type { MemberPool } from './member-pool.ts'
 import { type HoldReason, holdReason, missingText, type Placement, place } from './placement.ts'
 import type { PoolState } from './pool.ts'
 import type { Roster } from './roster.ts'
+import type { Settings } from './settings.ts'
 import { type Ticket, Tickets, ticketQueue } from './tickets.ts'
 import type { Waiter } from './waiter.ts'
 
 /** Reads looked at for one whose bound a freed replica meets. */
 const BOUND_LOOK_MAX = 32
+
+/** Those who wait looked at for one who may share a server. */
+const RIDERS_LOOK_MAX = 32
 
 /** Source: PGBOUNCER.md 3, query_wait_notify. */
 export const QUEUED_NOTICE =
@@ -148,6 +153,60 @@ export class Waiting {
     const any = this.any.first ?? null
     if (any !== null && (oldest === null || any.sequence < oldest.sequence)) oldest = any
     return oldest
+  }
+
+  /** Sessions that wait and may share a server. */
+  get riders(): number {
+    return this.#tickets.riders
+  }
+
+  /** The oldest that may share a server of `member` with those of these settings; null: none. */
+  nextRider(member: MemberPool, settings: Settings): Ticket | null {
+    if (this.#tickets.riders === 0) return null
+    const own = firstRider(member.waiters, settings)
+    if (member.role !== 'replica') return own
+    const read = firstRider(this.replicas, settings)
+    if (read === null || !this.#isFor(read, member)) return own
+    return own === null || read.sequence < own.sequence ? read : own
+  }
+
+  /** How many may share one, up to two. */
+  ridersOf(member: MemberPool, settings: Settings): number {
+    if (this.#tickets.riders < 2) return this.#tickets.riders
+    let count = 0
+    for (const queue of this.#queuesOf(member)) {
+      let looked = 0
+      for (const ticket of queue) {
+        if (isRider(ticket) && ticket.waiter.settings === settings) count += 1
+        looked += 1
+        if (count === 2 || looked === RIDERS_LOOK_MAX) break
+      }
+    }
+    return Math.min(count, 2)
+  }
+
+  #queuesOf(member: MemberPool): Queue<Ticket>[] {
+    return member.role === 'replica' ? [member.waiters, this.replicas] : [member.waiters]
+  }
+
+  #isFor(read: Ticket, member: MemberPool): boolean {
+    const placement = this.place(read.waiter, read.sinceMs, this.#context.clock.nowMs())
+    if (placement.kind !== 'replicas') return false
+    return placement.members.some(({ name }) => name === member.name)
+  }
+
+  /** How many of those who wait for a server of `member` could share none with these settings. */
+  loners(member: MemberPool, settings: readonly Settings[]): number {
+    let count = 0
+    for (const queue of this.#queuesOf(member)) {
+      let looked = 0
+      for (const ticket of queue) {
+        if (looked === RIDERS_LOOK_MAX) break
+        looked += 1
+        if (!isRider(ticket) || !settings.includes(ticket.waiter.settings)) count += 1
+      }
+    }
+    return count
   }
 
   /** Whether the samples that came let a held session go on. */
@@ -284,4 +343,19 @@ export class Waiting {
     this.refuse(ticket, new ProxyError('no_primary', { reason, ms: Math.round(ms) }))
     return true
   }
+}
+
+/** A read for want of a replica is counted, and served alone. */
+function isRider({ isPrimaryRead, mayRide }: Ticket): boolean {
+  return mayRide && !isPrimaryRead
+}
+
+function firstRider(queue: Iterable<Ticket>, settings: Settings): Ticket | null {
+  let looked = 0
+  for (const ticket of queue) {
+    if (looked === RIDERS_LOOK_MAX) return null
+    looked += 1
+    if (isRider(ticket) && ticket.waiter.settings === settings) return ticket
+  }
+  return null
 }

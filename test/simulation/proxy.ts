@@ -5,6 +5,7 @@
  */
 import { ProxyError } from '../../src/base/errors.ts'
 import { createLog } from '../../src/base/log.ts'
+import { Carriages } from '../../src/client/carriages.ts'
 import { ClientCounters } from '../../src/client/counters.ts'
 import { Session } from '../../src/client/session.ts'
 import type { Direct } from '../../src/cluster/direct.ts'
@@ -54,6 +55,7 @@ export class SimulatedProxy {
   readonly #log = createLog({ level: 'silent', format: 'json' })
   readonly #registry = new PreparedRegistry()
   readonly #counters = new ClientCounters()
+  readonly #carriages: Carriages
   readonly #statements = new Statements(1000)
   readonly #backends = new Map<unknown, Backend>()
   readonly #seen = new WeakMap<object, WithServer>()
@@ -67,6 +69,7 @@ export class SimulatedProxy {
     this.ear = new Ear(name)
     this.config = config
     this.#around = around
+    this.#carriages = new Carriages(around.clock)
     this.pools = this.#newPools()
     this.watcher = this.#newWatcher()
     this.#invariants = new Invariants(this, around)
@@ -129,6 +132,7 @@ export class SimulatedProxy {
         pools: this.pools,
         registry: this.#registry,
         counters: this.#counters,
+        carriages: this.#carriages,
         config: () => this.config,
         statements: () => this.#statements,
         onSessionClosed: (closed, reason) => {

@@ -6,6 +6,7 @@
 import type { Socket } from 'node:net'
 import { Duplex } from 'node:stream'
 import { createLog } from '../../src/base/log.ts'
+import { Carriages } from '../../src/client/carriages.ts'
 import { ClientCounters } from '../../src/client/counters.ts'
 import { Session } from '../../src/client/session.ts'
 import { Channel } from '../../src/net/channel.ts'
@@ -60,7 +61,8 @@ export class Client {
         log: createLog({ level: 'silent', format: 'json' }),
         pools: world.world.pools,
         registry: world.registry,
-        counters: new ClientCounters(),
+        counters: world.counters,
+        carriages: world.carriages,
         config: () => config,
         statements: () => world.statements,
         onSessionClosed: (_session, reason) => {
@@ -102,11 +104,14 @@ export class SessionWorld {
   readonly config: ReturnType<typeof configFrom>
   readonly registry = new PreparedRegistry()
   readonly statements = new Statements(1000)
+  readonly counters = new ClientCounters()
+  readonly carriages: Carriages
   #clientId = 0
 
   constructor(ini: string = plainIni()) {
     this.world = new World({ ini })
     this.config = configFrom(ini)
+    this.carriages = new Carriages(this.world.clock)
   }
 
   nextClientId(): number {

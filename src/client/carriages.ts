@@ -1,0 +1,72 @@
+/**
+ * The carriages of one worker: one timer looks after them while there are any, and what is written to
+ * several riders' servers in one turn of the event loop goes out at its end, once per server.
+ */
+import type { Clock, Timer } from '../base/clock.ts'
+import type { Carriage } from './carriage.ts'
+
+/** How often it is looked whether the first of one is late. */
+export const WATCH_MS = 10
+
+export class Carriages {
+  readonly #clock: Clock
+  readonly #all = new Set<Carriage>()
+  #timer: Timer | null = null
+  readonly #gathering: Carriage[] = []
+  #isFlushDue = false
+
+  constructor(clock: Clock) {
+    this.#clock = clock
+  }
+
+  get size(): number {
+    return this.#all.size
+  }
+
+  /** Sessions that ride now. */
+  get riders(): number {
+    let count = 0
+    for (const carriage of this.#all) count += carriage.count
+    return count
+  }
+
+  add(carriage: Carriage): void {
+    this.#all.add(carriage)
+    this.#timer ??= this.#clock.every(WATCH_MS, () => this.#watch())
+  }
+
+  remove(carriage: Carriage): void {
+    this.#all.delete(carriage)
+    if (this.#all.size > 0) return
+    this.#timer?.cancel()
+    this.#timer = null
+  }
+
+  /** Its server has work: what else is for it can wait until the end of this turn. */
+  gather(carriage: Carriage): void {
+    if (carriage.isGathering) return
+    carriage.isGathering = true
+    carriage.server.gather()
+    this.#gathering.push(carriage)
+    if (this.#isFlushDue) return
+    this.#isFlushDue = true
+    setImmediate(this.#flush)
+  }
+
+  readonly #flush = (): void => {
+    this.#isFlushDue = false
+    for (
+      let carriage = this.#gathering.pop();
+      carriage !== undefined;
+      carriage = this.#gathering.pop()
+    ) {
+      carriage.isGathering = false
+      carriage.server.flush()
+    }
+  }
+
+  #watch(): void {
+    const nowMs = this.#clock.nowMs()
+    for (const carriage of this.#all) carriage.watch(nowMs)
+  }
+}

@@ -1,0 +1,195 @@
+/**
+ * A session's part in sharing a server: whether its batch may stand behind others, how it is sent, and
+ * what comes of it. Made once per session and used again for each batch; the carriage has the server.
+ *
+ * hot path: judge, board, receive, over.
+ */
+import { ProxyError, toProxyError } from '../base/errors.ts'
+import { invariant } from '../base/invariant.ts'
+import { shapeOfBytes, shapeOfText } from '../routing/latency.ts'
+import type { ServerConnection } from '../server/connection.ts'
+import * as frame from '../wire/frame.ts'
+import { type After, afterRide, type LostRide } from './aftermath.ts'
+import type { BatchReader } from './batch.ts'
+import type { Carriage } from './carriage.ts'
+import { noteRefusal, refuseBatch } from './local.ts'
+import type { Parts } from './sending.ts'
+import type { Session } from './session.ts'
+import type { SessionState } from './states.ts'
+import { isSharable, isUnit } from './unit.ts'
+import { isAsciiSafe, isOn } from './values.ts'
+
+/** So often one batch is moved from behind a late one; then it waits for a server of its own. */
+const MOVES_MAX = 1
+
+/** What the session does itself. */
+export interface RideSteps {
+  move(to: SessionState): void
+  advance(): void
+  /** Its batch was answered. */
+  answered(server: ServerConnection): void
+  /** Its batch was refused as one that may go elsewhere. */
+  heal(server: ServerConnection): void
+  /** The batch of these bytes goes once more. */
+  goAgain(reason: string, bytes: Buffer): void
+  after(after: After): void
+}
+
+export class Riding {
+  /** Which statements it is like, for what is learnt of their duration. */
+  shape = 0
+  /** How long such a one takes, as its carriage counts it. */
+  expectedMs = 0
+  carriage: Carriage | null = null
+  readonly #session: Session
+  readonly #parts: Parts
+  readonly #steps: RideSteps
+  #moves = 0
+
+  constructor(session: Session, parts: Parts, steps: RideSteps) {
+    this.#session = session
+    this.#parts = parts
+    this.#steps = steps
+  }
+
+  get server(): ServerConnection | null {
+    return this.carriage?.server ?? null
+  }
+
+  /** Whether the batch that was read may stand behind others. */
+  judge(batch: BatchReader): boolean {
+    const { carried, pool, services, transaction } = this.#session
+    const { multiplexBehindMsMax, multiplexBytesMax, multiplexReads } = services.config().pgsteer
+    if (multiplexReads === 'off') return false
+    this.#moves = 0
+    if (transaction.state !== 'idle' || !isUnit(batch, multiplexBytesMax)) return false
+    if (!isSharable(carried.current) || !this.#isPoolFit) return false
+    const { lease, reported } = this.#parts
+    if (reported.isDue || !lease.isEmpty || !this.#isTextSafe) return false
+    const { latencies } = services.statements(pool.config.serverDatabase)
+    this.shape = this.#shapeOf(batch)
+    if (latencies.isBarred(this.shape)) return false
+    // What is not known yet is tried, with nobody behind it.
+    const expectedMs = latencies.expectedMs(this.shape)
+    return expectedMs <= multiplexBehindMsMax || expectedMs === Number.POSITIVE_INFINITY
+  }
+
+  /** Servers of these go from session to session as they are. */
+  get #isPoolFit(): boolean {
+    const { pool, services } = this.#session
+    const { poolMode, serverClean } = pool.config
+    const { serverResetQueryAlways } = services.config().pgbouncer
+    return poolMode !== 'session' && serverClean !== 'always' && !serverResetQueryAlways
+  }
+
+  /** Texts are read as what they are. */
+  get #isTextSafe(): boolean {
+    const session = this.#session
+    return (
+      isAsciiSafe(session.welcome('client_encoding')) &&
+      isOn(session.welcome('standard_conforming_strings'))
+    )
+  }
+
+  #shapeOf({ bytes, texts }: BatchReader): number {
+    const [text] = texts
+    if (text !== undefined) return shapeOfText(text)
+    return shapeOfBytes(this.#parts.input.bytes, frame.HEADER_BYTES, bytes - 1)
+  }
+
+  /** The batch at the front of the input goes behind those of others. */
+  board(carriage: Carriage): void {
+    const { meter, services, waitingSinceMs } = this.#session
+    meter.granted(carriage.server.identity.role, waitingSinceMs)
+    services.counters.rides += 1
+    this.#steps.move('riding')
+    try {
+      this.#send(carriage)
+    } catch (error) {
+      // What was booked for it was not sent.
+      carriage.fail(toProxyError(error), this.#session)
+      this.#session.close(toProxyError(error))
+    }
+  }
+
+  #send(carriage: Carriage): void {
+    const { attempt, input, lease } = this.#parts
+    const { carried, meter, prepared } = this.#session
+    const { server } = carriage
+    this.carriage = carriage
+    carried.startOn(server.settings)
+    attempt.retain(input.bytes, true)
+    invariant(attempt.isRetained, 'what rides may be sent once more')
+    prepared.mark()
+    meter.sent()
+    carriage.admit(this.#session)
+    lease.forwarder.expect(attempt.query, attempt.again)
+    const taken = lease.forwarder.forward(input.bytes, attempt.bytes, server)
+    invariant(taken === attempt.bytes, 'what rides is sent whole')
+    input.take(taken)
+    carriage.admitted()
+  }
+
+  /** Bytes of its answer. Returns false when its client reads too slowly. */
+  receive(bytes: Buffer): boolean {
+    const { channel, meter } = this.#session
+    meter.stats.bytesSent += bytes.length
+    return channel.write(bytes)
+  }
+
+  /** Its ReadyForQuery came. */
+  over(server: ServerConnection): void {
+    this.carriage = null
+    this.#steps.move('idle')
+    if (this.#parts.attempt.isHealing) this.#steps.heal(server)
+    else this.#steps.answered(server)
+    this.#steps.advance()
+  }
+
+  /** It stood behind one that is late: nothing of its answer went out, and nothing will. */
+  moved(): void {
+    const session = this.#session
+    this.carriage = null
+    this.#moves += 1
+    session.mayRide = this.#moves <= MOVES_MAX
+    session.services.counters.ridesMoved += 1
+    session.meter.queryStartedMs = 0
+    this.#steps.move('idle')
+    this.#steps.goAgain('moved', this.#parts.attempt.takeBackMoved())
+    this.#steps.advance()
+  }
+
+  lost(lost: LostRide): void {
+    const after = afterRide(this.#session, this.#parts, lost)
+    this.carriage = null
+    this.#steps.after(after)
+  }
+
+  /** Who is not the first is told at once, and what it asked runs for nobody. */
+  cancel(): void {
+    const { carriage } = this
+    if (carriage === null) return
+    if (!carriage.isFirst(this.#session)) this.#refuse(new ProxyError('cancelled'))
+    else if (carriage.cancel()) this.#session.meter.cancelled()
+  }
+
+  #refuse(error: ProxyError): void {
+    const session = this.#session
+    const { meter, prepared, services, transaction } = session
+    this.end()
+    prepared.rewind()
+    this.#parts.attempt.end()
+    meter.queryStartedMs = 0
+    this.#steps.move('idle')
+    noteRefusal(session, error)
+    const { errorCodes } = services.config().pgsteer
+    session.send(refuseBatch(error, errorCodes, transaction.status, true))
+    this.#steps.advance()
+  }
+
+  /** It does not wait for its answer any more. */
+  end(): void {
+    this.carriage?.abandon(this.#session)
+    this.carriage = null
+  }
+}
