@@ -132,6 +132,11 @@ export const FURTHER: readonly Scenario[] = [
       await Promise.all(names.map((name) => cluster.signal(name, 'SIGKILL')))
       for (const name of names) rmSync(join(cluster.folder, name), { recursive: true })
       for (const name of names) cluster.startEtcd(name)
+      // Patroni refuses an etcd whose Raft term is lower than one that it saw, until it is started anew.
+      for (const { name } of cluster.members) {
+        await cluster.signal(name, 'SIGKILL')
+        cluster.startPatroni(name)
+      }
       await stage.lasted(scene, RESTORED_MS)
       await stage.resumed(scene)
       const { source } = await sight(scene.steer)
