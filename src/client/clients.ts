@@ -401,7 +401,7 @@ export class Clients {
       localAddress: channel.localAddress,
       localPort: channel.localPort,
       connectedWallMs: session.connectedWallMs,
-      requestWallMs: session.requestWallMs,
+      requestWallMs: clock.wallMs() - (clock.nowMs() - session.requestMs),
       waitMs: session.state === 'waiting' ? clock.nowMs() - session.waitingSinceMs : 0,
       closeNeeded: false,
       serverId: server?.id ?? null,

@@ -13,11 +13,21 @@ const OTHER = 'other'
 /** Counts by a short word. */
 export class WordCounts {
   readonly #counts = new Map<string, { count: number }>()
+  /** The word counted last: usually it is the next one too. */
+  #last = ''
+  #lastCount = { count: 0 }
 
   add(word: string): void {
+    if (word === this.#last) {
+      this.#lastCount.count += 1
+      return
+    }
     const known = this.#counts.get(word)
-    if (known !== undefined) known.count += 1
-    else if (this.#counts.size < KEYS_MAX || word === OTHER) this.#counts.set(word, { count: 1 })
+    if (known !== undefined) {
+      known.count += 1
+      this.#last = word
+      this.#lastCount = known
+    } else if (this.#counts.size < KEYS_MAX || word === OTHER) this.#counts.set(word, { count: 1 })
     else this.add(OTHER)
   }
 

@@ -27,8 +27,7 @@ export class Meter {
     this.#clock = clock
   }
 
-  granted(role: Role, waitingSinceMs: number): void {
-    const waitMs = this.#clock.nowMs() - waitingSinceMs
+  granted(role: Role, waitMs: number): void {
     this.stats.serverAssignments += 1
     this.stats.waitMs += waitMs
     observeMs(this.#of(role).queue, waitMs)

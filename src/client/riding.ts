@@ -100,7 +100,7 @@ export class Riding {
   /** The batch at the front of the input goes behind those of others. */
   board(carriage: Carriage): void {
     const { meter, services, waitingSinceMs } = this.#session
-    meter.granted(carriage.server.identity.role, waitingSinceMs)
+    meter.granted(carriage.server.identity.role, services.clock.nowMs() - waitingSinceMs)
     services.counters.rides += 1
     this.#steps.move('riding')
     try {

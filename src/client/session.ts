@@ -65,7 +65,8 @@ export class Session implements Receiver, Waiter {
   readonly causal = new CausalPosition()
   readonly meter: Meter
   readonly connectedWallMs: number
-  requestWallMs: number
+  /** Monotonic: its last batch came. */
+  requestMs: number
   /** Monotonic: the last byte from the client, or the end of its last answer. */
   activeMs: number
   /** Set by the decision, read by the pools. */
@@ -106,8 +107,8 @@ export class Session implements Receiver, Waiter {
     this.prepared = new SessionPrepared(seed.services.registry)
     this.meter = new Meter(seed.database, seed.services.counters, seed.services.clock)
     this.connectedWallMs = seed.services.clock.wallMs()
-    this.requestWallMs = this.connectedWallMs
     this.activeMs = seed.services.clock.nowMs()
+    this.requestMs = this.activeMs
     this.replies = new Replies(this, this.#attempt, this.#reported)
     this.#lease = new Lease(
       { pool: seed.pool, holder: this, replies: this.replies },
@@ -225,14 +226,14 @@ export class Session implements Receiver, Waiter {
     this.#end('client_closed')
   }
 
-  granted(server: ServerConnection): void {
+  granted(server: ServerConnection, nowMs: number): void {
     invariant(
       this.#state === 'waiting' || this.#state === 'idle',
       'a server is granted to who waits',
     )
     this.#lease.take(server)
     this.waitReason = null
-    this.meter.granted(server.identity.role, this.waitingSinceMs)
+    this.meter.granted(server.identity.role, nowMs - this.waitingSinceMs)
     try {
       this.#settle(server)
     } catch (error) {
@@ -420,9 +421,8 @@ export class Session implements Receiver, Waiter {
   #demand(role: Role): void {
     this.wantsRole = role
     this.#placedFor = role === 'any' ? null : this.minLsn
-    const { clock } = this.services
-    this.requestWallMs = clock.wallMs()
-    if (role === 'replica') this.causal.beforeRead(readOf(this, clock.nowMs()))
+    this.requestMs = this.activeMs
+    if (role === 'replica') this.causal.beforeRead(readOf(this, this.services.clock.nowMs()))
     const kept = this.#lease.resume(role)
     if (kept !== null) return this.#settle(kept)
     this.#move('waiting')
@@ -435,6 +435,7 @@ export class Session implements Receiver, Waiter {
       this.#isResetting = false
       return this.#activate(server)
     }
+    if (server.settings === this.carried.current && !server.isShared) return this.#activate(server)
     const done = (error: ProxyError | null): void => this.#settled(error, server)
     if (this.#lease.settle(this.carried.current, done)) this.#activate(server)
     else this.#move('settling')

@@ -9,6 +9,7 @@
  */
 import type { Socket } from 'node:net'
 import { Fronts } from './fronts.ts'
+import { streamBinding, type WriteRequest } from './stream-binding.ts'
 
 /** Longer pieces are not copied, and go another way. */
 export const DIRECT_BYTES_MAX = 16 * 1024
@@ -17,26 +18,13 @@ export const DIRECT_BYTES_MAX = 16 * 1024
 export type DirectOutcome = 'sent' | 'under_way' | 'failed'
 
 export interface DirectHandle {
-  writeBuffer(request: Request, bytes: Buffer): number
+  writeBuffer(request: WriteRequest, bytes: Buffer): number
 }
 
-/** What Node keeps of a write that is not over; used again until one is not. */
-interface Request {
-  oncomplete?: (status: number) => void
-  /** The handle does not hold its bytes by itself. */
-  buffer?: Buffer
-}
-
-interface Binding {
-  readonly WriteWrap: new () => Request
-  readonly streamBaseState: Readonly<Record<number, number>>
-  readonly kLastWriteWasAsync: number
-}
-
-const binding = bindingOf(process)
+const binding = streamBinding
 let request = binding === null ? {} : new binding.WriteWrap()
 /** That of the last write, until somebody waits for it. */
-let underWay: Request | null = null
+let underWay: WriteRequest | null = null
 let room = Buffer.allocUnsafeSlow(DIRECT_BYTES_MAX)
 let fronts = new Fronts(room)
 
@@ -66,24 +54,6 @@ export function writeDirect(handle: DirectHandle, bytes: Buffer): DirectOutcome 
 export function onceWritten(onDone: (status: number) => void): void {
   if (underWay !== null) underWay.oncomplete = onDone
   underWay = null
-}
-
-function bindingOf(of: object): Binding | null {
-  try {
-    const load: unknown = Reflect.get(of, 'binding')
-    const found: unknown =
-      typeof load === 'function' ? Reflect.apply(load, of, ['stream_wrap']) : null
-    return isBinding(found) ? found : null
-  } catch {
-    return null
-  }
-}
-
-function isBinding(found: unknown): found is Binding {
-  if (typeof found !== 'object' || found === null) return false
-  const { WriteWrap, streamBaseState, kLastWriteWasAsync } = found as Partial<Binding>
-  const isIndex = typeof kLastWriteWasAsync === 'number'
-  return typeof WriteWrap === 'function' && typeof streamBaseState === 'object' && isIndex
 }
 
 function isHandle(handle: unknown): handle is DirectHandle {

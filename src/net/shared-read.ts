@@ -8,6 +8,7 @@
  */
 import { Socket } from 'node:net'
 import { Fronts } from './fronts.ts'
+import { type StreamBinding, streamBinding } from './stream-binding.ts'
 
 /** One read takes at most this. */
 const READ_BYTES_MAX = 128 * 1024
@@ -24,6 +25,8 @@ const CALLBACK = fields.find(({ description }) => description === 'kBufferCb')
 interface Handle {
   readonly fd: number
   useUserBuffer(buffer: Buffer): void
+  /** Called by C++ at every read, with nothing where the handle has a buffer. */
+  onread?: (this: Handle, nothing: unknown) => unknown
 }
 
 /**
@@ -38,7 +41,23 @@ export function readShared(socket: Socket, onRead: (bytes: Buffer) => void): num
   handle.useUserBuffer(SHARED)
   Reflect.set(socket, BUFFER, SHARED)
   Reflect.set(socket, CALLBACK, (count: number) => onRead(reads.of(count)))
+  if (streamBinding !== null) shorten(handle, streamBinding, onRead)
   return handle.fd
+}
+
+/** Bytes come straight from C++; the end and errors go the stream's way, as everything did before. */
+function shorten(
+  handle: Handle,
+  { streamBaseState, kReadBytesOrError }: StreamBinding,
+  onRead: (bytes: Buffer) => void,
+): void {
+  const { onread } = handle
+  if (typeof onread !== 'function') return
+  handle.onread = function (nothing) {
+    const count = streamBaseState[kReadBytesOrError] ?? 0
+    if (count > 0) onRead(reads.of(count))
+    else Reflect.apply(onread, handle, [nothing])
+  }
 }
 
 /** Whether the next read overwrites these bytes. */

@@ -109,6 +109,8 @@ export class ServerConnection implements Receiver {
   /** Moved by its pool only. */
   state: ServerState = 'login'
   stateSinceMs: number
+  /** Its place among the active servers of its home. */
+  bagIndex = -1
   /** The transaction status of the last ReadyForQuery. */
   status: number = frame.STATUS_IDLE
   settings: Settings = NO_SETTINGS

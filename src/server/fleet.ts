@@ -70,6 +70,7 @@ export class Fleet {
   }
 
   replicationOf(server: ServerConnection): Replication {
+    if (this.#replications.size === 0) return 'none'
     return this.#replications.get(server) ?? 'none'
   }
 
@@ -87,7 +88,7 @@ export class Fleet {
 
   /** Returns whether it was one. */
   endPrimaryRead(server: ServerConnection): boolean {
-    if (!this.#primaryReads.delete(server)) return false
+    if (this.#primaryReads.size === 0 || !this.#primaryReads.delete(server)) return false
     this.#context.primaryReads -= 1
     return true
   }

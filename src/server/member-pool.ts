@@ -9,6 +9,7 @@
 import type { ProxyError } from '../base/errors.ts'
 import { invariant } from '../base/invariant.ts'
 import type { Queue } from '../base/queue.ts'
+import { Bag } from './bag.ts'
 import type { Carrier } from './boarding.ts'
 import type { ServerConnection } from './connection.ts'
 import type { MemberPoolFacts } from './facts.ts'
@@ -67,7 +68,7 @@ export class MemberPool {
   readonly #others = {
     used: new Set<ServerConnection>(),
     tested: new Set<ServerConnection>(),
-    active: new Set<ServerConnection>(),
+    active: new Bag<ServerConnection>(),
     active_cancel: new Set<ServerConnection>(),
   }
 

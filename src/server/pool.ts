@@ -164,7 +164,8 @@ export class Pool {
       return
     const server = this.isPaused ? null : this.#pick(placement, waiter)
     if (server !== null) {
-      this.#grant(server, waiter, placement.kind === 'member' && placement.isPrimaryRead)
+      const isPrimaryRead = placement.kind === 'member' && placement.isPrimaryRead
+      this.#grant(server, waiter, { isPrimaryRead, nowMs })
       return
     }
     if (mayRide && this.boarding.board(waiter, placement)) return
@@ -339,7 +340,7 @@ export class Pool {
   #pick(placement: Placement, waiter: Waiter): ServerConnection | null {
     if (placement.kind === 'replicas') return this.#pickReplica(placement.members, waiter)
     if (placement.kind === 'member') {
-      const member = this.roster.members.get(placement.member)
+      const member = this.roster.named(placement.member)
       return member === undefined ? null : this.#freeOf(member, waiter)
     }
     if (placement.kind !== 'any') return null
@@ -372,7 +373,11 @@ export class Pool {
     return member.idleFor(waiter.settings, isRoundRobin, this.#fits)
   }
 
-  #grant(server: ServerConnection, waiter: Waiter, isPrimaryRead: boolean): void {
+  #grant(
+    server: ServerConnection,
+    waiter: Waiter,
+    { isPrimaryRead, nowMs }: { readonly isPrimaryRead: boolean; readonly nowMs: number },
+  ): void {
     const member = this.fleet.homeOf(server)
     invariant(member !== undefined, 'a server that is granted has a home')
     if (isPrimaryRead) this.fleet.beginPrimaryRead(server)
@@ -380,13 +385,13 @@ export class Pool {
     server.requestMs = this.#context.tickMs
     server.hold(waiter)
     waiter.waitReason = null
-    waiter.granted(server)
+    waiter.granted(server, nowMs)
   }
 
   #grantTicket(server: ServerConnection, ticket: Ticket): void {
     const { isPrimaryRead, waiter } = ticket
     this.waiting.remove(waiter)
-    this.#grant(server, waiter, isPrimaryRead)
+    this.#grant(server, waiter, { isPrimaryRead, nowMs: this.#context.clock.nowMs() })
   }
 
   /** The server is clean and nobody has it. */

@@ -35,6 +35,12 @@ export class Roster {
     return this.#members
   }
 
+  /** The servers at the member that a placement names. */
+  named(member: string): MemberPool | undefined {
+    const { plain } = this
+    return plain !== null && plain.name === member ? plain : this.#members.get(member)
+  }
+
   get primary(): MemberPool | undefined {
     const { primary } = this.#context.view
     return primary === null ? undefined : this.#members.get(primary.name)

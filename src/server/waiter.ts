@@ -74,8 +74,8 @@ export interface Waiter extends Holder {
   waitReason: WaitReason | null
   /** A statement or a transaction of the session is under way on this server of its own. */
   worksOn(server: ServerConnection): boolean
-  /** The server is held by the waiter from here on; may be called inside `acquire`. */
-  granted(server: ServerConnection): void
+  /** The server is held by the waiter from `nowMs` on; may be called inside `acquire`. */
+  granted(server: ServerConnection, nowMs: number): void
   /** A server for it and for others who may ride: whoever is returned holds it. */
   carries?(server: ServerConnection): Carrier
   /** Its batch goes behind those of others; it holds no server. May be called inside `acquire`. */
