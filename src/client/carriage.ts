@@ -70,6 +70,8 @@ export class Carriage implements Carrier, RelayOwner {
   #headSinceMs = 0
   /** The first was seen to be late once; the second time its followers move. */
   #isSuspect = false
+  /** How long the first takes is learnt of already. */
+  #isLearnt = false
   /** The first is late: nobody boards behind it. */
   #isLate = false
   /** Its first reads too slowly: the server waits for it, and nobody else is there. */
@@ -181,6 +183,7 @@ export class Carriage implements Carrier, RelayOwner {
   #begin(nowMs: number): void {
     this.#headSinceMs = nowMs
     this.#isSuspect = false
+    this.#isLearnt = false
     this.#isLate = false
   }
 
@@ -230,6 +233,21 @@ export class Carriage implements Carrier, RelayOwner {
   }
 
   onServerDrain(): void {}
+
+  /**
+   * The first would go once more, if only it were known that it is not what crashed the server. Those
+   * behind it are not to blame, and do not wait for that.
+   */
+  awaitsInquest({ code }: ProxyError): boolean {
+    const { hasAnswered, lastWord } = this.relay
+    const head = this.#isOpen ? this.#head : null
+    if (head === null || head.avoidedMember !== null || hasAnswered) return false
+    if (lastWord !== 'none' || code !== 'server_lost') return false
+    this.isRetiring = true
+    this.#pool.boarding.leave(this)
+    this.#moveFollowers()
+    return true
+  }
 
   onServerClosed(error: ProxyError, server: ServerConnection): void {
     this.#leave()
@@ -308,7 +326,7 @@ export class Carriage implements Carrier, RelayOwner {
     this.#release()
     if (session !== null) {
       this.#queuedMs -= session.riding.expectedMs
-      this.#latencies.observe(session.riding.shape, nowMs - this.#headSinceMs)
+      if (!this.#isLearnt) this.#latencies.observe(session.riding.shape, nowMs - this.#headSinceMs)
     }
     if (this.#riders.length === 0) this.#queuedMs = 0
     this.#begin(nowMs)
@@ -362,6 +380,7 @@ export class Carriage implements Carrier, RelayOwner {
       return
     }
     this.#isLate = true
+    this.#isLearnt = true
     if (head !== null) this.#latencies.observe(head.riding.shape, nowMs - this.#headSinceMs)
     this.#moveFollowers()
     this.#watchLate()

@@ -30,10 +30,20 @@ FakeChannel.prototype.write = function write(bytes: Buffer): boolean {
 /** The client's end: remembers what it is sent. */
 class Wire extends Duplex {
   readonly chunks: Buffer[] = []
+  /** It has stopped reading. */
+  isStuck = false
+  #done: (() => void) | null = null
   override _read(): void {}
   override _write(chunk: Buffer, _encoding: string, done: () => void): void {
     this.chunks.push(chunk)
-    done()
+    if (this.isStuck) this.#done = done
+    else done()
+  }
+  /** It reads again. */
+  goOn(): void {
+    this.isStuck = false
+    this.#done?.()
+    this.#done = null
   }
 }
 
@@ -85,6 +95,15 @@ export class Client {
 
   take(): Buffer {
     return Buffer.concat(this.#wire.chunks.splice(0))
+  }
+
+  /** It does not read any more, until it goes on. */
+  stopsReading(): void {
+    this.#wire.isStuck = true
+  }
+
+  goesOn(): void {
+    this.#wire.goOn()
   }
 
   /** We have stopped reading from it. */
