@@ -125,6 +125,7 @@ export function mayBe(
 export function networksOf(networks: readonly string[]): (address: string) => boolean {
   const list = newNetworks()
   for (const network of networks) addNetwork(list, network)
+  if (networks.length === 0) return () => false
   return (address) => contains(list, address)
 }
 

@@ -2,7 +2,6 @@
  * The exchange in which a client proves who it is: sends the authentication request, reads the
  * answers, decides. What is right is decided in auth/; what happens before and after in login.ts.
  */
-import { randomBytes } from 'node:crypto'
 import { certificateName } from '../auth/certificate.ts'
 import type { KeyDeriver } from '../auth/derive.ts'
 import { type IdentMap, mayBe } from '../auth/hba.ts'
@@ -18,6 +17,7 @@ import {
   verifierFor,
 } from '../auth/verify.ts'
 import { ProxyError } from '../base/errors.ts'
+import { freshBytes } from '../base/random.ts'
 import type { Channel } from '../net/channel.ts'
 import { certificateVerdict } from '../net/tls.ts'
 import { HEADER_BYTES, PASSWORD } from '../wire/frame.ts'
@@ -39,6 +39,8 @@ export interface AuthenticationContext {
 }
 
 const MD5_SALT_BYTES = 4
+const SASL_REQUEST = welcome.authenticationSasl([SCRAM])
+const SASL_REQUEST_BINDING = welcome.authenticationSasl([SCRAM_PLUS, SCRAM])
 
 /**
  * Lets the client prove that it is `claim.user`.
@@ -132,7 +134,7 @@ async function md5Exchange(
   secret: Secret | null,
   { messageBytesMax }: AuthenticationContext,
 ): Promise<ServerSecret> {
-  const salt = randomBytes(MD5_SALT_BYTES)
+  const salt = freshBytes(MD5_SALT_BYTES)
   channel.write(welcome.authenticationMd5Password(salt))
   const response = await readPassword(channel, messageBytesMax)
   const proved = md5Proof(response, user, { secret, salt })
@@ -147,7 +149,7 @@ async function scramExchange(
   { binding, deriver, seed, messageBytesMax }: AuthenticationContext,
 ): Promise<ServerSecret> {
   const known = await verifierFor(user, secret, { seed, deriver })
-  channel.write(welcome.authenticationSasl(binding === null ? [SCRAM] : [SCRAM_PLUS, SCRAM]))
+  channel.write(binding === null ? SASL_REQUEST : SASL_REQUEST_BINDING)
   const { mechanism, response } = initialResponse(await readMessage(channel, messageBytesMax))
   if (mechanism !== SCRAM && (mechanism !== SCRAM_PLUS || binding === null))
     throw new ProxyError('sasl_mechanism')
@@ -155,7 +157,8 @@ async function scramExchange(
   channel.write(welcome.authenticationSaslContinue(scram.challenge(response)))
   const final = await readMessage(channel, messageBytesMax)
   const { serverFinal, keys } = scram.verify(final.toString('utf8'))
-  channel.write(welcome.authenticationSaslFinal(serverFinal))
+  // What comes next, the welcome or an error, goes in the same piece.
+  channel.hold(welcome.authenticationSaslFinal(serverFinal))
   return secret?.kind === 'plain' ? secret : keys
 }
 

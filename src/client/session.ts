@@ -492,7 +492,7 @@ export class Session implements Receiver, Waiter {
 
   /** The client said that it ends. */
   #leave(): false {
-    this.channel.close()
+    this.channel.hangUp()
     this.#end('client_closed')
     return false
   }

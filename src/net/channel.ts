@@ -12,7 +12,7 @@ import type { Socket } from 'node:net'
 import { getDefaultHighWaterMark } from 'node:stream'
 import { TLSSocket } from 'node:tls'
 import { getSystemErrorName } from 'node:util'
-import { systemClock } from '../base/clock.ts'
+import { systemClock, type Timer } from '../base/clock.ts'
 import { invariant } from '../base/invariant.ts'
 import {
   DIRECT_BYTES_MAX,
@@ -59,6 +59,10 @@ export class Channel {
   #lastError: Error | null = null
   #paused = false
   #isClosing = false
+  /** What goes with the next write. */
+  #held: Buffer = EMPTY
+  /** Runs while the peer may still end its side. */
+  #linger: Timer | null = null
   /** Of a plain socket with a receiver: what is written goes there at once. Else -1. */
   #fd = -1
   /** Of the same socket: short pieces go there. Null where that cannot be had. */
@@ -150,12 +154,18 @@ export class Channel {
    */
   write(bytes: Buffer): boolean {
     if (this.#closed !== null) return true
+    if (this.#held.length > 0) return this.#writeHeld(bytes)
     this.bytesSent += bytes.length
     const sent = this.#writeNow(bytes)
     if (sent === bytes.length) return true
     const rest = sent === 0 ? bytes : bytes.subarray(sent)
     const isLent = isShared(rest) || isScratch(rest)
     return this.#socket.write(isLent ? Buffer.from(rest) : rest)
+  }
+
+  /** Sends bytes together with those of the next `write`, or before the channel ends. */
+  hold(bytes: Buffer): void {
+    this.#held = this.#held.length === 0 ? bytes : Buffer.concat([this.#held, bytes])
   }
 
   pause(): void {
@@ -173,12 +183,19 @@ export class Channel {
   /** Sends what is queued, then ends; a peer that does not end its side is cut. Safe to call twice. */
   close(): void {
     if (this.#closed !== null || this.#isClosing) return
+    if (this.#held.length > 0) this.write(EMPTY)
     this.#isClosing = true
     this.#fd = -1
     const socket = this.#socket
     socket.end()
     socket.resume()
-    systemClock.after(LINGER_MS, () => socket.destroy())
+    this.#linger = systemClock.after(LINGER_MS, () => socket.destroy())
+  }
+
+  /** The peer said that it is done: ends at once what was sent whole, else as `close` does. */
+  hangUp(): void {
+    if (this.unsentBytes === 0 && !this.#isClosing) this.destroy()
+    else this.close()
   }
 
   /** Ends at once; what is queued is lost. Safe to call twice. */
@@ -196,6 +213,7 @@ export class Channel {
    */
   async upgrade(wrap: (plain: Socket) => TLSSocket, isServer: boolean): Promise<void> {
     const plain = this.#socket
+    invariant(this.#held.length === 0, 'nothing is held back when TLS begins')
     // Not all listeners at once: that resets the reading state, and what is unshifted is lost.
     for (const event of ['data', 'drain', 'end', 'error', 'close']) plain.removeAllListeners(event)
     plain.on('error', (error) => {
@@ -222,7 +240,7 @@ export class Channel {
     socket.on('drain', () => this.#receiver?.onDrain())
     socket.on('end', () => {
       this.#fd = -1
-      socket.end()
+      if (!socket.writableEnded) socket.end()
     })
     socket.on('error', (error) => {
       this.#lastError ??= error
@@ -272,6 +290,12 @@ export class Channel {
     return bytes.length
   }
 
+  #writeHeld(bytes: Buffer): boolean {
+    const held = this.#held
+    this.#held = EMPTY
+    return this.write(Buffer.concat([held, bytes]))
+  }
+
   #onData(chunk: Buffer): void {
     this.bytesReceived += chunk.length
     if (this.#isClosing) return
@@ -283,7 +307,6 @@ export class Channel {
     const pull = this.#pull
     if (pull !== null && this.#pending.length >= pull.bytes) {
       this.#pull = null
-      this.#socket.pause()
       pull.resolve(this.#take(pull.bytes))
     } else if (this.#pending.length > PENDING_BYTES_MAX) {
       this.#socket.pause()
@@ -292,6 +315,7 @@ export class Channel {
 
   #onClosed(): void {
     this.#closed = { error: this.#lastError }
+    this.#linger?.cancel()
     const pull = this.#pull
     this.#pull = null
     pull?.reject(this.#lastError ?? endOfStream())

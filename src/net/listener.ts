@@ -124,16 +124,16 @@ export class Listener {
 
   async #open(where: ListenOptions): Promise<void> {
     const { tcpKeepalive, tcpKeepidleMs } = this.#options.config.pgbouncer
-    const server = createServer({
-      pauseOnConnect: true,
-      noDelay: true,
-      keepAlive: tcpKeepalive,
-      keepAliveInitialDelay: tcpKeepidleMs,
-    })
+    const isUnix = where.path !== undefined
+    const keepAliveMs = tcpKeepalive ? tcpKeepidleMs : null
+    const server = createServer({ pauseOnConnect: true })
     server.listen(where)
     await once(server, 'listening')
-    const isUnix = where.path !== undefined
-    server.on('connection', (socket) => this.#accept(socket, isUnix))
+    const isInherited = isUnix || setOptions(server, keepAliveMs)
+    server.on('connection', (socket) => {
+      if (!isInherited) setSocketOptions(socket, keepAliveMs)
+      this.#accept(socket, isUnix)
+    })
     server.on('error', (error) => this.#complain(error))
     this.#servers.push(server)
   }
@@ -157,6 +157,34 @@ export class Listener {
     this.#complainedMs = nowMs
     this.#options.log.error(`a client cannot be accepted: ${reasonOf(error)}`)
   }
+}
+
+interface Listening {
+  setNoDelay(isOn: boolean): number
+  setKeepAlive(isOn: boolean, delaySeconds: number): number
+}
+
+/**
+ * Sets what every accepted socket is to have on the listening one, of which Linux's sockets inherit
+ * it: five system calls less per client. Returns false where that cannot be had.
+ * Source  sk_clone_lock in net/core/sock.c; TCP_NODELAY and TCP_KEEPIDLE are fields of that sock.
+ */
+function setOptions(server: Server, keepAliveMs: number | null): boolean {
+  const handle: unknown = Reflect.get(server, '_handle')
+  if (process.platform !== 'linux' || !isListening(handle)) return false
+  if (handle.setNoDelay(true) !== 0) return false
+  return keepAliveMs === null || handle.setKeepAlive(true, Math.floor(keepAliveMs / 1000)) === 0
+}
+
+function setSocketOptions(socket: Socket, keepAliveMs: number | null): void {
+  socket.setNoDelay(true)
+  if (keepAliveMs !== null) socket.setKeepAlive(true, keepAliveMs)
+}
+
+function isListening(handle: unknown): handle is Listening {
+  if (typeof handle !== 'object' || handle === null) return false
+  const { setNoDelay, setKeepAlive } = handle as Partial<Listening>
+  return typeof setNoDelay === 'function' && typeof setKeepAlive === 'function'
 }
 
 /** Whether somebody answers at the path of a Unix socket; a stale file refuses. */

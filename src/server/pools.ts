@@ -76,10 +76,11 @@ export class Pools {
    * Errors  ProxyError `no_such_database`, `database_disabled`.
    */
   pool(database: string, user: string, secret: ServerSecret): Pool {
-    const config = poolConfig(this.#shared.config, database, user)
+    // Of entries that there are: `setConfig` forgets the others.
+    const known = this.#pools.get(keyOf(database, user))
+    const config = known?.config ?? poolConfig(this.#shared.config, database, user)
     if (config === undefined) throw new ProxyError('no_such_database', { database })
     if (this.#disabled.has(database)) throw new ProxyError('database_disabled', { database })
-    const known = this.#pools.get(keyOf(database, user))
     if (known !== undefined) {
       known.learnSecret(secret)
       return known

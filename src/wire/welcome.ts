@@ -43,7 +43,10 @@ export function negotiateProtocolVersion(minor: number, unknown: readonly string
 }
 
 function authentication(code: number, rest: Buffer = Buffer.alloc(0)): Buffer {
-  const head = Buffer.alloc(4)
-  head.writeInt32BE(code, 0)
-  return fixed(frame.AUTHENTICATION, Buffer.concat([head, rest]))
+  const bytes = Buffer.allocUnsafe(frame.HEADER_BYTES + 4 + rest.length)
+  bytes[0] = frame.AUTHENTICATION
+  bytes.writeInt32BE(8 + rest.length, 1)
+  bytes.writeInt32BE(code, frame.HEADER_BYTES)
+  rest.copy(bytes, frame.HEADER_BYTES + 4)
+  return bytes
 }

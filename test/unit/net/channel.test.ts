@@ -47,6 +47,80 @@ async function collect(peer: Socket, bytes: number): Promise<Buffer> {
   return Buffer.concat(chunks)
 }
 
+describe('a channel that somebody logs in on', () => {
+  test('gives what came between two reads to the second', async () => {
+    const { channel, peer } = await pair()
+    peer.write('one')
+    expect((await channel.read(3)).toString()).toBe('one')
+    peer.write('two')
+    while (channel.unreadBytes < 3) await new Promise((resolve) => setImmediate(resolve))
+    expect((await channel.read(3)).toString()).toBe('two')
+  })
+
+  test('takes no more than its bound while nobody reads, and all of it in the end', async () => {
+    const { channel, peer } = await pair()
+    peer.write('x')
+    await channel.read(1)
+    const part = 32 * 1024
+    const parts = 256
+    for (let number = 0; number < parts; number += 1) peer.write(Buffer.alloc(part, number))
+    while (channel.unreadBytes <= 64 * 1024) await new Promise((resolve) => setImmediate(resolve))
+    for (let turn = 0; turn < 100; turn += 1) await new Promise((resolve) => setImmediate(resolve))
+    expect(channel.unreadBytes).toBeLessThan(256 * 1024)
+    for (let number = 0; number < parts; number += 1)
+      expect((await channel.read(part)).equals(Buffer.alloc(part, number))).toBe(true)
+  })
+
+  test('sends what is held back with what is written next, once', async () => {
+    const { channel, peer } = await pair()
+    channel.hold(Buffer.from('one,'))
+    channel.hold(Buffer.from('two,'))
+    channel.write(Buffer.from('three.'))
+    channel.write(Buffer.from('end'))
+    expect((await collect(peer, 17)).toString()).toBe('one,two,three.end')
+    expect(channel.bytesSent).toBe(17)
+  })
+
+  test('sends what is held back before it ends', async () => {
+    const { channel, peer } = await pair()
+    channel.hold(Buffer.from('last'))
+    channel.close()
+    expect((await collect(peer, 5)).toString()).toBe('last')
+  })
+})
+
+describe('a channel whose peer is done', () => {
+  test('is gone at once when all was sent', async () => {
+    const { channel, peer } = await pair()
+    const closed = Promise.withResolvers<Error | null>()
+    channel.attach(receiver({ onClosed: closed.resolve }))
+    channel.write(Buffer.from('bye'))
+    channel.hangUp()
+    expect((await collect(peer, 4)).toString()).toBe('bye')
+    // The peer has not ended its side.
+    expect(await closed.promise).toBe(null)
+  })
+
+  test('sends first what the kernel has not taken yet', async () => {
+    const { channel, peer } = await pair()
+    channel.attach(receiver({}))
+    const whole = 32 * 1024 * 1024
+    channel.write(Buffer.alloc(whole))
+    expect(channel.unsentBytes).toBeGreaterThan(0)
+    channel.hangUp()
+    expect(await collect(peer, whole + 1)).toHaveLength(whole)
+  })
+
+  test('that ends its side after we ended ours closes without an error', async () => {
+    const { channel, peer } = await pair()
+    const closed = Promise.withResolvers<Error | null>()
+    channel.attach(receiver({ onClosed: closed.resolve }))
+    channel.close()
+    peer.end()
+    expect(await closed.promise).toBe(null)
+  })
+})
+
 describe('a channel with a receiver', () => {
   test('what was left of a read is put in front of the next, which is not copied', async () => {
     const { channel, peer } = await pair()

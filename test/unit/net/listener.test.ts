@@ -1,6 +1,6 @@
 import { spawnSync } from 'node:child_process'
 import { once } from 'node:events'
-import { existsSync, mkdtempSync, rmSync, statSync, writeFileSync } from 'node:fs'
+import { existsSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs'
 import { connect, createServer } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -53,6 +53,21 @@ async function reach(where: { port?: number; host?: string; path?: string }): Pr
   return channel
 }
 
+/** Source  Linux, Documentation/networking/proc_net_tcp.rst: timer_active. */
+const NO_TIMER = '00'
+const KEEPALIVE = '02'
+const ESTABLISHED = '01'
+
+/** The timer of the one established socket at a port. */
+function timerOf(port: number): string | undefined {
+  const local = `0100007F:${port.toString(16).toUpperCase().padStart(4, '0')}`
+  for (const line of readFileSync('/proc/net/tcp', 'latin1').split('\n')) {
+    const [, from, , state, , timer] = line.trim().split(/\s+/)
+    if (from === local && state === ESTABLISHED) return timer?.split(':')[0]
+  }
+  return undefined
+}
+
 const keysFor = (port: number, more = ''): string =>
   `listen_addr =\nlisten_port = ${port}\nunix_socket_dir = ${directory}\n${more}`
 
@@ -68,6 +83,19 @@ describe('TCP', () => {
     ])
     const channel = await reach({ port, host: '127.0.0.2' })
     expect([channel.isUnix, channel.remoteAddress]).toEqual([false, '127.0.0.1'])
+  })
+
+  it.each([
+    ['tcp_keepidle = 100', KEEPALIVE],
+    ['tcp_keepalive = 0', NO_TIMER],
+  ])('with %s has the timer of its accepted sockets set so', async (keys, timer) => {
+    const port = await freePort()
+    await open(`listen_addr = 127.0.0.1\nlisten_port = ${port}\nunix_socket_dir =\n${keys}`)
+    const peer = connect({ port, host: '127.0.0.1' })
+    await once(peer, 'connect')
+    while (channels.length === 0) await new Promise((resolve) => setImmediate(resolve))
+    expect(timerOf(port)).toBe(timer)
+    peer.destroy()
   })
 
   it('on an address in use is refused, and nothing is listened to', async () => {
