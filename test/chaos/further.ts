@@ -16,8 +16,9 @@ import type { Scene, Stage } from './stage.ts'
 
 /** How long a promotion is kept from being one. */
 const PROMOTION_S = 3
-/** pgsteer believes a store that went back in time after this, and some. */
-const RESTORED_MS = 14_000
+/** pgsteer believes a store that went back in time after this. */
+const BELIEVED_MS = 10_000
+const RESTORED_MS = BELIEVED_MS + 4000
 const SLOW_MS = 8000
 /** etcd stands still, and runs, by turns. */
 const STILL_MS = 400
@@ -126,6 +127,8 @@ export const FURTHER: readonly Scenario[] = [
     title: 'an etcd that lost all it knew costs statements in flight at most',
     // Who leads has a new key, so a new reign: what the old one had begun is cut off.
     costs: 'flight',
+    // Until it is believed only Patronis vouch for who leads, and they are started anew meanwhile.
+    extraStallMs: BELIEVED_MS,
     play: async (stage, scene) => {
       const { cluster } = stage
       const names = cluster.etcds.map(({ name }) => name)
