@@ -222,11 +222,22 @@ export class Lease {
    * was no primary, no byte of the answer went out, and the read is not what crashed it.
    */
   mayRepeat(error: ProxyError): boolean {
-    const { relay } = this
-    const isReplica = this.#held().identity.role === 'replica'
-    const isCrash = relay.lastWord === 'crashed'
-    const isBareEnd = relay.lastWord === 'none' && error.code === 'server_lost'
-    return isReplica && !relay.hasAnswered && !isCrash && !isBareEnd
+    const isCrash = this.relay.lastWord === 'crashed'
+    return this.#isRepeatable && !isCrash && !this.#isBareEnd(error)
+  }
+
+  /** It might, if only it were known that the read is not what crashed the server. */
+  isDoubted(error: ProxyError): boolean {
+    return this.#isRepeatable && this.#isBareEnd(error)
+  }
+
+  get #isRepeatable(): boolean {
+    return this.#held().identity.role === 'replica' && !this.relay.hasAnswered
+  }
+
+  /** The connection ended without a word. */
+  #isBareEnd({ code }: ProxyError): boolean {
+    return this.relay.lastWord === 'none' && code === 'server_lost'
   }
 
   /** A server is gone. Returns whether the session had it. */

@@ -323,6 +323,7 @@ export class Relay {
     const farewell = isLast ? farewellOf(reportFields(this.#body(bytes))) : 'none'
     if (farewell !== 'none') {
       this.lastWord = farewell
+      server.hasSaidCrash = farewell === 'crashed'
       this.#withheld = Buffer.from(this.#chunk.subarray(this.#offset))
       if (this.#mayKeepAnswer(server)) this.#keepAnswer()
       this.#move(bytes, false)

@@ -28,6 +28,7 @@ import { strayBytes } from './batch.ts'
 import { Carriage } from './carriage.ts'
 import { CausalPosition, noteAnswer, readOf } from './causal.ts'
 import { type Completion, type Decision, decide, noteStatement } from './decide.ts'
+import { isDoubted } from './doubt.ts'
 import type { ClientState } from './facts.ts'
 import { Input } from './input.ts'
 import { Lease } from './lease.ts'
@@ -281,6 +282,10 @@ export class Session implements Receiver, Waiter {
 
   onServerDrain(): void {
     this.#advance()
+  }
+
+  awaitsInquest(error: ProxyError, server: ServerConnection): boolean {
+    return isDoubted(this, this.#parts, { error, server, isMoving: false })
   }
 
   onServerClosed(error: ProxyError, server: ServerConnection): void {

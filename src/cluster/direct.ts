@@ -30,6 +30,8 @@ export interface Direct {
   readonly address: Address
   /** The first thing that went wrong with it while nobody waited for an answer. */
   lost: Error | null
+  /** The server warned that another of its processes had crashed, or that it is stopped at once. */
+  hasWarned: boolean
   /** Ends it now, without a word to the server. */
   drop(): void
 }
@@ -57,7 +59,13 @@ export function openDirect(address: Address, access: DirectAccess, options: Dire
     stream: () => socket,
     ...(options.isText ? { types: { getTypeParser: () => keepText } } : {}),
   })
-  const direct: Direct = { client, address, lost: null, drop: () => socket.destroy() }
+  const drop = (): void => {
+    socket.destroy()
+  }
+  const direct: Direct = { client, address, lost: null, hasWarned: false, drop }
+  client.on('notice', ({ severity }) => {
+    direct.hasWarned ||= severity === 'WARNING'
+  })
   client.on('error', (error) => {
     direct.lost ??= error
   })

@@ -59,6 +59,8 @@ export interface ProbeFailure {
   readonly code: string
   readonly reason: string
   readonly atMs: number
+  /** When the idle connection of before ended without a word; null: it did not. */
+  readonly silentEndMs?: number | null
 }
 
 export interface ProbeEvents {
@@ -91,6 +93,8 @@ export class Probe {
   #addressIndex = 0
   #lastTimeline = 0
   #lastStarted = ''
+  /** Since then there was no answer. */
+  #silentEndMs: number | null = null
 
   constructor(
     member: { name: string; addresses: readonly Address[] },
@@ -147,7 +151,7 @@ export class Probe {
     const failure = await this.#ask()
     this.#asking = false
     if (this.#stopped) return
-    if (failure !== null) this.#events.failed(failure)
+    if (failure !== null) this.#events.failed({ ...failure, silentEndMs: this.#silentEndMs })
     if (this.#stopped) return
     const period = failure === null ? this.#periodMs : failurePace(failure, this.#failurePeriodMs)
     this.#schedule(Math.max(0, startedMs + period - this.#clock.nowMs()))
@@ -192,6 +196,7 @@ export class Probe {
     const read = readRow(row, times, this.#rememberedTimeline(row['started'] ?? ''))
     this.#lastTimeline = read.sample.timeline
     this.#lastStarted = read.started
+    this.#silentEndMs = null
     this.#events.answered({ ...read, address: connection.address })
   }
 
@@ -209,8 +214,10 @@ export class Probe {
     const options = { usesTls: this.#usesTls, name: 'pgsteer probe', isText: true }
     const connection = this.#open(this.#address(), this.#access, options)
     this.#connection = connection
-    connection.client.once('error', () => {
-      if (!this.#stopped && !this.#asking) this.#schedule(0)
+    connection.client.once('error', (error) => {
+      if (this.#stopped || this.#asking) return
+      if (!connection.hasWarned && isSilentEnd(error)) this.#silentEndMs = this.#clock.nowMs()
+      this.#schedule(0)
     })
     await this.#within(connection.client.connect(), deadlineMs)
     return connection
@@ -237,6 +244,12 @@ export class Probe {
     this.#connection = null
     connection?.drop()
   }
+}
+
+/** The connection ended, and the server had not said why. */
+function isSilentEnd(error: unknown): boolean {
+  const code = failureCode(error)
+  return code === '' || code === 'ECONNRESET'
 }
 
 class ProbeTimeout extends Error {}

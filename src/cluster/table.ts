@@ -98,6 +98,7 @@ export class MemberTable {
       eligible: reason === null,
       ineligibleReason: reason,
       cutBeforeMs: entry.cutBeforeMs,
+      silentEndMs: failure?.silentEndMs ?? null,
       weight: context.weights.get(member.name) ?? 1,
       zone: context.zones.get(member.name) ?? zoneTag(member.tags['zone']),
       tags: member.tags,

@@ -43,6 +43,11 @@ export interface Member {
    * member was silent for two deadlines of the probe, or was started again. Null: none are.
    */
   readonly cutBeforeMs: number | null
+  /**
+   * Monotonic: since then it does not answer, when a connection of ours ended that was idle, without
+   * a word: it was not a crash, of which PostgreSQL would have warned. Null or absent: not known.
+   */
+  readonly silentEndMs?: number | null
   readonly weight: number
   readonly zone: string | null
   readonly tags: Readonly<Record<string, string | number | boolean>>

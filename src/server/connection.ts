@@ -22,6 +22,11 @@ export interface Holder {
   onServerBytes(chunk: Buffer, server: ServerConnection): void
   onServerDrain(server: ServerConnection): void
   onServerClosed(error: ProxyError, server: ServerConnection): void
+  /**
+   * Whether it matters to it what a server died of that ended without a word: then it is told of the
+   * end when that is known, or after a moment. Until then the server does not answer.
+   */
+  awaitsInquest?(error: ProxyError, server: ServerConnection): boolean
 }
 
 export interface ServerIdentity {
@@ -67,6 +72,9 @@ export interface ServerSeed {
   readonly cancelSecret: Buffer
   readonly openedMs: number
 }
+
+/** A server ended. Returns whether its holder is told later, by `tellEnd`. */
+export type OnLost = (server: ServerConnection, error: ProxyError) => boolean
 
 type RunDone = (error: ProxyError | null) => void
 
@@ -121,6 +129,8 @@ export class ServerConnection implements Receiver {
   /** Must not be used again: fenced, too old, reconfigured. */
   isDoomed = false
   cancelsUnderWay = 0
+  /** It said that another process of its member had crashed. */
+  hasSaidCrash = false
   /** The replies that were still owed when it was lost. */
   owedAtEnd: readonly Entry[] = []
   /** Queries answered and when it was last taken, for SHOW SERVERS. */
@@ -132,9 +142,9 @@ export class ServerConnection implements Receiver {
   /** What is gathered, while it is; else null. */
   #gathered: Buffer | null = null
   #gatheredBytes = 0
-  readonly #onLost: (server: ServerConnection, error: ProxyError) => void
+  readonly #onLost: OnLost
 
-  constructor(seed: ServerSeed, onLost: (server: ServerConnection, error: ProxyError) => void) {
+  constructor(seed: ServerSeed, onLost: OnLost) {
     this.id = seed.id
     this.identity = seed.identity
     this.channel = seed.channel
@@ -256,12 +266,16 @@ export class ServerConnection implements Receiver {
 
   onClosed(error: Error | null): void {
     const lost = error instanceof ProxyError ? error : new ProxyError('server_lost', {}, error)
+    this.owedAtEnd = [...this.ledger]
+    if (!this.#onLost(this, lost)) this.tellEnd(lost)
+  }
+
+  /** Its holder, if it has one still, learns of its end. */
+  tellEnd(lost: ProxyError): void {
     const holder = this.#holder
     const run = this.#run
     this.#holder = null
     this.#run = null
-    this.owedAtEnd = [...this.ledger]
-    this.#onLost(this, lost)
     run?.done(lost)
     this.ledger.abandon()
     holder?.onServerClosed(lost, this)
@@ -362,6 +376,7 @@ export class ServerConnection implements Receiver {
       if (isWhole && type === frame.PARAMETER_STATUS) this.report(body)
       else if (!isWhole || type !== frame.NOTICE_RESPONSE || isFarewell(body)) {
         const isEnd = isWhole && (type === frame.ERROR_RESPONSE || type === frame.NOTICE_RESPONSE)
+        this.hasSaidCrash = isEnd && reportFields(body)['C'] === CRASH
         this.#lose(isEnd ? endedBy(body) : breach('message from an idle server'))
         return
       }
@@ -386,8 +401,10 @@ function endedBy(body: Buffer): ProxyError {
 /** How an immediate shutdown, and the crash of another server process, are announced: a warning. */
 function isFarewell(body: Buffer): boolean {
   const { C: sqlstate } = reportFields(body)
-  return sqlstate === '57P01' || sqlstate === '57P02'
+  return sqlstate === '57P01' || sqlstate === CRASH
 }
+
+const CRASH = '57P02'
 
 function breach(reason: string): ProxyError {
   return new ProxyError('server_protocol', { reason })

@@ -7,6 +7,7 @@ import type { Log } from '../base/log.ts'
 import type { Config } from '../config/config.ts'
 import type { Random } from './balance.ts'
 import type { Bounds } from './bounds.ts'
+import type { Inquests } from './inquest.ts'
 import type { HoldLimits, Limits, Slot } from './limits.ts'
 import type { ClusterView } from './placement.ts'
 import type { Pool } from './pool.ts'
@@ -23,6 +24,7 @@ export interface PoolContext {
   readonly bounds: Bounds
   readonly limits: Limits
   readonly holds: HoldLimits
+  readonly inquests: Inquests
   /** Reads that run on the primary, or wait for it, for want of a replica. */
   primaryReads: number
   /** Read once per turn of the janitor: good enough for the age of what is idle. */

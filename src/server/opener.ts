@@ -20,7 +20,8 @@ export interface OpenerOwner {
   onOpened(server: ServerConnection, member: MemberPool): void
   /** The failure is booked in `member.failure` already. */
   onFailed(member: MemberPool, error: ProxyError): void
-  onLost(server: ServerConnection, error: ProxyError): void
+  /** Returns whether its holder is told later. */
+  onLost(server: ServerConnection, error: ProxyError): boolean
 }
 
 /** First pause after a failure that another try may mend, doubled up to server_login_retry. */

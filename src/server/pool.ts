@@ -576,14 +576,20 @@ export class Pool {
     this.#settleAll()
   }
 
-  #onLost(server: ServerConnection, error: ProxyError): void {
-    if (!this.fleet.lose(server)) return
+  /** Returns whether its holder is told of it later. */
+  #onLost(server: ServerConnection, error: ProxyError): boolean {
+    if (!this.fleet.lose(server)) return false
     this.#context.log.info(
       { server: server.id, member: server.identity.member, database: this.database },
       `server lost: ${error.message}`,
     )
+    const { inquests } = this.#context
     this.#context.onServerLost(server.identity.member)
+    inquests.ended(server, error)
     this.#launch()
+    const isAwaited = server.holder?.awaitsInquest?.(error, server) === true
+    if (isAwaited) inquests.begin(server, error)
+    return isAwaited
   }
 
   /** Opens what those who wait need, and no more than is under way already. */

@@ -13,6 +13,7 @@ import { Bounds } from './bounds.ts'
 import type { ServerConnection } from './connection.ts'
 import type { PoolContext } from './context.ts'
 import type { PoolFacts, ServerFacts } from './facts.ts'
+import { Inquests } from './inquest.ts'
 import { isForgettable, JANITOR_PERIOD_MS, sweepServers } from './janitor.ts'
 import { type FullReason, HoldLimits, Limits, type Slot } from './limits.ts'
 import { freeSinceMs } from './member-pool.ts'
@@ -104,6 +105,7 @@ export class Pools {
     this.#shared.view = viewOf(topology, leaseGuardOf(this.#shared.config))
     this.#watchLease()
     this.#shared.bounds.push(topology)
+    this.#shared.inquests.onTopology(topology)
     const isSame = shapeOf(before.topology) === shapeOf(topology)
     for (const pool of this.#pools.values()) {
       if (isSame) pool.onSamples()
@@ -297,6 +299,13 @@ export class Pools {
     for (const pool of this.#pools.values()) pool.fleet.cutPrimary(error)
   }
 
+  /** A server of any pool is left at the member. */
+  #isLiving(member: string): boolean {
+    for (const { roster } of this.#pools.values())
+      if ((roster.members.get(member)?.serverCount ?? 0) > 0) return true
+    return false
+  }
+
   #refreshBusy(): void {
     this.#setBusy(this.#shared.bounds.isBusy(this.#shared.view.eligible, this.#deps.clock.nowMs()))
   }
@@ -378,6 +387,10 @@ export class Pools {
       bounds: new Bounds(() => this.#setBusy(true)),
       limits: new Limits(),
       holds: new HoldLimits(),
+      inquests: new Inquests({
+        clock: this.#deps.clock,
+        isLiving: (member) => this.#isLiving(member),
+      }),
       primaryReads: 0,
       config: this.#deps.config,
       view: viewOf(EMPTY_TOPOLOGY, 0),

@@ -201,6 +201,8 @@ class Life {
     const channel = this.world.world.channelOf(server)
     channel.finish(...(way === 'reset' ? [new Error('read ECONNRESET')] : []))
     if (chance.is(0.5)) await flush()
+    // A read whose server ended without a word is told when the others had the time for one.
+    this.world.world.clock.advance(300)
   }
 
   /** What may have happened, by the journals; and what has. */

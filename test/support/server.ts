@@ -50,7 +50,7 @@ export function recordingServer(): RecordingServer {
       openedMs: 0,
       cancelSecret: Buffer.alloc(4),
     },
-    () => undefined,
+    () => false,
   )
   return { server, written: () => Buffer.concat(pieces) }
 }

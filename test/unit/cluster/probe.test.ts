@@ -1,6 +1,9 @@
+import { EventEmitter } from 'node:events'
 import { describe, expect, test } from 'vitest'
-import { shouldFlipTls, startsWithTls } from '../../../src/cluster/direct.ts'
-import { classifyFailure } from '../../../src/cluster/probe.ts'
+import { type openDirect, shouldFlipTls, startsWithTls } from '../../../src/cluster/direct.ts'
+import { classifyFailure, Probe, type ProbeFailure } from '../../../src/cluster/probe.ts'
+import { FakeClock } from '../../support/clock.ts'
+import { flush } from '../../support/pools.ts'
 
 const ADDRESS = { host: 'pg1', port: 5432 }
 
@@ -48,5 +51,86 @@ describe('encryption as libpq means it', () => {
     expect(shouldFlipTls('allow', false, noEntry)).toBe(true)
     expect(shouldFlipTls('prefer', true, noEntry)).toBe(true)
     expect(shouldFlipTls('prefer', true, other)).toBe(false)
+  })
+})
+
+function query(): Promise<unknown> {
+  return Promise.resolve({ rows: [{ in_recovery: 't', started: '1' }] })
+}
+
+/** A member that answers until nobody listens any more; its connections end as the test says. */
+class Asked {
+  readonly clock = new FakeClock()
+  readonly failures: ProbeFailure[] = []
+  readonly connections: { client: EventEmitter; lost: Error | null; hasWarned: boolean }[] = []
+  isGone = false
+
+  constructor() {
+    const connect = (): Promise<void> =>
+      this.isGone ? Promise.reject(failure('ECONNREFUSED')) : Promise.resolve()
+    const open = ((address: typeof ADDRESS) => {
+      const client = Object.assign(new EventEmitter(), { connect, query })
+      const direct = { client, address, lost: null, hasWarned: false, drop: () => undefined }
+      this.connections.push(direct)
+      return direct
+    }) as unknown as typeof openDirect
+    const access = { user: 'p', password: '', database: 'd', timeoutMs: 1000 }
+    const probe = new Probe(
+      { name: 'pg2', addresses: [ADDRESS] },
+      { ...access, tls: { mode: 'disable' } },
+      this.clock,
+      {
+        events: { answered: () => {}, failed: (one) => this.failures.push(one) },
+        periodMs: 500,
+        failurePeriodMs: 500,
+        open,
+      },
+    )
+    probe.start()
+  }
+
+  async pass(ms: number): Promise<void> {
+    this.clock.advance(ms)
+    await flush()
+    await flush()
+  }
+
+  /** The connection ends while nothing is asked, and nobody takes a new one. */
+  async end(error: Error, hasWarned = false): Promise<void> {
+    const connection = this.connections.at(-1)
+    if (connection === undefined) throw new Error('the probe has a connection')
+    this.isGone = true
+    connection.hasWarned = hasWarned
+    connection.lost = error
+    connection.client.emit('error', error)
+    await this.pass(0)
+  }
+}
+
+const BARE = new Error('Connection terminated unexpectedly')
+
+describe('the end of an idle connection', () => {
+  test('without a word is told with the failures behind it, until there is an answer', async () => {
+    const asked = new Asked()
+    await asked.pass(100)
+    const endMs = asked.clock.nowMs()
+    await asked.end(BARE)
+    await asked.pass(500)
+    expect(asked.failures.map(({ silentEndMs }) => silentEndMs)).toEqual([endMs, endMs])
+    asked.isGone = false
+    await asked.pass(500)
+    await asked.end(failure('57P01', 'terminating connection'))
+    expect(asked.failures.at(-1)?.silentEndMs).toBeNull()
+  })
+
+  test.for([
+    ['a warning of a crash', BARE, true],
+    ['a word of its own', failure('57P01', 'terminating connection'), false],
+  ] as const)('with %s is no silent one', async ([, error, hasWarned]) => {
+    const asked = new Asked()
+    await asked.pass(100)
+    await asked.end(error, hasWarned)
+    expect(asked.failures).toHaveLength(1)
+    expect(asked.failures[0]?.silentEndMs).toBeNull()
   })
 })

@@ -72,7 +72,7 @@ function begin(statements: readonly string[]) {
     term: 1,
   } as const
   const seed = { parameters: new Map(), processId: 1, cancelSecret: Buffer.alloc(4), openedMs: 0 }
-  const server = new ServerConnection({ id: 1, identity, channel, ...seed }, () => undefined)
+  const server = new ServerConnection({ id: 1, identity, channel, ...seed }, () => false)
   const outcomes: (ProxyError | null)[] = []
   server.runAhead(statements, (error) => outcomes.push(error))
   return { server, channel, outcomes }
