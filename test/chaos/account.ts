@@ -29,7 +29,7 @@ export interface Account {
   readonly acknowledged: number
   /** Acknowledged and not there. */
   readonly lost: number
-  /** Acknowledged by the old primary, and written behind the point where the new one's timeline begins. */
+  /** Acknowledged by the old primary, and not shown to be committed before the new one's timeline begins. */
   readonly beyondFork: number
   /** Lost though the old primary had them before that point, or another member took them. */
   readonly lostOfOurs: number
@@ -80,16 +80,15 @@ export function accountOf(load: ChaosLoad, held: Held, at: Circumstances): Accou
   const lost = acknowledged.filter(({ id }) => !times.has(id))
   const troubles = load.writes.filter(({ outcome }) => outcome !== 'acknowledged')
   const ofOld = load.writes.filter(({ port, lsn }) => port === at.port && lsn !== null)
+  const known = { forkLsn, ofOld, port: at.port }
   const errors = [...load.writes.map(({ error }) => error), ...load.readErrors]
   return {
     scenario: at.scenario,
     pooler: at.pooler,
     acknowledged: acknowledged.length,
     lost: lost.length,
-    beyondFork: acknowledged.filter(
-      ({ port, lsn }) => forkLsn !== null && port === at.port && lsn !== null && lsn >= forkLsn,
-    ).length,
-    lostOfOurs: lost.filter((write) => isOurs(write, { forkLsn, ofOld, port: at.port })).length,
+    beyondFork: acknowledged.filter((write) => !isOurs(write, known)).length,
+    lostOfOurs: lost.filter((write) => isOurs(write, known)).length,
     doubled: load.writes.filter(({ id }) => (times.get(id) ?? 0) > 1).length,
     unknown: load.of('unknown').length,
     failed: load.of('failed').length,
@@ -115,19 +114,19 @@ export function accountOf(load: ChaosLoad, held: Held, at: Circumstances): Accou
 }
 
 /**
- * Whether the cluster is not to blame for the loss: replication may lose what the old primary wrote
- * behind the fork point, and nothing else. An INSERT of the old primary that began after the lost
- * write was acknowledged, and saw a WAL before the fork point, proves that the lost COMMIT was
- * before it as well.
+ * Whether the cluster would not be to blame for its loss: replication may lose what the old primary
+ * wrote behind the fork point, and nothing else. An INSERT of the old primary that began after the
+ * write was acknowledged, and saw a WAL before the fork point, proves that its COMMIT was before it
+ * as well.
  */
 function isOurs(
-  lost: Write,
+  write: Write,
   known: { forkLsn: bigint | null; ofOld: readonly Write[]; port: number },
 ): boolean {
   const { forkLsn, ofOld, port } = known
-  if (lost.port !== port || forkLsn === null) return true
+  if (write.port !== port || forkLsn === null) return true
   return ofOld.some(({ startedMs, lsn }) => {
-    return startedMs > lost.endedMs && lsn !== null && lsn < forkLsn
+    return startedMs > write.endedMs && lsn !== null && lsn < forkLsn
   })
 }
 
