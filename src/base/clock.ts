@@ -45,8 +45,30 @@ function originMs(): number {
   return origin
 }
 
+/** The reading of the turn under way; 0 before the first one, negative where no turn is. */
+let turnMs = -1
+
+/**
+ * What arrived is worked on: until `endTurn` time stands still, so that it is read once. Whoever
+ * calls these calls both, and nothing that waits comes between them.
+ */
+export function beginTurn(): void {
+  turnMs = 0
+}
+
+export function endTurn(): void {
+  turnMs = -1
+}
+
+function systemNowMs(): number {
+  if (turnMs > 0) return turnMs
+  const nowMs = ORIGIN_MS + performance.now()
+  if (turnMs === 0) turnMs = nowMs
+  return nowMs
+}
+
 export const systemClock: Clock = {
-  nowMs: () => ORIGIN_MS + performance.now(),
+  nowMs: systemNowMs,
   wallMs: () => Date.now(),
   after(delayMs, run) {
     const timer = setTimeout(run, delayMs).unref()

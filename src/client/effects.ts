@@ -50,7 +50,8 @@ export function hasEffects({ statements }: Classified): boolean {
 
 function isEffective(statement: Statement): boolean {
   return (
-    EFFECTS.has(statement.verb) ||
+    // The usual one is not looked up.
+    (statement.verb !== 'select' && EFFECTS.has(statement.verb)) ||
     statement.pins !== undefined ||
     statement.unpins !== undefined ||
     statement.names !== undefined ||

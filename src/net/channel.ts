@@ -67,6 +67,8 @@ export class Channel {
   #fd = -1
   /** Of the same socket: short pieces go there. Null where that cannot be had. */
   #direct: DirectHandle | null = null
+  /** The stream was given something, and may have it still. */
+  #isQueued = false
   /** Bytes of a short piece that the kernel did not take at once. */
   #underWayBytes = 0
   /** The client's address as a PROXY header gave it, or the socket's own. */
@@ -97,7 +99,7 @@ export class Channel {
   }
   /** Bytes written that the kernel has not taken yet. */
   get unsentBytes(): number {
-    return this.#socket.writableLength + this.#underWayBytes
+    return (this.#isQueued ? this.#socket.writableLength : 0) + this.#underWayBytes
   }
   /** The TLS session, or null on a plain channel. */
   get tls(): TLSSocket | null {
@@ -158,6 +160,7 @@ export class Channel {
     this.bytesSent += bytes.length
     const sent = this.#writeNow(bytes)
     if (sent === bytes.length) return true
+    this.#isQueued = true
     const rest = sent === 0 ? bytes : bytes.subarray(sent)
     const isLent = isShared(rest) || isScratch(rest)
     return this.#socket.write(isLent ? Buffer.from(rest) : rest)
@@ -264,14 +267,21 @@ export class Channel {
    * every error, is left to the stream. A destroyed socket's descriptor may be another's already.
    */
   #writeNow(bytes: Buffer): number {
-    if (this.#fd === -1 || this.#socket.destroyed || this.unsentBytes > 0) return 0
+    if (this.#fd === -1 || this.#isBehind()) return 0
     if (this.#direct !== null && bytes.length <= DIRECT_BYTES_MAX)
       return this.#writeShort(this.#direct, bytes)
+    if (this.#socket.destroyed) return 0
     try {
       return writeSync(this.#fd, bytes, 0, bytes.length)
     } catch {
       return 0
     }
+  }
+
+  /** What was written before has not gone yet. */
+  #isBehind(): boolean {
+    if (this.#isQueued) this.#isQueued = this.#socket.writableLength > 0
+    return this.#isQueued || this.#underWayBytes > 0
   }
 
   /** All of it is the handle's, unless nothing is: what follows on a part goes by the stream. */

@@ -7,6 +7,7 @@
  * Source  Node, lib/net.js: kBuffer, kBufferCb, initSocketHandle.
  */
 import { Socket } from 'node:net'
+import { beginTurn, endTurn } from '../base/clock.ts'
 import { Fronts } from './fronts.ts'
 import { type StreamBinding, streamBinding } from './stream-binding.ts'
 
@@ -55,8 +56,16 @@ function shorten(
   if (typeof onread !== 'function') return
   handle.onread = function (nothing) {
     const count = streamBaseState[kReadBytesOrError] ?? 0
-    if (count > 0) onRead(reads.of(count))
-    else Reflect.apply(onread, handle, [nothing])
+    if (count <= 0) {
+      Reflect.apply(onread, handle, [nothing])
+      return
+    }
+    beginTurn()
+    try {
+      onRead(reads.of(count))
+    } finally {
+      endTurn()
+    }
   }
 }
 

@@ -168,7 +168,7 @@ export class Pools {
   // What an operator does. Without a database: all of them.
 
   isPaused(database: string): boolean {
-    return this.#isAllPaused || this.#paused.has(database)
+    return this.#isAllPaused || (this.#paused.size > 0 && this.#paused.has(database))
   }
 
   isDisabled(database: string): boolean {
