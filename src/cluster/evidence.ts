@@ -32,6 +32,8 @@ export interface BeliefLimits {
   readonly confirmMs: number
   /** The same while nobody but the primary itself can be asked. */
   readonly confirmAloneMs: number
+  /** A question is answered within this time, or not at all. */
+  readonly answerMs: number
   /** Without contact for this long the source counts as gone. */
   readonly blindMs: number
   /** An answer 200 of Patroni's REST /primary is believed this long. */
@@ -122,6 +124,18 @@ export function isRefuted(verified: Verified, evidence: Evidence): boolean {
 /** The verified primary said within `ageMsMax` that it serves, on the same timeline. */
 export function isConfirmed(verified: Verified, evidence: Evidence, ageMsMax: number): boolean {
   return !isDenied(verified, evidence) && claimOf(evidence, verified.name, ageMsMax) !== null
+}
+
+/**
+ * The same while nobody else can be asked: until the question after its last answer, which is put
+ * when that came, should have been answered itself. Who answers slowly, but in time, is believed.
+ */
+export function isConfirmedAlone(verified: Verified, evidence: Evidence): boolean {
+  const { nowMs, limits } = evidence
+  if (isConfirmed(verified, evidence, limits.confirmAloneMs)) return true
+  const claim = claimOf(evidence, verified.name, limits.confirmMs)
+  if (claim === null || isDenied(verified, evidence)) return false
+  return nowMs - claim.receivedMs <= limits.answerMs
 }
 
 /**

@@ -11,6 +11,7 @@ import {
   failuresOf,
   isBlind,
   isConfirmed,
+  isConfirmedAlone,
   isPastTtl,
   isVouchedFor,
   isWitnessed,
@@ -456,7 +457,7 @@ function interruption(beliefs: Beliefs, evidence: Evidence): string {
 function whyNotAlone(verified: Verified, evidence: Evidence): string {
   const rival = rivalOf(verified, evidence)
   if (rival !== null) return `both ${verified.name} and ${rival} take writes`
-  if (!isConfirmed(verified, evidence, evidence.limits.confirmAloneMs))
+  if (!isConfirmedAlone(verified, evidence))
     return `${verified.name} does not confirm over SQL that it is the primary`
   return `Patroni on ${verified.name} does not confirm it on /primary`
 }
@@ -539,17 +540,15 @@ function servesUnlocked(beliefs: Beliefs, evidence: Evidence): boolean {
 function servesVouched(beliefs: Beliefs, evidence: Evidence): boolean {
   const { verified } = beliefs
   if (verified === null || !canBeVouchedFor(beliefs, evidence)) return false
-  const { confirmMs, confirmAloneMs } = evidence.limits
-  const ageMsMax = isBlind(evidence) ? confirmAloneMs : confirmMs
-  const isHeard = isConfirmed(verified, evidence, ageMsMax) && rivalOf(verified, evidence) === null
-  return isHeard && isVouchedFor(verified.name, evidence)
+  const isHeard = isBlind(evidence)
+    ? isConfirmedAlone(verified, evidence)
+    : isConfirmed(verified, evidence, evidence.limits.confirmMs)
+  if (!isHeard || rivalOf(verified, evidence) !== null) return false
+  return isVouchedFor(verified.name, evidence)
 }
 
 function isSole(verified: Verified, evidence: Evidence): boolean {
-  return (
-    isConfirmed(verified, evidence, evidence.limits.confirmAloneMs) &&
-    rivalOf(verified, evidence) === null
-  )
+  return isConfirmedAlone(verified, evidence) && rivalOf(verified, evidence) === null
 }
 
 function row(

@@ -223,18 +223,25 @@ export class Probe {
     return connection
   }
 
-  /** Races `work` against the deadline; when that passes the socket is destroyed. */
+  /**
+   * Races `work` against the deadline; when that passes the socket is destroyed. Timers run before
+   * what arrived is read: where this process did not run for a while, the answer may lie there.
+   */
   async #within<T>(work: Promise<T>, deadlineMs: number): Promise<T> {
     const leftMs = Math.max(1, deadlineMs - this.#clock.nowMs())
     const { promise, reject } = Promise.withResolvers<never>()
-    const timer = this.#clock.after(leftMs, () => {
+    let isOver = false
+    const expire = (): void => {
+      if (isOver) return
       reject(new ProbeTimeout(`no answer within ${this.#access.timeoutMs} ms`))
       this.#drop()
-    })
+    }
+    const timer = this.#clock.after(leftMs, () => this.#clock.after(LISTEN_MS, expire))
     work.catch(() => undefined)
     try {
       return await Promise.race([work, promise])
     } finally {
+      isOver = true
       timer.cancel()
     }
   }
@@ -251,6 +258,9 @@ function isSilentEnd(error: unknown): boolean {
   const code = failureCode(error)
   return code === '' || code === 'ECONNRESET'
 }
+
+/** So long is looked at what may have arrived already. */
+const LISTEN_MS = 20
 
 class ProbeTimeout extends Error {}
 

@@ -69,15 +69,20 @@ const PLANNED_MS = 100
 const LEASE_STEP_MS = 2000
 /** A replica's answer is stale after as many questions, and the deadline of one. */
 const STALE_PROBES = 3
-/** Asked once a second with a deadline of one: a few answers may be late. */
+/** Asked once a second: a few answers may be late. */
 const WITNESS_MS = 5000
 /**
  * Replicas that answered the failsafe check do not race for ttl. It is made anew after loop_wait +
  * retry_timeout at the latest, which leaves one more retry_timeout until then: this is the least.
  */
 const FAILSAFE_MS = 3000
-const WITNESS_DEADLINE_MS = 1000
+/** Two questions are under way at most; what is answered in this time is never too old. */
+const WITNESS_DEADLINE_MS = 2000
 const TICK_MS = 100
+/** Nothing was decided for so long: this process did not run. */
+const LATE_MS = 500
+/** So long it listens then, before it decides. */
+const LISTEN_MS = 20
 /** By then every member that answers has answered. */
 const STARTING_MS = 3000
 /** A successor of a control process finds the same primary in this time, or says that it does not. */
@@ -109,6 +114,9 @@ export class Watcher {
   #holdSinceMs: number | null
   #isBusy = false
   #ticks: Timer | null = null
+  #decidedMs: number
+  /** What came while it listens. */
+  #unheard: { isNews: boolean } | null = null
   #serial = 0
   #takeoverUntilMs = 0
   #published = ''
@@ -124,6 +132,7 @@ export class Watcher {
     this.#startedMs = now
     this.#stateSinceMs = now
     this.#holdSinceMs = now
+    this.#decidedMs = now
     const access = probeAccess(deps.cluster, deps.probeTls)
     const outside = deps.outside ?? OUTSIDE
     const events = {
@@ -140,7 +149,7 @@ export class Watcher {
   /** Starts asking. The first Topology names nobody. */
   start(): Promise<void> {
     this.#ticks = this.#clock.every(TICK_MS, () => this.#decide(false))
-    this.#decide(true)
+    this.#decideNow(true)
     this.#source.start()
     return Promise.resolve()
   }
@@ -176,7 +185,7 @@ export class Watcher {
     // Behind its CHECKPOINT it may answer probes late, and be back before Patroni stops it.
     const isOut = state === 'interrupted' && name !== undefined && name === beliefs.verified?.name
     if (name !== undefined) this.#handover.call(name, isPrimary, this.#clock.nowMs())
-    this.#decide(true)
+    this.#decideNow(true)
     if (isPrimary) return 'holds'
     return primary === null && (isStarting || isOut) ? 'starting' : 'elsewhere'
   }
@@ -196,7 +205,7 @@ export class Watcher {
   /** RECONNECT: forgets terms, fences and timelines. */
   forget(): void {
     this.#forget('RECONNECT')
-    this.#decide(true)
+    this.#decideNow(true)
   }
 
   /** Takes new intervals, credentials, weights, zones and limits; a changed source starts anew. */
@@ -207,7 +216,7 @@ export class Watcher {
     if (changes.limits !== undefined) this.#table.setLimits(changes.limits)
     if (changes.planned !== undefined) this.#handover.setLimits(changes.planned)
     this.#setPace()
-    if (sourceKey(before) === sourceKey(cluster)) return this.#decide(true)
+    if (sourceKey(before) === sourceKey(cluster)) return this.#decideNow(true)
     void this.#source.stop()
     this.#source = this.#createSource()
     this.#source.start()
@@ -346,6 +355,7 @@ export class Watcher {
       limits: {
         confirmMs: 2 * this.#cluster.probeTimeoutMs,
         confirmAloneMs: ALONE_MS + this.#cluster.probeTimeoutMs,
+        answerMs: this.#cluster.probeTimeoutMs,
         blindMs: this.#source.blindMs,
         witnessMs: WITNESS_MS,
         failsafeMs: FAILSAFE_MS,
@@ -360,8 +370,27 @@ export class Watcher {
     }
   }
 
-  /** The one place where the machine moves. `isNews`: a sample or a view, not just time. */
+  /**
+   * Timers run before what came over the network is read, and that is read in any order. Where this
+   * process did not run for a while all of it is heard before age is held against anything.
+   */
   #decide(isNews: boolean): void {
+    if (this.#unheard !== null) {
+      this.#unheard.isNews ||= isNews
+      return
+    }
+    if (this.#clock.nowMs() - this.#decidedMs <= LATE_MS) return this.#decideNow(isNews)
+    const unheard = { isNews }
+    this.#unheard = unheard
+    this.#clock.after(LISTEN_MS, () => {
+      if (this.#unheard === unheard && this.#ticks !== null) this.#decideNow(unheard.isNews)
+    })
+  }
+
+  /** The one place where the machine moves. `isNews`: a sample or a view, not just time. */
+  #decideNow(isNews: boolean): void {
+    this.#unheard = null
+    this.#decidedMs = this.#clock.nowMs()
     const evidence = this.#evidence()
     const before = this.#machine
     const { machine, taken } = advance(before, evidence)

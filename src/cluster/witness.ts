@@ -28,7 +28,7 @@ export class Witness {
   /** The last answer that was 200. */
   last: Word | null = null
 
-  /** `rest` has a deadline of its own, no longer than the second between two questions. */
+  /** `rest` has a deadline of its own, which bounds how many questions are under way. */
   constructor(clock: Clock, rest: Pick<Rest, 'json'>) {
     this.#clock = clock
     this.#rest = rest

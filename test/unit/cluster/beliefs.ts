@@ -15,6 +15,7 @@ export const IDENTIFIER = '7000000000000000001'
 export const LIMITS: BeliefLimits = {
   confirmMs: 3000,
   confirmAloneMs: 1750,
+  answerMs: 1500,
   blindMs: 2000,
   witnessMs: 5000,
   failsafeMs: 3000,

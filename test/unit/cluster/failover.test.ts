@@ -8,6 +8,7 @@ import {
   wantsWitness,
 } from '../../../src/cluster/failover.ts'
 import { DEFAULT_DYNAMIC } from '../../../src/cluster/source.ts'
+import type { Sample } from '../../../src/cluster/topology.ts'
 import { EMPTY_TOPOLOGY } from '../../../src/cluster/topology.ts'
 import { IDENTIFIER, LIMITS, World } from './beliefs.ts'
 
@@ -159,6 +160,19 @@ describe('the source is silent', () => {
     expect(world.wait(LIMITS.confirmAloneMs + 1, true).primary).toBeNull()
     expect(world.missing).toContain('a does not confirm over SQL')
     expect(world.writes('a', 5).primary).toBe('a')
+  })
+
+  test('answers that are slow, but each in time, confirm it', () => {
+    const world = silent()
+    for (let count = 0; count < 10; count += 1) {
+      const answeredMs = world.nowMs + LIMITS.answerMs
+      const sample = { ...world.writes('a', 5).testimony.get('a')?.sample } as Sample
+      world.testimony.set('a', { sample: { ...sample, receivedMs: answeredMs }, failure: null })
+      // The next question is put when this one was answered, and is answered in time itself.
+      expect(world.wait(answeredMs - world.nowMs, true).primary).toBe('a')
+      expect(world.wait(LIMITS.answerMs - 1, true).hears('a', false).primary).toBe('a')
+    }
+    expect(world.wait(2, true).primary).toBeNull()
   })
 
   test('another claim on the same or a later timeline ends it', () => {

@@ -222,6 +222,9 @@ describe('a silent source', () => {
   })
 })
 
+/** What arrived during a stall is heard for so long, before anything is decided. */
+const LISTEN_MS = 20
+
 describe('a stall of the control process', () => {
   test('is no reason to believe: after a long one writes wait for fresh answers', async () => {
     const stage = await Stage.serving()
@@ -229,10 +232,23 @@ describe('a stall of the control process', () => {
     for (const member of stage.members.values()) member.does = 'hang'
     stage.clock.stall(10_000)
     await stage.settle()
+    await stage.pass(LISTEN_MS)
     expect(stage.seen.slice(from).at(-1)?.primary).toBeNull()
     for (const member of stage.members.values()) member.does = 'answer'
     await stage.pass(3000)
     expect(stage.topology).toMatchObject({ primary: 'a', term: 1 })
+  })
+
+  test('is held against nobody whose answer lay there meanwhile', async () => {
+    const stage = await Stage.serving()
+    stage.etcd.isSilent = true
+    await stage.pass(4000)
+    const from = stage.seen.length
+    stage.clock.stall(2500)
+    await stage.settle()
+    await stage.pass(100)
+    expect(stage.seen.length).toBeGreaterThan(from)
+    expect(stage.seen.slice(from).filter(({ primary }) => primary === null)).toEqual([])
   })
 
   test('past the end of a lease never prolongs it', async () => {
@@ -243,6 +259,7 @@ describe('a stall of the control process', () => {
     const from = stage.seen.length
     stage.clock.stall(endMs - stage.clock.nowMs() + 10)
     await stage.settle()
+    await stage.pass(LISTEN_MS)
     expect(stage.seen.length).toBeGreaterThan(from)
     for (const { primary, writableUntilMs } of stage.seen.slice(from))
       expect(primary === null || (writableUntilMs ?? Number.POSITIVE_INFINITY) <= endMs).toBe(true)

@@ -64,12 +64,13 @@ class Asked {
   readonly failures: ProbeFailure[] = []
   readonly connections: { client: EventEmitter; lost: Error | null; hasWarned: boolean }[] = []
   isGone = false
+  answers = query
 
   constructor() {
     const connect = (): Promise<void> =>
       this.isGone ? Promise.reject(failure('ECONNREFUSED')) : Promise.resolve()
     const open = ((address: typeof ADDRESS) => {
-      const client = Object.assign(new EventEmitter(), { connect, query })
+      const client = Object.assign(new EventEmitter(), { connect, query: () => this.answers() })
       const direct = { client, address, lost: null, hasWarned: false, drop: () => undefined }
       this.connections.push(direct)
       return direct
@@ -108,6 +109,23 @@ class Asked {
 }
 
 const BARE = new Error('Connection terminated unexpectedly')
+
+test('an answer that lay there while this process did not run is in time', async () => {
+  const asked = new Asked()
+  await asked.pass(100)
+  const { promise, resolve } = Promise.withResolvers<unknown>()
+  asked.answers = () => promise
+  asked.clock.advance(500)
+  await flush()
+  asked.clock.stall(1600)
+  resolve(await query())
+  await asked.pass(100)
+  expect(asked.failures).toEqual([])
+  asked.answers = () => new Promise(() => undefined)
+  await asked.pass(600)
+  await asked.pass(1600)
+  expect(asked.failures).toMatchObject([{ kind: 'silent' }])
+})
 
 describe('the end of an idle connection', () => {
   test('without a word is told with the failures behind it, until there is an answer', async () => {
