@@ -67,6 +67,12 @@ export interface ClientsFacts {
   readonly disconnectsByReason: Readonly<Record<string, number>>
   readonly loginFailures: number
   readonly cancelsForwarded: number
+  /** Reads that shared a server, those of them that were moved to another, and answers dropped. */
+  readonly rides: number
+  readonly ridesMoved: number
+  readonly ridesSwallowed: number
+  /** Servers that are shared now. */
+  readonly carriages: number
   /** Cancel requests that came in, by what became of them. */
   readonly cancelRequestsByResult: Readonly<Record<string, number>>
   readonly holdsStarted: number

@@ -2,7 +2,7 @@
  * Which batches may stand behind those of others on one server: a lone read that runs one statement,
  * is ended by a ReadyForQuery of its own, and leaves nothing behind whatever becomes of it. Pure.
  *
- * Source  docs/performance.md, "Multiplexed reads".
+ * Source  docs/routing.md, "Shared servers".
  */
 import type { Classified, Verb } from '../routing/classify.ts'
 import type { Settings } from '../server/settings.ts'

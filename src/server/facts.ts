@@ -22,6 +22,8 @@ export interface ServerFacts {
   readonly isDoomed: boolean
   /** Id of the client that holds it, or null. */
   readonly clientId: number | null
+  /** Reads of clients that share it, on their way now; null: nobody shares it. */
+  readonly riders: number | null
   readonly processId: number
   /** Protocol version and cipher as SHOW SERVERS prints them, or ''. */
   readonly tls: string

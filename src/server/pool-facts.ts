@@ -1,5 +1,6 @@
 /** What is told of a pool and its servers when somebody asks; read only, made when asked. */
 import type { Clock } from '../base/clock.ts'
+import type { Carrier } from './boarding.ts'
 import type { ServerConnection } from './connection.ts'
 import type { PoolContext } from './context.ts'
 import type { PoolFacts, ServerFacts } from './facts.ts'
@@ -61,6 +62,7 @@ function serverFacts(server: ServerConnection, pool: Pool, bootWallMs: number): 
     requestWallMs: bootWallMs + (server.requestMs === 0 ? server.openedMs : server.requestMs),
     isDoomed: server.isDoomed,
     clientId: (server.holder as Partial<Waiter> | null)?.clientId ?? null,
+    riders: (server.holder as Partial<Carrier> | null)?.count ?? null,
     processId: server.processId,
     tls: tlsOf(server),
     applicationName: server.parameters.get('application_name') ?? '',

@@ -15,7 +15,7 @@ const HEAD = `type user database replication state addr port:int4 local_addr loc
 
 /** Ours come after PgBouncer's, so that tools that count columns from the left still fit. */
 export const CLIENTS = columns(`${HEAD} route_reason pin_reasons wait_reason member`)
-export const SERVERS = columns(`${HEAD} member role`)
+export const SERVERS = columns(`${HEAD} member role riders:int4`)
 export const SOCKETS = columns(`${HEAD} recv_pos:int4 pkt_pos:int4 pkt_remain:int4 send_pos:int4
   send_remain:int4 pkt_avail:int4 send_avail:int4`)
 
@@ -37,7 +37,12 @@ export function showServers({ facts }: Snapshot): Row[] {
   return facts.servers
     .filter((server) => server.state !== 'closed')
     .map((server) =>
-      row(...serverHead(server, SERVER_WORDS[server.state]), server.member, server.role),
+      row(
+        ...serverHead(server, SERVER_WORDS[server.state]),
+        server.member,
+        server.role,
+        server.riders,
+      ),
     )
 }
 

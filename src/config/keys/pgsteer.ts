@@ -152,7 +152,7 @@ export const PGSTEER_KEYS = {
   ),
   multiplex_buffer_bytes_max: bytes(
     '1048576',
-    'Answer bytes kept for a client that reads too slowly from a server it shares; more ends its session.',
+    'Answer bytes kept for a client that reads slowly from a shared server; beyond, those behind it move.',
     { min: 16_384, max: 1_073_741_824 },
   ),
   workers: int('1', 'Processes that serve clients; limits are divided among them.', {

@@ -313,6 +313,30 @@ const TRAFFIC: readonly MetricRow[] = [
     'Statements that a replica refused and the primary then answered, by SQLSTATE.',
     (reading) => reading.words(reading.snapshot.facts.clients.healedBySqlstate),
   ),
+  counter(
+    'pgsteer_multiplexed_reads_total',
+    '',
+    'Reads sent on a server that other clients share (multiplex_reads).',
+    ({ snapshot }) => single(snapshot.facts.clients.rides),
+  ),
+  counter(
+    'pgsteer_multiplexed_moves_total',
+    '',
+    'Shared reads that were sent again on another server, from behind a late or lost one.',
+    ({ snapshot }) => single(snapshot.facts.clients.ridesMoved),
+  ),
+  counter(
+    'pgsteer_multiplexed_answers_dropped_total',
+    '',
+    'Answers to shared reads for which nobody waited any more.',
+    ({ snapshot }) => single(snapshot.facts.clients.ridesSwallowed),
+  ),
+  gauge(
+    'pgsteer_multiplexed_servers',
+    '',
+    'Servers that clients share for reads now.',
+    ({ snapshot }) => single(snapshot.facts.clients.carriages),
+  ),
   counter('pgsteer_holds_total', '', 'Batches that had to wait for a primary.', (reading) =>
     single(reading.snapshot.facts.clients.holdsStarted),
   ),

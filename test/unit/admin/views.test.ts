@@ -60,7 +60,7 @@ describe("columns are PgBouncer's, in its order and with its types", () => {
     ],
     ['totals', 'name value:numeric'],
     ['clients', `${SOCKET_COLUMNS} route_reason pin_reasons wait_reason member`],
-    ['servers', `${SOCKET_COLUMNS} member role`],
+    ['servers', `${SOCKET_COLUMNS} member role riders:int4`],
     [
       'sockets',
       `${SOCKET_COLUMNS} recv_pos:int4 pkt_pos:int4 pkt_remain:int4 send_pos:int4 send_remain:int4 pkt_avail:int4 send_avail:int4`,

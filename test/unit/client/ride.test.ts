@@ -1,6 +1,6 @@
 /**
  * Reads of several clients on one server: every hazard of doing so, with the rule that answers it.
- * Source  docs/performance.md, "Multiplexed reads".
+ * Source  docs/routing.md, "Shared servers".
  */
 import { expect, test } from 'vitest'
 import { backend, frontend } from '../../support/bytes.ts'
