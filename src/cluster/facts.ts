@@ -3,6 +3,7 @@
  * plain values that are read at scrape time.
  */
 import type { FailoverState } from './failover.ts'
+import type { Entry } from './roster.ts'
 
 export interface WatcherFacts {
   readonly source: 'etcd' | 'patroni' | 'static'
@@ -45,4 +46,20 @@ export interface MemberFacts {
   readonly startedS: number | null
   /** The source lists it no longer. */
   readonly isUnlisted: boolean
+}
+
+export function memberFacts({
+  member,
+  testimony,
+  receiverStatus,
+  started,
+  isUnlisted,
+}: Entry): MemberFacts {
+  return {
+    name: member.name,
+    failure: testimony.failure?.reason ?? null,
+    receiverStatus,
+    startedS: started === null ? null : Number(started),
+    isUnlisted,
+  }
 }

@@ -3,6 +3,8 @@
  * etcd.ts, workers act on the answer (server/placement.ts), and why the limits are what they are is
  * in docs/failover.md.
  */
+import { type Evidence, isVouchedFor, isWitnessed } from './evidence.ts'
+import type { Failover } from './failover.ts'
 import type { DynamicConfig } from './source.ts'
 
 /**
@@ -33,4 +35,25 @@ export function isLate({ dynamic, guardMs, expiresMs }: Lease, nowMs: number): b
   if (expiresMs === null) return true
   const leastMs = dynamic.ttlMs - dynamic.loopWaitMs - SLACK_MS
   return expiresMs - nowMs < Math.max(leastMs, guardMs + SLACK_MS)
+}
+
+/**
+ * Until when the lease lets the verified primary be written to; null: it sets no limit now.
+ *
+ * In failsafe mode a primary for which all members answer needs no lease. While the source is
+ * silent (or we have stalled) nobody tells of renewals: one that was late then, or would have ended
+ * since, limits writes on, unless Patroni vouches.
+ */
+export function leaseLimit(
+  lease: Lease | null,
+  { state, beliefs }: Failover,
+  evidence: Evidence,
+): number | null {
+  const name = beliefs.verified?.name
+  if (lease === null || name === undefined || isVouchedFor(name, evidence)) return null
+  if (state === 'serving') return writableUntil(lease)
+  if (state !== 'failstatic' || isWitnessed(name, evidence)) return null
+  const untilMs = writableUntil(lease)
+  const isOver = untilMs !== null && untilMs <= evidence.nowMs
+  return isOver || isLate(lease, evidence.contactMs ?? 0) ? untilMs : null
 }

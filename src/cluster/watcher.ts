@@ -8,25 +8,19 @@ import type { Clock, Timer } from '../base/clock.ts'
 import type { Log } from '../base/log.ts'
 import type { ClusterConfig } from '../config/config.ts'
 import { type Address, formatAddress } from './address.ts'
-import { tellAlarms } from './alarms.ts'
 import type { DirectAccess, DirectTls } from './direct.ts'
 import type { LagLimits } from './eligibility.ts'
-import {
-  type Evidence,
-  isBlind,
-  isForsaken,
-  isRefuted,
-  isVouchedFor,
-  isWitnessed,
-} from './evidence.ts'
-import type { MemberFacts, WatcherFacts } from './facts.ts'
+import { type Evidence, isBlind, isForsaken, isRefuted } from './evidence.ts'
+import { memberFacts, type WatcherFacts } from './facts.ts'
 import { advance, forget, missingOf, primaryOf, resumed, UNSEEN, wantsWitness } from './failover.ts'
 import { Handover } from './handover.ts'
 import { isSuccessor } from './keys.ts'
 import { mostAdvanced } from './lag.ts'
-import { isLate, type Lease, writableUntil } from './lease.ts'
+import { isLate, type Lease, leaseLimit } from './lease.ts'
 import { OUTSIDE, type Outside } from './outside.ts'
+import { ALONE_MS, paceOf } from './pace.ts'
 import type { ProbeFailure } from './probe.ts'
+import { Publisher } from './publisher.ts'
 import { type Entry, Roster } from './roster.ts'
 import type { ClusterView, Source, SourceEvents } from './source.ts'
 import { newSource, sourceKey } from './sources.ts'
@@ -56,17 +50,6 @@ export interface WatcherDeps {
 /** What RELOAD can change besides [cluster]. */
 export type WatcherChanges = Partial<Pick<WatcherDeps, 'limits' | 'probeTls' | 'planned'>>
 
-/** How often members are asked while nobody is believed to be the primary. */
-const SEARCH_MS = 30
-/** After searching in vain for so long, ask less often: nothing is about to happen. */
-const SEARCH_FAST_MS = 180_000
-const SEARCH_SLOW_MS = 250
-/** While the primary's own word is all there is, it is asked at least this often. */
-const ALONE_MS = 250
-/** While the primary is about to hand over. */
-const PLANNED_MS = 100
-/** The end of the lease is published on its own only when it moved by so much. */
-const LEASE_STEP_MS = 2000
 /** A replica's answer is stale after as many questions, and the deadline of one. */
 const STALE_PROBES = 3
 /** Asked once a second: a few answers may be late. */
@@ -88,9 +71,6 @@ const STARTING_MS = 3000
 /** A successor of a control process finds the same primary in this time, or says that it does not. */
 const TAKEOVER_MS = 3000
 
-/** Serving without a key. */
-const ALONE: ReadonlySet<string> = new Set(['failstatic', 'unlocked', 'vouched'])
-
 export class Watcher {
   readonly #deps: WatcherDeps
   readonly #clock: Clock
@@ -99,6 +79,7 @@ export class Watcher {
   readonly #table: MemberTable
   readonly #witness: Witness
   readonly #handover: Handover
+  readonly #publisher: Publisher
   #cluster: ClusterConfig
   #source: Source
   #view: ClusterView | null = null
@@ -108,7 +89,6 @@ export class Watcher {
   #leaseExpiresMs: number | null = null
   #leaderSinceMs = 0
   #machine = UNSEEN
-  #alarms: ReadonlyMap<string, string> = new Map()
   readonly #startedMs: number
   #stateSinceMs: number
   #holdSinceMs: number | null
@@ -117,10 +97,8 @@ export class Watcher {
   #decidedMs: number
   /** What came while it listens. */
   #unheard: { isNews: boolean } | null = null
-  #serial = 0
   #takeoverUntilMs = 0
-  #published = ''
-  #counts = { holds: 1, failovers: 0, fences: 0, forgets: 0, publications: 0 }
+  #counts = { holds: 1, failovers: 0, fences: 0, forgets: 0 }
 
   constructor(deps: WatcherDeps) {
     this.#deps = deps
@@ -128,6 +106,8 @@ export class Watcher {
     this.#log = deps.log
     this.#cluster = deps.cluster
     this.#handover = new Handover(deps.log, deps.planned)
+    const { log, previous } = deps
+    this.#publisher = new Publisher(log, (value) => deps.publish(value), previous?.serial ?? 0)
     const now = deps.clock.nowMs()
     this.#startedMs = now
     this.#stateSinceMs = now
@@ -238,6 +218,7 @@ export class Watcher {
     const expires = this.#leaseExpiresMs
     return {
       ...this.#counts,
+      publications: this.#publisher.count,
       source: this.#source.kind,
       sourceAnswers: !isBlind(evidence),
       sourceTrouble: this.#trouble,
@@ -437,24 +418,12 @@ export class Watcher {
     return { dynamic, guardMs: this.#cluster.leaseGuardMs, expiresMs: this.#leaseExpiresMs }
   }
 
-  /**
-   * In failsafe mode a primary for which all members answer needs no lease. While the source is
-   * silent (or we have stalled) nobody tells of renewals: one that was late then, or would have ended
-   * since, limits writes on, unless Patroni vouches. What a primary that nobody vouches for any more
-   * still does is over.
-   */
+  /** What a primary that nobody vouches for any more still does is over. */
   #writableUntilMs(evidence: Evidence): number | null {
-    const lease = this.#lease()
     const { state, beliefs } = this.#machine
-    const name = beliefs.verified?.name
     const isOut = state === 'interrupted' && beliefs.verified !== null
     if (isOut && isForsaken(beliefs.verified, evidence)) return this.#stateSinceMs
-    if (lease === null || name === undefined || isVouchedFor(name, evidence)) return null
-    if (state === 'serving') return writableUntil(lease)
-    if (state !== 'failstatic' || isWitnessed(name, evidence)) return null
-    const untilMs = writableUntil(lease)
-    const isOver = untilMs !== null && untilMs <= evidence.nowMs
-    return isOver || isLate(lease, evidence.contactMs ?? 0) ? untilMs : null
+    return leaseLimit(this.#lease(), this.#machine, evidence)
   }
 
   /**
@@ -506,28 +475,23 @@ export class Watcher {
   }
 
   #setPace(): void {
-    const { probeIntervalMs, probeBusyIntervalMs } = this.#cluster
-    const isNamed = primaryOf(this.#machine) !== null
-    const searches = this.#clock.nowMs() - this.#stateSinceMs < SEARCH_FAST_MS
-    const searchMs = searches ? SEARCH_MS : SEARCH_SLOW_MS
-    const isAlone = ALONE.has(this.#machine.state)
-    let periodMs = probeIntervalMs
-    if (isAlone) periodMs = Math.min(periodMs, ALONE_MS)
-    if (this.#handover.told !== null) periodMs = Math.min(periodMs, PLANNED_MS)
-    const isSearching = !isNamed && this.#machine.state !== 'standby'
-    if (isSearching) periodMs = Math.min(periodMs, searchMs)
-    if (this.#isBusy) periodMs = Math.min(periodMs, probeBusyIntervalMs)
-    this.#roster.setPace(
-      periodMs,
-      isSearching ? Math.min(probeIntervalMs, searchMs) : probeIntervalMs,
+    const { periodMs, failurePeriodMs, isSearching } = paceOf(
+      {
+        state: this.#machine.state,
+        stateAgeMs: this.#clock.nowMs() - this.#stateSinceMs,
+        hasPrimary: primaryOf(this.#machine) !== null,
+        isPlanned: this.#handover.told !== null,
+        isBusy: this.#isBusy,
+      },
+      this.#cluster,
     )
+    this.#roster.setPace(periodMs, failurePeriodMs)
     this.#source.setBusy(isSearching)
   }
 
   #takeOver(previous: Topology): void {
     this.#machine = resumed(previous)
     this.#handover.takeOver(previous, this.#clock.nowMs())
-    this.#serial = previous.serial
     this.#takeoverUntilMs = this.#clock.nowMs() + TAKEOVER_MS
   }
 
@@ -570,34 +534,10 @@ export class Watcher {
       switchover: this.#handover.told,
       hooks: this.#handover.hooks,
       history: this.#view?.history ?? [],
+      writableUntilMs: this.#writableUntilMs(evidence),
+      members,
     }
-    const words = members.map(({ name, role, ineligibleReason }) => [name, role, ineligibleReason])
-    const writableUntilMs = this.#writableUntilMs(evidence)
-    const step = writableUntilMs === null ? null : Math.floor(writableUntilMs / LEASE_STEP_MS)
-    const signature = JSON.stringify([value, step, words], bigintText)
-    if (!isNews && signature === this.#published) return
-    this.#published = signature
-    this.#serial += 1
-    this.#counts.publications += 1
-    const topology = Object.freeze({ ...value, writableUntilMs, serial: this.#serial, members })
-    this.#alarms = tellAlarms(this.#alarms, topology, this.#log)
-    this.#deps.publish(topology)
-  }
-}
-
-/** LSNs are no JSON. */
-function bigintText(_key: string, value: unknown): unknown {
-  return typeof value === 'bigint' ? value.toString() : value
-}
-
-function memberFacts(entry: Entry): MemberFacts {
-  const { testimony, receiverStatus, started, isUnlisted } = entry
-  return {
-    name: entry.member.name,
-    failure: testimony.failure?.reason ?? null,
-    receiverStatus,
-    startedS: started === null ? null : Number(started),
-    isUnlisted,
+    this.#publisher.publish(value, isNews)
   }
 }
 
