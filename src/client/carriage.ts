@@ -38,8 +38,6 @@ const EMPTY_MS_MAX = 100
 /** A head is late when it takes so much longer than usual, and at least so long. */
 const LATE_TIMES = 3
 const LATE_MS_MIN = 20
-/** What is counted for a statement of which nothing is known: nobody boards behind it. */
-const UNKNOWN_MS = 1e9
 /** Cancel requests for the first that may be on their way at once. */
 const CANCELS_MAX = 4
 /** A read of one statement cannot begin one. */
@@ -170,9 +168,7 @@ export class Carriage implements Carrier, RelayOwner {
     if (isFirst) this.#begin(nowMs)
     else this.#carriages.gather(this)
     this.#riders.push(session)
-    const { riding } = session
-    riding.expectedMs = Math.min(this.#latencies.expectedMs(riding.shape), UNKNOWN_MS)
-    this.#queuedMs += riding.expectedMs
+    this.#queuedMs += session.riding.expectedMs
   }
 
   /** It was sent. */
@@ -372,8 +368,8 @@ export class Carriage implements Carrier, RelayOwner {
     if (this.#isHeldUp || this.#isLate) return this.#watchLate()
     const head = this.#head
     const usualMs = head?.riding.expectedMs ?? 0
-    const lateMs = usualMs === UNKNOWN_MS ? 0 : LATE_TIMES * usualMs
-    if (nowMs - this.#headSinceMs < Math.max(LATE_MS_MIN, lateMs)) return
+    // Of what is not known nobody stands behind.
+    if (nowMs - this.#headSinceMs < Math.max(LATE_MS_MIN, LATE_TIMES * usualMs)) return
     // The answer may have come already: it is read before the next look.
     if (!this.#isSuspect) {
       this.#isSuspect = true

@@ -19,6 +19,10 @@ import type { SessionState } from './states.ts'
 import { isSharable, isUnit } from './unit.ts'
 import { isAsciiSafe, isOn } from './values.ts'
 
+/** What is counted for a statement of which nothing is known: nobody boards behind it. */
+const UNKNOWN_MS = 1e9
+/** The last one that was found to be. */
+let safeEncoding = 'UTF8'
 /** So often one batch is moved from behind a late one; then it waits for a server of its own. */
 const MOVES_MAX = 1
 
@@ -38,7 +42,7 @@ export interface RideSteps {
 export class Riding {
   /** Which statements it is like, for what is learnt of their duration. */
   shape = 0
-  /** How long such a one takes, as its carriage counts it. */
+  /** How long such a one usually takes; very long when that is not known. */
   expectedMs = 0
   carriage: Carriage | null = null
   readonly #session: Session
@@ -68,10 +72,11 @@ export class Riding {
     if (reported.isDue || !lease.isEmpty || !this.#isTextSafe) return false
     const { latencies } = services.statements(pool.config.serverDatabase)
     this.shape = this.#shapeOf(batch)
-    if (latencies.isBarred(this.shape)) return false
-    // What is not known yet is tried, with nobody behind it.
     const expectedMs = latencies.expectedMs(this.shape)
-    return expectedMs <= multiplexBehindMsMax || expectedMs === Number.POSITIVE_INFINITY
+    this.expectedMs = Math.min(expectedMs, UNKNOWN_MS)
+    if (expectedMs <= multiplexBehindMsMax) return true
+    // What is not known yet is tried, with nobody behind it.
+    return expectedMs === Number.POSITIVE_INFINITY && !latencies.isBarred(this.shape)
   }
 
   /** Servers of these go from session to session as they are. */
@@ -85,10 +90,13 @@ export class Riding {
   /** Texts are read as what they are. */
   get #isTextSafe(): boolean {
     const session = this.#session
-    return (
-      isAsciiSafe(session.welcome('client_encoding')) &&
-      isOn(session.welcome('standard_conforming_strings'))
-    )
+    const encoding = session.welcome('client_encoding')
+    if (encoding !== safeEncoding) {
+      if (!isAsciiSafe(encoding)) return false
+      safeEncoding = encoding
+    }
+    const strings = session.welcome('standard_conforming_strings')
+    return strings === 'on' || isOn(strings)
   }
 
   #shapeOf({ bytes, texts }: BatchReader): number {

@@ -81,11 +81,16 @@ export class Boarding {
   }
 
   /** A session was queued: it may board behind those who came before it, or needs a server alone. */
-  onQueued(): void {
+  onQueued({ mayRide, settings }: Waiter): void {
     if (this.count === 0) return
     for (const member of this.#owner.roster.members.values()) {
-      for (const carrier of member.carriers) this.fill(carrier)
-      this.makeWay(member)
+      let isRider = false
+      for (const carrier of member.carriers) {
+        if (mayRide !== true || carrier.isRetiring || carrier.settings !== settings) continue
+        isRider = true
+        this.fill(carrier)
+      }
+      if (!isRider) this.makeWay(member)
     }
   }
 

@@ -175,7 +175,7 @@ export class Pool {
       failing === null ? placement : { kind: 'refused', error: failing },
       nowMs,
     )
-    this.boarding.onQueued()
+    this.boarding.onQueued(waiter)
     this.#launch()
   }
 
