@@ -43,7 +43,7 @@ import { type Parts, reader, readNext, Sending, type Sent } from './sending.ts'
 import { forwardContext, type SessionSeed, type SessionServices } from './services.ts'
 import { SessionSettings } from './settings.ts'
 import { mayBecome, type SessionState } from './states.ts'
-import { agesOf, isStuck, timeoutOf } from './timeouts.ts'
+import { checkTime } from './timeouts.ts'
 import { Transaction } from './transaction.ts'
 import { isTakingBack } from './work.ts'
 
@@ -195,11 +195,7 @@ export class Session implements Receiver, Waiter {
 
   /** Ends the session when a timeout passed. Called a few times a second. */
   checkTime(nowMs: number): void {
-    // What we ask of a server has the deadline of a log-in; then another one is taken.
-    if (this.#state === 'settling' && isStuck(this, nowMs - this.#settlingSinceMs))
-      this.server?.destroy(new ProxyError('server_connect_timeout'))
-    const code = timeoutOf(agesOf(this, nowMs), this.pool.config)
-    if (code !== null) this.close(new ProxyError(code))
+    checkTime(this, nowMs - this.#settlingSinceMs, nowMs)
   }
 
   /** Starts delivery: the log-in is over. */
@@ -228,10 +224,8 @@ export class Session implements Receiver, Waiter {
   }
 
   granted(server: ServerConnection, nowMs: number): void {
-    invariant(
-      this.#state === 'waiting' || this.#state === 'idle',
-      'a server is granted to who waits',
-    )
+    const isWaiting = this.#state === 'waiting' || this.#state === 'idle'
+    invariant(isWaiting, 'a server is granted to who waits')
     this.#lease.take(server)
     this.waitReason = null
     this.meter.granted(server.identity.role, nowMs - this.waitingSinceMs)

@@ -1,7 +1,7 @@
 /**
- * PgBouncer's timeouts of a client, as one pure question asked a few times a second.
+ * PgBouncer's timeouts of a client, asked for a few times a second.
  */
-import type { ErrorCode } from '../base/errors.ts'
+import { type ErrorCode, ProxyError } from '../base/errors.ts'
 import type { PoolConfig } from '../config/config.ts'
 import type { Session } from './session.ts'
 
@@ -18,7 +18,7 @@ export interface Ages {
   readonly isWaiting: boolean
 }
 
-export function agesOf(session: Session, nowMs: number): Ages {
+function agesOf(session: Session, nowMs: number): Ages {
   const { activeMs, isOwed, meter, state, transaction } = session
   return {
     queryMs: meter.queryStartedMs === 0 ? 0 : nowMs - meter.queryStartedMs,
@@ -42,8 +42,21 @@ export function timeoutOf(ages: Ages, config: PoolConfig): ErrorCode | null {
   return hasPassed(ages.idleMs, config.clientIdleTimeoutMs) ? 'client_idle_timeout' : null
 }
 
+/**
+ * Ends the session when a timeout passed.
+ *
+ * `settlingMs`  since its server was given its settings.
+ */
+export function checkTime(session: Session, settlingMs: number, nowMs: number): void {
+  // What we ask of a server has the deadline of a log-in; then another one is taken.
+  if (session.state === 'settling' && isStuck(session, settlingMs))
+    session.server?.destroy(new ProxyError('server_connect_timeout'))
+  const code = timeoutOf(agesOf(session, nowMs), session.pool.config)
+  if (code !== null) session.close(new ProxyError(code))
+}
+
 /** A server that is given the session's settings does not take them in time. */
-export function isStuck({ services }: Session, settlingMs: number): boolean {
+function isStuck({ services }: Session, settlingMs: number): boolean {
   return settlingMs > services.config().pgbouncer.serverConnectTimeoutMs
 }
 
