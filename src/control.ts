@@ -28,6 +28,7 @@ import { type Config, databaseOf } from './config/config.ts'
 import { createApp } from './http/app.ts'
 import { type InstanceIdentity, InstanceKeeper } from './instances.ts'
 import { childLink, type Link, type Tellings, type WorkerAct } from './link.ts'
+import { namedSocket } from './net/dial.ts'
 import { FATAL_EXIT, processLog } from './program.ts'
 import {
   CATALOGUE_QUERY,
@@ -163,6 +164,7 @@ class Control implements Actions {
       planned: pgsteer,
       memberAddress: pgsteer.memberAddress,
       probeTls: this.#probeTls,
+      socket: namedSocket,
       ...(previous === null ? {} : { previous }),
       clock,
       log: this.#log,
@@ -175,7 +177,7 @@ class Control implements Actions {
     const watcher = this.#watcher
     if (cluster === null || watcher === null) return null
     return new FunctionReader({
-      access: () => probeAccess(this.#config.cluster ?? cluster, this.#probeTls),
+      access: () => probeAccess(this.#config.cluster ?? cluster, this.#probeTls, namedSocket),
       clock,
       log: this.#log,
       query: CATALOGUE_QUERY,

@@ -3,7 +3,7 @@
  * how it is dropped at once. Values come as text unless asked for otherwise; nothing is set in the
  * session.
  */
-import net from 'node:net'
+import { Socket } from 'node:net'
 import type tls from 'node:tls'
 import { Client } from 'pg'
 import type { Address } from './address.ts'
@@ -23,6 +23,8 @@ export interface DirectAccess {
   readonly database: string
   readonly timeoutMs: number
   readonly tls: DirectTls
+  /** What `pg` connects; without it one that asks the system's resolver for names. */
+  readonly socket?: () => Socket
 }
 
 export interface Direct {
@@ -46,7 +48,7 @@ export interface DirectOptions {
 
 /** Makes the connection; `client.connect()` is the caller's, under the caller's deadline. */
 export function openDirect(address: Address, access: DirectAccess, options: DirectOptions): Direct {
-  const socket = new net.Socket()
+  const socket = access.socket?.() ?? new Socket()
   const client = new Client({
     host: address.host,
     port: address.port,

@@ -36,6 +36,8 @@ export interface WatcherDeps {
   readonly memberAddress: MemberAddress
   /** Certificates for the probes, already read; the mode is `probe_tls_sslmode`. */
   readonly probeTls?: Omit<DirectTls, 'mode'>
+  /** What probes connect; see DirectAccess. */
+  readonly socket?: NonNullable<DirectAccess['socket']>
   readonly clock: Clock
   readonly log: Log
   readonly planned?: PlannedLimits
@@ -113,7 +115,7 @@ export class Watcher {
     this.#stateSinceMs = now
     this.#holdSinceMs = now
     this.#decidedMs = now
-    const access = probeAccess(deps.cluster, deps.probeTls)
+    const access = probeAccess(deps.cluster, deps.probeTls, deps.socket)
     const outside = deps.outside ?? OUTSIDE
     const events = {
       heard: () => this.#heard(),
@@ -192,7 +194,8 @@ export class Watcher {
   reload(cluster: ClusterConfig, changes: WatcherChanges = {}): void {
     const before = this.#cluster
     this.#cluster = cluster
-    this.#roster.setAccess(probeAccess(cluster, changes.probeTls ?? this.#deps.probeTls))
+    const probeTls = changes.probeTls ?? this.#deps.probeTls
+    this.#roster.setAccess(probeAccess(cluster, probeTls, this.#deps.socket))
     if (changes.limits !== undefined) this.#table.setLimits(changes.limits)
     if (changes.planned !== undefined) this.#handover.setLimits(changes.planned)
     this.#setPace()
@@ -554,8 +557,10 @@ function isReplica(entry: Entry): boolean {
 export function probeAccess(
   cluster: ClusterConfig,
   files: Omit<DirectTls, 'mode'> = {},
+  socket?: DirectAccess['socket'],
 ): DirectAccess {
   return {
+    ...(socket === undefined ? {} : { socket }),
     user: cluster.probeUser,
     password: cluster.probePassword ?? '',
     database: cluster.probeDatabase,

@@ -2,7 +2,7 @@
  * Opens a channel to an address: TCP or a Unix socket, under a deadline. Names are resolved anew
  * at each call, so a moved member is found at its new address; names.ts says what else.
  */
-import { connect as connectSocket, type Socket } from 'node:net'
+import { connect as connectSocket, Socket } from 'node:net'
 import { type Clock, systemClock } from '../base/clock.ts'
 import { ProxyError, reasonOf } from '../base/errors.ts'
 import { Channel } from './channel.ts'
@@ -10,6 +10,21 @@ import { Names } from './names.ts'
 
 /** Of this process. */
 const names = new Names(systemClock)
+
+/**
+ * A socket for a client that connects it by itself, as `pg` does: to a port and a host, or to the path
+ * of a Unix socket. It finds names as `dial` does.
+ */
+export function namedSocket(): Socket {
+  const socket = new Socket()
+  const connect = socket.connect.bind(socket)
+  return Object.assign(socket, {
+    connect: (port: number | string, host?: string): Socket =>
+      typeof port === 'string' || host === undefined
+        ? connect({ path: String(port) })
+        : connect({ port, host, lookup: names.lookup }),
+  })
+}
 
 export interface Address {
   /** A host name or address; with a leading `/` the folder of a Unix socket, with `@` its abstract name. */

@@ -15,7 +15,7 @@ import { invariant } from '../base/invariant.ts'
 import { Queue } from '../base/queue.ts'
 import type { Topology } from '../cluster/topology.ts'
 import { type Config, type DatabaseConfig, databaseOf } from '../config/config.ts'
-import type { Address } from '../net/dial.ts'
+import { type Address, namedSocket } from '../net/dial.ts'
 import type { ServerTls } from '../net/tls.ts'
 
 export interface AuthQueryDeps {
@@ -183,6 +183,7 @@ class Runner {
       connectionTimeoutMillis: MEMBER_MS_MAX,
       query_timeout: MEMBER_MS_MAX,
       allowExitOnIdle: true,
+      stream: namedSocket,
       types: { getTypeParser: () => String },
     }
   }
