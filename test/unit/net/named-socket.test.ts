@@ -27,11 +27,11 @@ const directory = mkdtempSync(join(tmpdir(), 'pgsteer-named-'))
 let server: Server
 let arrivals = 0
 
-/** A server that hangs up on everybody. */
+/** A server that hangs up on everybody who says something. */
 async function listen(place: { port: number; host: string } | { path: string }): Promise<number> {
   server = createServer((socket) => {
     arrivals += 1
-    socket.destroy()
+    socket.once('data', () => socket.end())
   })
   await new Promise<void>((resolve) => server.listen(place, resolve))
   const address = server.address()
@@ -50,7 +50,7 @@ test('a probe', async () => {
   const access = { ...ACCESS, tls: { mode: 'disable' }, socket: namedSocket } as const
   const options = { usesTls: false, name: 'test', isText: true }
   const direct = openDirect({ host: NAME, port }, access, options)
-  await expect(direct.client.connect()).rejects.toThrow('terminated')
+  await expect(direct.client.connect()).rejects.toThrow()
   expect([asked.names, arrivals]).toEqual([[NAME], 1])
 })
 
@@ -76,6 +76,6 @@ test('the path of a Unix socket is no name', async () => {
   const access = { ...ACCESS, tls: { mode: 'disable' }, socket: namedSocket } as const
   const options = { usesTls: false, name: 'test', isText: true }
   const direct = openDirect({ host: directory, port: 5432 }, access, options)
-  await expect(direct.client.connect()).rejects.toThrow('terminated')
+  await expect(direct.client.connect()).rejects.toThrow()
   expect([asked.names, arrivals]).toEqual([[], 1])
 })
