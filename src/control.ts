@@ -126,6 +126,7 @@ class Control implements Actions {
     this.#functions?.start()
     this.#instances.start()
     await this.#listen()
+    this.#link.tell('main', 'started', { station: 'control' })
     for (let worker = 0; worker < this.#config.pgsteer.workers; worker += 1) this.#greet(worker)
   }
 

@@ -35,6 +35,8 @@ export interface Tellings {
   topology: { readonly topology: Topology }
   /** All instances in front of the cluster, as etcd knows them. */
   instances: { readonly instances: Instances }
+  /** To the supervisor: the control process has started. */
+  started: { readonly station: 'control' }
   /** To the supervisor: the number that this instance has in etcd. */
   registered: { readonly id: number }
   catalogue: { readonly facts: CatalogueFacts }

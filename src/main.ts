@@ -57,6 +57,7 @@ export class Main {
   }
   #stopping: ShutdownMode | null = null
   #exitCode = 0
+  #hasHadControl = false
   readonly #done = Promise.withResolvers<number>()
 
   constructor(options: MainOptions) {
@@ -73,6 +74,9 @@ export class Main {
       {
         state: ({ state }) => {
           this.#state = state
+        },
+        started: () => {
+          this.#hasHadControl = true
         },
         registered: ({ id }) => {
           this.#instance = { ...this.#instance, id }
@@ -170,8 +174,9 @@ export class Main {
       return
     }
     const lifeMs = this.#clock.nowMs() - child.startedMs
-    // Workers serve on without a control process, so one that was replaced and cannot start ends nobody.
-    if (code === FATAL_EXIT && (child.station !== 'control' || child.starts === 1)) {
+    // Workers that were told what there is serve on without a control process: none that cannot start
+    // ends them. Without a first one they would let their clients wait for ever.
+    if (code === FATAL_EXIT && (child.station !== 'control' || !this.#hasHadControl)) {
       this.#exitCode = 1
       this.stop('immediate')
       return

@@ -1,6 +1,10 @@
 /** The processes of one pgsteer: each may die, and costs only what it was doing. */
-import { readFileSync } from 'node:fs'
+import { spawn } from 'node:child_process'
+import { once } from 'node:events'
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { createServer, type Server } from 'node:net'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
 import { expect, test } from 'vitest'
 import { useCluster } from '../support/postgres.ts'
 import { useSteer } from '../support/steer.ts'
@@ -10,8 +14,8 @@ const shared = useCluster({ replicas: 1 })
 const front = useSteer(shared, { pgsteer: { workers: 2 }, mayRestart: true })
 
 /** Children of the supervisor by what they are: `control`, `0`, `1`. */
-function childOf(station: string): number {
-  const children = readFileSync(`/proc/${front.steer.pid}/task/${front.steer.pid}/children`, 'utf8')
+function childOf(station: string, parent = front.steer.pid): number {
+  const children = readFileSync(`/proc/${parent}/task/${parent}/children`, 'utf8')
   const pids = children.trim().split(' ').map(Number)
   const found = pids.find((pid) =>
     readFileSync(`/proc/${pid}/cmdline`, 'utf8').endsWith(`\0${station}\0`),
@@ -111,6 +115,42 @@ test('a control process that cannot start again is tried on, and workers outlive
   expect((await client.query('SELECT 2 AS two')).rows).toEqual([{ two: 2 }])
   await client.end()
 })
+
+test('when no control process ever started the program ends, also if the first was killed', async () => {
+  const squatter = createServer()
+  squatter.listen(0, '127.0.0.1')
+  await once(squatter, 'listening')
+  const taken = squatter.address()
+  const directory = mkdtempSync(join(tmpdir(), 'pgsteer-processes-'))
+  const file = join(directory, 'pgsteer.ini')
+  const port = typeof taken === 'object' && taken !== null ? taken.port : 0
+  writeFileSync(
+    file,
+    `[databases]\napp = host=127.0.0.1\n[pgbouncer]\nlisten_port = 0\nauth_type = trust\n[pgsteer]\nhttp_port = ${port}\n`,
+  )
+  const program = spawn(process.execPath, [join(import.meta.dirname, '../../src/cli.ts'), file])
+  try {
+    const ended = once(program, 'exit')
+    process.kill(await firstControl(program.pid ?? 0), 'SIGKILL')
+    expect(await ended).toEqual([1, null])
+  } finally {
+    program.kill('SIGKILL')
+    squatter.close()
+    rmSync(directory, { recursive: true })
+  }
+})
+
+/** Before it has listened, or failed to. */
+function firstControl(parent: number): Promise<number> {
+  const look = (): number | undefined => {
+    try {
+      return childOf('control', parent)
+    } catch {
+      return undefined
+    }
+  }
+  return waitFor('the first control process', look, { everyMs: 2 })
+}
 
 async function listens(server: Server, port: number): Promise<boolean> {
   const { promise, resolve } = Promise.withResolvers<boolean>()
