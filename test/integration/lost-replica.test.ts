@@ -95,3 +95,34 @@ describe.each(['terminate', 'kill'] as const)('a server process that ends (%s)',
     await client.close()
   })
 })
+
+// Last: the replica does not come back.
+test('kill -9 of a whole replica under lone reads fails none of them', async () => {
+  const replica = shared.cluster.member('pg2')
+  const clients = await Promise.all(Array.from({ length: 6 }, () => front.steer.wire()))
+  const read = query("SELECT 'under way', pg_sleep(4)")
+  // The servers of half of them are free afterwards.
+  for (const client of clients) client.send(query('SELECT pg_sleep(0.2)'))
+  for (const client of clients) await client.ready()
+  const readers = clients.slice(3)
+  for (const client of readers) client.send(read)
+  const underWay = async (): Promise<boolean> => {
+    const [row] = await replica.query(
+      "SELECT count(*)::int AS n FROM pg_stat_activity WHERE query LIKE '%under way%' AND pid <> pg_backend_pid()",
+    )
+    return row?.['n'] === readers.length
+  }
+  await waitFor('the reads to run', underWay)
+  // As one: nobody has the time to say why it ends.
+  replica.freeze('SIGSTOP')
+  await replica.kill('SIGKILL')
+  for (const client of readers) {
+    const answer = await client.ready()
+    expect([answer.sqlstate, answer.rows[0]?.[0], answer.status]).toEqual([
+      undefined,
+      'under way',
+      'I',
+    ])
+  }
+  for (const client of clients) await client.close()
+})
