@@ -5,11 +5,13 @@
  * It remembers no answer (auth/lookup.ts does).
  *
  *     ask ──► one of at most 4 queries, else a bounded queue ──► member ──► next member
+ *      ▲                                                                        │
+ *      └──── after a pause, while the reason is one that may pass ◄─────────────┘
  */
 import { type PoolConfig as PgPoolConfig, Pool } from 'pg'
 import type { AuthQuery } from '../auth/lookup.ts'
 import { parseSecret } from '../auth/secret.ts'
-import type { Clock } from '../base/clock.ts'
+import { type Clock, wait } from '../base/clock.ts'
 import { ProxyError } from '../base/errors.ts'
 import { invariant } from '../base/invariant.ts'
 import { Queue } from '../base/queue.ts'
@@ -31,8 +33,12 @@ export interface AuthQueryDeps {
 const QUERIES_MAX = 4
 /** For one member: connecting and the query each. */
 const MEMBER_MS_MAX = 3000
-/** For one question, waiting for its turn included. */
+/** For one question, waiting for its turn included; no longer than the client may take to log in. */
 const QUESTION_MS_MAX = 10_000
+/** From one round through the members to the next. */
+const PAUSE_MS = 250
+/** A cluster of a few seconds: what the question needs may be made just now. */
+const MISSING_MS_MAX = 3000
 const IDLE_MS = 30_000
 /** Connection pools kept: one per member, database and user. */
 const POOLS_MAX = 32
@@ -70,9 +76,23 @@ class Runner {
   }
 
   async ask(user: string, database: string): Promise<string | null> {
-    const untilMs = this.#deps.clock.nowMs() + QUESTION_MS_MAX
-    const task = this.#taskFor(database)
-    if (task === null) return null
+    const { clock } = this.#deps
+    const sinceMs = clock.nowMs()
+    const { clientLoginTimeoutMs } = this.#deps.config().pgbouncer
+    const untilMs = sinceMs + Math.min(QUESTION_MS_MAX, clientLoginTimeoutMs || QUESTION_MS_MAX)
+    for (;;) {
+      const task = this.#taskFor(database)
+      if (task === null) return null
+      const answer = await this.#round(task, user, untilMs)
+      if (answer.failure === null) return answer.secret
+      const nextMs = clock.nowMs() + PAUSE_MS
+      const mayPass = PATIENCE[kindOf(answer.failure)] > nextMs - sinceMs
+      if (!mayPass || nextMs >= untilMs) throw failed(answer.failure)
+      await wait(clock, PAUSE_MS)
+    }
+  }
+
+  async #round(task: Task, user: string, untilMs: number): Promise<Answer> {
     await this.#begin(untilMs)
     try {
       return await this.#askMembers(task, user, untilMs)
@@ -118,17 +138,19 @@ class Runner {
       .slice(0, MEMBERS_MAX)
   }
 
-  async #askMembers(task: Task, user: string, untilMs: number): Promise<string | null> {
+  /** Of several failures the one counts that is least likely to pass. */
+  async #askMembers(task: Task, user: string, untilMs: number): Promise<Answer> {
     let failure: unknown = new Error('there is no member to ask')
-    for (const address of task.addresses) {
+    for (const [index, address] of task.addresses.entries()) {
       if (this.#deps.clock.nowMs() >= untilMs) break
       try {
-        return await this.#askMember(task, address, user)
+        return { secret: await this.#askMember(task, address, user), failure: null }
       } catch (error) {
-        failure = error
+        const isWorse = PATIENCE[kindOf(error)] <= PATIENCE[kindOf(failure)]
+        if (index === 0 || isWorse) failure = error
       }
     }
-    throw failed(failure)
+    return { secret: null, failure }
   }
 
   async #askMember(task: Task, address: Address, user: string): Promise<string | null> {
@@ -226,6 +248,35 @@ class Runner {
     this.#running -= 1
     invariant(this.#running >= 0, 'queries end as often as they begin')
   }
+}
+
+/** `failure`  null: it was answered. */
+type Answer =
+  | { readonly secret: string | null; readonly failure: null }
+  | { readonly secret: null; readonly failure: unknown }
+
+/** `away`: nobody answers now. `missing`: what it needs is not there. `wrong`: the question is. */
+type FailureKind = 'away' | 'missing' | 'wrong'
+
+/** For how long a question is asked again. */
+const PATIENCE: Readonly<Record<FailureKind, number>> = {
+  away: Number.POSITIVE_INFINITY,
+  missing: MISSING_MS_MAX,
+  wrong: 0,
+}
+
+/** The role, its password, the database, the schema, the table, the function, the right to use them. */
+const MISSING = new Set(['28000', '28P01', '3D000', '3F000', '42P01', '42883', '42501'])
+/** Connection lost, no room, not now. */
+const AWAY_CLASSES = new Set(['08', '53', '57'])
+
+function kindOf(error: unknown): FailureKind {
+  if (!(error instanceof Error)) return 'wrong'
+  const code = 'code' in error && typeof error.code === 'string' ? error.code : ''
+  if (MISSING.has(code)) return 'missing'
+  // Without an SQLSTATE it is about the connection: one has five characters, no word of the system has.
+  const isSql = /^[0-9A-Z]{5}$/.test(code) && !/^E[A-Z]{4}$/.test(code)
+  return !isSql || AWAY_CLASSES.has(code.slice(0, 2)) ? 'away' : 'wrong'
 }
 
 interface Way {

@@ -1,4 +1,6 @@
+import { once } from 'node:events'
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { type AddressInfo, connect, createServer } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
@@ -11,6 +13,7 @@ import { ServerTls, serverTlsSettings } from '../../src/net/tls.ts'
 import { authQuery } from '../../src/server/authquery.ts'
 import { Front } from '../support/front.ts'
 import { useCluster } from '../support/postgres.ts'
+import { waitFor } from '../support/wait.ts'
 import { WireClient } from '../support/wire-client.ts'
 
 const shared = useCluster({ replicas: 1 })
@@ -57,6 +60,9 @@ function query({ keys = '', databases, userlist = '"asker" "asker"\n', topology 
     clock: systemClock,
   })
 }
+
+/** What may pass is waited for as long as a log-in may take. */
+const BRIEF = 'client_login_timeout = 1'
 
 describe('auth_query', () => {
   it('finds the SCRAM secret of a role', async () => {
@@ -125,16 +131,58 @@ describe('auth_query', () => {
 
   it.each([
     ['a query that fails', { keys: 'auth_query = SELECT nothing' }],
-    ['a query that takes too long', { keys: 'auth_query = SELECT u, p FROM public.slow($1)' }],
+    [
+      'a query that takes too long',
+      { keys: `auth_query = SELECT u, p FROM public.slow($1)\n${BRIEF}` },
+    ],
     ['a wrong password of auth_user', { userlist: '"asker" "wrong"\n' }],
     ['a hash in place of it', { userlist: '"asker" "md500000000000000000000000000000000"\n' }],
-    ['a dead server', { databases: 'app = host=127.0.0.1 port=1' }],
+    ['a dead server', { databases: 'app = host=127.0.0.1 port=1', keys: BRIEF }],
   ])('with %s fails as PgBouncer says it', async (_, setup) => {
     await expect(query(setup)('demo', 'app')).rejects.toMatchObject({
       code: 'auth_query_failed',
       message: 'bouncer config error',
     })
   })
+})
+
+it('auth_query waits for a function that is made just now', async () => {
+  const { primary } = shared.cluster
+  const found = query({ keys: 'auth_query = SELECT u, p FROM public.later($1)' })('demo', 'app')
+  const errors = 'SELECT sum(xact_rollback)::int AS n FROM pg_stat_database'
+  const before = (await primary.query(errors))[0]?.['n'] as number
+  await waitFor('the first answer, an error', async () => {
+    await primary.query('SELECT pg_stat_clear_snapshot()')
+    return ((await primary.query(errors))[0]?.['n'] as number) > before
+  })
+  await primary.query(
+    "CREATE FUNCTION later(n text, OUT u text, OUT p text) LANGUAGE sql AS $$ SELECT n, 'md5' || md5('secret' || n) $$",
+  )
+  expect(await found).toMatch(/^md5/)
+})
+
+it('auth_query waits for a server that comes back', async () => {
+  let refused = 0
+  const front = createServer((socket) => {
+    if (refused < 2) {
+      refused += 1
+      socket.destroy()
+      return
+    }
+    const server = connect(shared.cluster.primary.port, '127.0.0.1')
+    for (const [one, other] of [
+      [socket, server],
+      [server, socket],
+    ] as const)
+      one.on('error', () => other.destroy()).pipe(other)
+  })
+  front.listen(0, '127.0.0.1')
+  await once(front, 'listening')
+  const { port } = front.address() as AddressInfo
+  const databases = `app = host=127.0.0.1 port=${port} dbname=postgres`
+  expect(await query({ databases })('demo', 'app')).toMatch(/^SCRAM/)
+  expect(refused).toBe(2)
+  front.close()
 })
 
 it('a client logs in with what auth_query found, and its keys fit the server', async () => {
