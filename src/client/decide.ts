@@ -7,6 +7,7 @@ import type { Classified, Statement } from '../routing/classify.ts'
 import { routeBatch } from '../routing/route.ts'
 import { isCarriedByPooler } from '../server/settings.ts'
 import { type BatchReader, NOT_UNDERSTOOD } from './batch.ts'
+import { isOrdinary } from './effects.ts'
 import type { Lease } from './lease.ts'
 import type { Session } from './session.ts'
 import { answerToken, invalidToken, positionQuery } from './token.ts'
@@ -47,6 +48,8 @@ const NOT_ROUTED: Decision = { kind: 'route', role: 'any', reason: 'not_routed' 
 export function decide(session: Session, batch: BatchReader): Decision {
   if (batch.kind === 'simple' && session.services.config().pgbouncer.disablePqexec)
     return { kind: 'refuse', error: new ProxyError('pqexec_disallowed') }
+  if (session.transaction.state === 'idle' && batch.classified.every(isOrdinary))
+    return route(session, batch)
   const lone = loneStatement(batch)
   const local = answerHere(session, batch, lone) ?? answerToken(session, batch)
   if (local !== null) return local

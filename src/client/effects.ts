@@ -42,6 +42,23 @@ const EFFECTS: ReadonlyMap<Verb, Effect> = new Map<Verb, Effect>([
   ['discard', discard],
 ])
 
+/**
+ * One SELECT that is proved to read, and leaves, names and gives back nothing: what most batches are
+ * made of. No statement is answered, refused or changed for it, and none is noted.
+ */
+export function isOrdinary({ statements }: Classified): boolean {
+  const statement = statements[0]
+  return (
+    statement !== undefined &&
+    statement.verb === 'select' &&
+    statement.read &&
+    !statement.unclean &&
+    statement.name === undefined &&
+    statements.length === 1 &&
+    !isEffective(statement)
+  )
+}
+
 /** Whether any of its statements changes the session when it succeeds. */
 export function hasEffects({ statements }: Classified): boolean {
   for (const statement of statements) if (isEffective(statement)) return true

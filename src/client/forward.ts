@@ -25,7 +25,7 @@ import {
 } from '../wire/messages.ts'
 import { FrameReader } from '../wire/reader.ts'
 import { checkedFrameBytes, NOT_UNDERSTOOD } from './batch.ts'
-import { hasEffects } from './effects.ts'
+import { hasEffects, isOrdinary } from './effects.ts'
 import type { DatabaseStats } from './facts.ts'
 import { Naming } from './naming.ts'
 import { outgoing } from './outgoing.ts'
@@ -33,7 +33,7 @@ import type { Pins } from './pin.ts'
 import type { SessionPrepared, SessionStatement } from './prepared.ts'
 import type { CopyIn } from './relay.ts'
 import type { SessionSettings } from './settings.ts'
-import { OWN, stakeOf } from './stake.ts'
+import { OWN, READS, stakeOf } from './stake.ts'
 import { standIn } from './standin.ts'
 import type { Transaction } from './transaction.ts'
 import { Entered, FORWARD, forwardEntry, localEntry, plainEntry, SWALLOW, Work } from './work.ts'
@@ -64,6 +64,8 @@ const WHOLE_BYTES_MAX = new Map<number, number>([
   [frame.CLOSE, NAMES_BYTES_MAX],
 ])
 const STATEMENT = 0x53
+const ORDINARY_QUERY = plainEntry('query', READS)
+const ORDINARY_EXECUTE = plainEntry('execute', READS)
 const FUNCTION_ENTRY = forwardEntry('function', null, stakeOf(NOT_UNDERSTOOD))
 const EMPTY = Buffer.alloc(0)
 
@@ -265,13 +267,11 @@ export class Forwarder {
     }
     const classified = this.#judged ?? (isWhole ? this.#judge() : NOT_UNDERSTOOD)
     this.#judged = null
+    if (isOrdinary(classified)) return this.#ordinaryQuery(bytes, server)
     if (this.#isOwnDeallocate(classified, server)) return this.#replace(bytes)
     const own = this.isUnsynced ? this.#names.deallocated(classified) : null
-    this.isUnsynced = false
     this.#context.onStatement(classified)
-    // A simple Query destroys the unnamed statement (exec_simple_query).
-    if (server.statements.unnamed !== null) server.statements.unnamed = null
-    this.#context.prepared.remove('')
+    this.#beginQuery(server)
     if (own !== null) {
       this.#names.ensure(own, server)
       server.ledger.push(forwardEntry('query', new Work(classified), stakeOf(classified)))
@@ -290,6 +290,19 @@ export class Forwarder {
         : plainEntry('query', stake),
     )
     return this.#pass(bytes)
+  }
+
+  #ordinaryQuery(bytes: number, server: ServerConnection): true {
+    this.#beginQuery(server)
+    server.ledger.push(ORDINARY_QUERY)
+    return this.#pass(bytes)
+  }
+
+  /** A simple Query destroys the unnamed statement (exec_simple_query). */
+  #beginQuery(server: ServerConnection): void {
+    this.isUnsynced = false
+    if (server.statements.unnamed !== null) server.statements.unnamed = null
+    this.#context.prepared.remove('')
   }
 
   #judge(): Classified {
@@ -328,18 +341,18 @@ export class Forwarder {
   }
 
   #parse(bytes: number, server: ServerConnection): true {
-    const { prepared, registry, settings, stats } = this.#context
     const again = this.#takeAgain(server)
-    if (again !== null) {
-      stats.clientParses += 1
-      return this.#parseAgain(bytes, again, server)
-    }
+    this.#context.stats.clientParses += 1
+    return again === null ? this.#parseNew(bytes, server) : this.#parseAgain(bytes, again, server)
+  }
+
+  #parseNew(bytes: number, server: ServerConnection): true {
+    const { prepared, registry, settings, stats } = this.#context
     const name = this.#reader.cstring()
     const bodyStart = this.#reader.offset
     const like = name === '' ? prepared.unnamedLike(this.#reader) : null
     const text = like === null ? this.#reader.cstring() : like.statement.text
     if (this.#reader.isBroken) throw new ProxyError('broken_message', { message: 'Parse' })
-    stats.clientParses += 1
     const taken = prepared.takenBy(name)
     if (taken !== null) {
       if (!server.isShared) return this.#parseTwice(bytes, taken.statement, server)
@@ -388,6 +401,7 @@ export class Forwarder {
     this.#again = null
     if (again === null || server.ledger.length > 0) return null
     const { classified, statement } = again
+    if (isOrdinary(classified)) return statement
     const isChanged =
       this.#names.deallocated(classified) !== null || standIn(classified, server) !== null
     return isChanged ? null : statement
@@ -472,6 +486,10 @@ export class Forwarder {
 
   #execute(bytes: number, server: ServerConnection): true {
     const classified = this.#context.prepared.portal(this.#reader.cstring()) ?? NOT_UNDERSTOOD
+    if (isOrdinary(classified)) {
+      server.ledger.push(ORDINARY_EXECUTE)
+      return this.#pass(bytes)
+    }
     this.#context.onStatement(classified)
     const stake = stakeOf(classified)
     server.ledger.push(

@@ -88,6 +88,10 @@ export class Lease {
   /** Takes a server that session mode kept for this role. Returns null when there is none. */
   resume(role: 'primary' | 'replica' | 'any'): ServerConnection | null {
     invariant(this.#server === null, 'one server is held at a time')
+    return this.#parking.isEmpty ? null : this.#resumeParked(role)
+  }
+
+  #resumeParked(role: 'primary' | 'replica' | 'any'): ServerConnection | null {
     const pool = this.#pool
     const isJudged = (this.#holder.minLsn ?? null) !== null
     const mayServe = (server: ServerConnection): boolean => pool.mayServe(server, this.#holder)

@@ -361,11 +361,13 @@ export class Relay {
   #locals(server: ServerConnection): void {
     // Not into the middle of a message.
     if (this.#passing > 0) return
-    while (server.ledger.head?.kind === 'local') {
-      const entry = server.ledger.take()
+    for (;;) {
+      const { head } = server.ledger
+      if (head === undefined || head.kind !== 'local') return
+      server.ledger.take()
       this.#endRun(this.#offset)
-      if (entry.reply !== null && !this.isSwallowing) this.#pieces.push(entry.reply())
-      entry.subject?.settle(true)
+      if (head.reply !== null && !this.isSwallowing) this.#pieces.push(head.reply())
+      head.subject?.settle(true)
     }
   }
 }

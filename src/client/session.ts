@@ -67,9 +67,9 @@ export class Session implements Receiver, Waiter {
   readonly meter: Meter
   readonly connectedWallMs: number
   /** Monotonic: its last batch came. */
-  requestMs: number
+  requestMs = 0
   /** Monotonic: the last byte from the client, or the end of its last answer. */
-  activeMs: number
+  activeMs = 0
   /** Set by the decision, read by the pools. */
   wantsRole: Role = 'any'
   waitingSinceMs = 0

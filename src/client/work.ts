@@ -50,18 +50,13 @@ export function forwardEntry(kind: EntryKind, subject: Subject | null, stake = 0
 }
 
 /** By stake. */
-const STAKED: (Readonly<Record<'query' | 'execute', Entry>> | undefined)[] = []
+const QUERIES: (Entry | undefined)[] = []
+const EXECUTES: (Entry | undefined)[] = []
 
 /** A Query or an Execute whose success changes nothing in the session: one object per stake. */
 export function plainEntry(kind: 'query' | 'execute', stake: number): Entry {
-  const known = STAKED[stake]
-  if (known !== undefined) return known[kind]
-  const entry = {
-    query: forwardEntry('query', null, stake),
-    execute: forwardEntry('execute', null, stake),
-  }
-  STAKED[stake] = entry
-  return entry[kind]
+  const known = kind === 'query' ? QUERIES : EXECUTES
+  return (known[stake] ??= forwardEntry(kind, null, stake))
 }
 
 export function swallowEntry(kind: EntryKind, subject: Subject): Entry {

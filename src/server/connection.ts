@@ -116,7 +116,7 @@ export class ServerConnection implements Receiver {
   readonly openedMs: number
   /** Moved by its pool only. */
   state: ServerState = 'login'
-  stateSinceMs: number
+  stateSinceMs = 0
   /** Its place among the active servers of its home. */
   bagIndex = -1
   /** The transaction status of the last ReadyForQuery. */

@@ -41,7 +41,7 @@ export class Pool {
   readonly user: string
   /** Sessions that are logged in: kept by `join` and `leave`. */
   clients = 0
-  lastUsedMs: number
+  lastUsedMs = 0
   /** Given up by Pools; the next use brings it back. */
   isForgotten = false
   readonly fleet: Fleet
@@ -165,7 +165,7 @@ export class Pool {
     const server = this.isPaused ? null : this.#pick(placement, waiter)
     if (server !== null) {
       const isPrimaryRead = placement.kind === 'member' && placement.isPrimaryRead
-      this.#grant(server, waiter, { isPrimaryRead, nowMs })
+      this.#grant(server, waiter, isPrimaryRead, nowMs)
       return
     }
     if (mayRide && this.boarding.board(waiter, placement)) return
@@ -373,11 +373,7 @@ export class Pool {
     return member.idleFor(waiter.settings, isRoundRobin, this.#fits)
   }
 
-  #grant(
-    server: ServerConnection,
-    waiter: Waiter,
-    { isPrimaryRead, nowMs }: { readonly isPrimaryRead: boolean; readonly nowMs: number },
-  ): void {
+  #grant(server: ServerConnection, waiter: Waiter, isPrimaryRead: boolean, nowMs: number): void {
     const member = this.fleet.homeOf(server)
     invariant(member !== undefined, 'a server that is granted has a home')
     if (isPrimaryRead) this.fleet.beginPrimaryRead(server)
@@ -391,7 +387,7 @@ export class Pool {
   #grantTicket(server: ServerConnection, ticket: Ticket): void {
     const { isPrimaryRead, waiter } = ticket
     this.waiting.remove(waiter)
-    this.#grant(server, waiter, { isPrimaryRead, nowMs: this.#context.clock.nowMs() })
+    this.#grant(server, waiter, isPrimaryRead, this.#context.clock.nowMs())
   }
 
   /** The server is clean and nobody has it. */

@@ -88,7 +88,9 @@ export class Ledger {
       }
       this.#skipping = false
     }
-    this.#entries[this.#tail] = entry
+    // A store that may be behind the end is slower, and this one is made for every message.
+    if (this.#tail === this.#entries.length) this.#entries.push(entry)
+    else this.#entries[this.#tail] = entry
     this.#tail += 1
   }
 

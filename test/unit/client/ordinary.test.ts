@@ -1,0 +1,51 @@
+/** What takes the short way must be nothing that the long way would have looked at. */
+import { expect, it } from 'vitest'
+import { NOT_UNDERSTOOD } from '../../../src/client/batch.ts'
+import { hasEffects, isOrdinary } from '../../../src/client/effects.ts'
+import { PLAIN_SELECT } from '../../../src/client/quick.ts'
+import { EMPTY_CATALOGUE } from '../../../src/routing/catalogue.ts'
+import { classify } from '../../../src/routing/classify.ts'
+
+function judged(text: string): ReturnType<typeof classify> {
+  return classify(text, EMPTY_CATALOGUE)
+}
+
+it.each(['SELECT 1', 'select a from t where b = $1;', 'SELECT abalance FROM pgbench_accounts'])(
+  '%s is ordinary',
+  (text) => {
+    expect(isOrdinary(judged(text))).toBe(true)
+  },
+)
+
+it.each([
+  'SELECT 1; SELECT 2',
+  'SELECT f(1)',
+  'SELECT pg_advisory_lock(1)',
+  'SELECT pg_advisory_unlock(1)',
+  "SELECT set_config('a.b', 'c', false)",
+  "SELECT nextval('s')",
+  "SELECT currval('s')",
+  'SELECT 1 INTO TEMP t',
+  'SELECT a FROM t FOR UPDATE',
+  'BEGIN',
+  'COMMIT',
+  'SET search_path = a',
+  'SHOW pgsteer.lsn',
+  'SHOW pgsteer.min_lsn',
+  'RESET ALL',
+  'DEALLOCATE p',
+  'PREPARE p AS SELECT 1',
+  'DECLARE c CURSOR WITH HOLD FOR SELECT 1',
+  'LISTEN c',
+  'INSERT INTO t VALUES (1)',
+  'DISCARD ALL',
+  '',
+])('%s is not', (text) => {
+  expect(isOrdinary(judged(text))).toBe(false)
+})
+
+it('what nobody has read is not, and what was only looked at is', () => {
+  expect(isOrdinary(NOT_UNDERSTOOD)).toBe(false)
+  expect(isOrdinary(PLAIN_SELECT)).toBe(true)
+  expect(hasEffects(PLAIN_SELECT)).toBe(false)
+})
