@@ -2,9 +2,10 @@
  * Containers without Docker: processes in the Debian 13 root, each with an overlay of its own on it, its
  * own network address, host name, processes and user, as the services of deploy/stack.yml have them. For
  * tests that need the node image's real entries where no Docker is; needs root. Names are resolved by
- * /etc/hosts, volumes are folders.
+ * /etc/hosts, volumes are folders. Its processes end with this one, however that ends; networks and
+ * folders that are left behind then are removed by the next one.
  */
-import { type ChildProcess, execFileSync, spawn } from 'node:child_process'
+import { type ChildProcess, execFileSync, spawn, spawnSync } from 'node:child_process'
 import { once } from 'node:events'
 import {
   chmodSync,
@@ -56,17 +57,39 @@ const IMAGE_ENV = {
   PATRONICTL_CONFIG_FILE: '/run/patroni',
 }
 
+/** Of folders and network namespaces; our process number follows. */
+const FOLDERS = 'pgsteer-containers-'
+const SPACES = 'pgc'
+
+/**
+ * A first process that stays root: the kernel forgets whose death ends a process when that changes its
+ * user, as the first process of a container does.
+ */
+const KEEPER = ['unshare', '--pid', '--fork', '--kill-child']
+
 export class Containers {
-  readonly folder = mkdtempSync(join(tmpdir(), 'pgsteer-containers-'))
+  readonly folder = mkdtempSync(join(tmpdir(), `${FOLDERS}${process.pid}-`))
   readonly #hosts: readonly string[]
   readonly #running = new Map<string, Running>()
-  readonly #bridge = `pgc${process.pid}`
+  readonly #bridge = `${SPACES}${process.pid}`
   readonly #root = debian13().root ?? '/'
 
   /** `hosts`: every name that will have an address. */
   constructor(hosts: readonly string[]) {
     this.#hosts = hosts
+    removeStale()
     chmodSync(this.folder, 0o755)
+    try {
+      this.#connect()
+    } catch (error) {
+      this.#disconnect()
+      rmSync(this.folder, { recursive: true })
+      throw error
+    }
+  }
+
+  #connect(): void {
+    const hosts = this.#hosts
     ip('netns', 'add', this.#bridge)
     ip('-n', this.#bridge, 'link', 'add', 'name', 'bridge0', 'type', 'bridge')
     ip('-n', this.#bridge, 'link', 'set', 'bridge0', 'up')
@@ -82,6 +105,11 @@ export class Containers {
     })
   }
 
+  #disconnect(): void {
+    for (const host of [...this.#hosts.map((one) => this.#space(one)), this.#bridge])
+      removeSpace(host)
+  }
+
   start(container: Container): void {
     const { name, host = name } = container
     if (this.#running.has(name)) throw new Error(`${name} runs already`)
@@ -91,10 +119,11 @@ export class Containers {
     writeFileSync(join(work, 'start'), this.#script(container, work), { mode: 0o755 })
     const log = join(this.folder, `${name}.log`)
     const sink = openSync(log, 'a')
-    const spaces = ['--mount', '--uts', '--ipc', '--pid', '--fork', '--kill-child']
+    const enter = ['nsenter', `--net=/run/netns/${this.#space(host)}`]
+    const spaces = ['--mount', '--uts', '--ipc', '--pid', '--fork']
     const child = spawn(
-      'nsenter',
-      [`--net=/run/netns/${this.#space(host)}`, 'unshare', ...spaces, join(work, 'start')],
+      'setpriv',
+      ['--pdeathsig', 'KILL', ...enter, ...KEEPER, 'unshare', ...spaces, join(work, 'start')],
       { stdio: ['ignore', sink, sink], cwd: '/' },
     )
     const ended = once(child, 'exit').then(([code]: unknown[]) => {
@@ -184,8 +213,7 @@ export class Containers {
   /** Ends everything and removes every trace. */
   async close(): Promise<void> {
     await Promise.all([...this.#running.keys()].map((name) => this.kill(name)))
-    for (const host of [...this.#hosts.map((one) => this.#space(one)), this.#bridge])
-      ip('netns', 'delete', host)
+    this.#disconnect()
     await waitFor('an empty folder', () => {
       rmSync(this.folder, { recursive: true, force: true })
       return !existsSync(this.folder)
@@ -198,13 +226,10 @@ export class Containers {
     else process.kill(pid, 'SIGKILL')
   }
 
-  /** The first process of its namespace, as this machine numbers it: the only child of unshare. */
+  /** The first process of its namespace, as this machine numbers it. */
   #first(name: string): number | undefined {
-    const parent = this.#running.get(name)?.process.pid
-    if (parent === undefined) return undefined
-    const file = `/proc/${parent}/task/${parent}/children`
-    const children = existsSync(file) ? readFileSync(file, 'utf8').trim() : ''
-    return children === '' ? undefined : Number(children.split(' ')[0])
+    const keeper = childOf(this.#running.get(name)?.process.pid)
+    return childOf(keeper)
   }
 
   #space(host: string): string {
@@ -284,6 +309,33 @@ function entries(): string[] {
 
 function quote(text: string): string {
   return `'${text.replaceAll("'", `'\\''`)}'`
+}
+
+/** The only one; undefined while there is none. */
+function childOf(parent: number | undefined): number | undefined {
+  const file = `/proc/${parent}/task/${parent}/children`
+  const children = existsSync(file) ? readFileSync(file, 'utf8').trim() : ''
+  return children === '' ? undefined : Number(children.split(' ')[0])
+}
+
+/** What those left behind that were ended in the middle. */
+function removeStale(): void {
+  const spaces = existsSync('/run/netns') ? readdirSync('/run/netns') : []
+  for (const space of spaces) if (isStale(space, SPACES)) removeSpace(space)
+  for (const folder of readdirSync(tmpdir()))
+    if (isStale(folder, FOLDERS)) rmSync(join(tmpdir(), folder), { recursive: true, force: true })
+}
+
+function isStale(name: string, prefix: string): boolean {
+  const owner = name.startsWith(prefix)
+    ? Number.parseInt(name.slice(prefix.length), 10)
+    : Number.NaN
+  return !Number.isNaN(owner) && !existsSync(`/proc/${owner}`)
+}
+
+/** One that cannot be removed keeps no other. */
+function removeSpace(name: string): void {
+  spawnSync('ip', ['netns', 'delete', name], { stdio: 'ignore' })
 }
 
 function ip(...args: readonly string[]): void {
