@@ -262,7 +262,7 @@ export class Relay {
       dropIgnoredSyncs(server)
       this.#copyIn.begin(head.kind === 'execute')
     }
-    if (type === frame.COMMAND_COMPLETE && head.subject !== null && head.isGone !== true) {
+    if (type === frame.COMMAND_COMPLETE && head.subject !== null) {
       const body = this.#body(bytes)
       const tag = body.toString('latin1', 0, Math.max(body.length - 1, 0))
       this.#owner.onComplete(head, tag, server)
@@ -302,8 +302,7 @@ export class Relay {
     }
     // An error of an injected Parse is the error of the client's Bind.
     const head = server.ledger.head
-    const isGone = head?.isGone === true
-    const isOwn = !isGone && (head === undefined || head.forward || head.kind !== 'query')
+    const isOwn = head === undefined || head.forward || head.kind !== 'query'
     const isUnanswered = !this.hasAnswered
     this.#copyIn.fail()
     if (server.ledger.length > 0) server.ledger.fail()
@@ -312,7 +311,7 @@ export class Relay {
       this.#runStart = this.#offset
       this.isSwallowing = true
     }
-    this.#move(bytes, !isGone)
+    this.#move(bytes, true)
     this.#locals(server)
   }
 

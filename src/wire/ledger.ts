@@ -7,8 +7,7 @@
  *
  * An entry is pushed when its message is sent and taken when its reply is whole. An entry of kind
  * 'local' has no message: it is a reply of our own (ParseComplete for a Parse that this server has
- * seen already) that must come out at its place in the order. Entries up to one that ReadyForQuery
- * answers are a unit: what one client waits for, where several of them share a server.
+ * seen already) that must come out at its place in the order.
  *
  * hot path: entries are small objects made per message of the extended protocol and per Query,
  * never per reply or row.
@@ -41,8 +40,6 @@ export interface Entry {
   readonly isQuiet?: true
   /** What its owner wants to know of it when it is never answered: bits of the owner's own. */
   readonly stake?: number
-  /** Nobody waits for its answer any more: it comes too late, or its client has left. */
-  readonly isGone?: true
 }
 
 /** The owner's side of an entry; called by the owner, never by the ledger. */
@@ -134,30 +131,6 @@ export class Ledger {
     }
   }
 
-  /** How many ReadyForQuerys are owed. */
-  get units(): number {
-    let units = 0
-    for (const { kind } of this) if (endsUnit(kind)) units += 1
-    return units
-  }
-
-  /**
-   * Nobody waits for the answers of the units from `first` up to `end`, not included; 0 is the one
-   * at the head. The server gives them all the same: their subjects are settled by them, and nothing
-   * of them goes out, neither an error nor a reply of ours.
-   *
-   * Shape   a local reply belongs to the unit of what is booked behind it.
-   */
-  swallow(first: number, end: number = Number.POSITIVE_INFINITY): void {
-    let unit = 0
-    for (let index = this.#head; index < this.#tail && unit < end; index += 1) {
-      const entry = this.#entries[index]
-      if (entry === undefined) continue
-      if (unit >= first) this.#entries[index] = goneTwin(entry)
-      if (endsUnit(entry.kind)) unit += 1
-    }
-  }
-
   /** Settles everything as failed: the server is gone. */
   abandon(): void {
     while (this.length > 0) this.take().subject?.settle(false)
@@ -172,11 +145,7 @@ export class Ledger {
   }
 }
 
-/** Entries are shared objects: what changes is which one stands in its place. */
-function goneTwin({ kind, subject }: Entry): Entry {
-  return { kind, forward: false, subject, reply: null, isGone: true }
-}
-
+/** A ReadyForQuery ends the answer to it. */
 function endsUnit(kind: EntryKind): boolean {
   return kind === 'query' || kind === 'function' || kind === 'sync'
 }

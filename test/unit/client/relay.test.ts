@@ -167,57 +167,6 @@ test.prop(
   },
 )
 
-/** Each conversation is the unit of another client; one of `ownQuery` or `batch`. */
-const units = fc.array(fc.oneof(ownQuery, batch), { minLength: 2, maxLength: 6 })
-
-test.prop(
-  [
-    units,
-    fc.array(fc.integer({ min: 1, max: 400 }), { minLength: 1, maxLength: 20 }),
-    fc.record({
-      turn: fc.nat(40),
-      first: fc.integer({ min: 1, max: 5 }),
-      count: fc.integer({ min: 1, max: 5 }),
-    }),
-  ],
-  { numRuns: 500 },
-)(
-  'units that are gone are answered to nobody, whenever they go, and the others wholly',
-  (all, cuts, { turn, first, count }) => {
-    const server = fakeServer()
-    const client = new Client()
-    for (const { entries } of all) for (const entry of entries) server.ledger.push(entry)
-    client.relay.drainLocals(server)
-    const chunks = cut(Buffer.concat(all.flatMap(({ said }) => said)), cuts)
-    const gone = new Set<Exchange>()
-    for (const [index, chunk] of chunks.entries()) {
-      if (index === turn % chunks.length) {
-        const left = all.slice(all.length - server.ledger.units)
-        for (const one of left.slice(first, first + count)) gone.add(one)
-        server.ledger.swallow(first, first + count)
-      }
-      client.relay.onBytes(chunk, server)
-    }
-    const seen = all.filter((one) => !gone.has(one)).flatMap((one) => one.seen)
-    expect(client.bytes).toEqual(Buffer.concat(seen))
-    expect(client.errors).toHaveLength(seen.filter((bytes) => bytes[0] === 0x45).length)
-    expect(client.ready).toEqual(all.map((one) => !gone.has(one)))
-    expect(server.ledger.length).toBe(0)
-  },
-)
-
-test('what a statement that is gone did is not told to its owner', () => {
-  const server = fakeServer()
-  const client = new Client()
-  const settled: boolean[] = []
-  const settle = (succeeded: boolean) => void settled.push(succeeded)
-  server.ledger.push(forwardEntry('query', { settle }))
-  server.ledger.swallow(0)
-  const answer = [backend.commandComplete('SET'), backend.readyForQuery('I')]
-  client.relay.onBytes(Buffer.concat(answer), server)
-  expect([client.tags, settled, client.bytes.length]).toEqual([[], [true], 0])
-})
-
 function withoutNoiseOfOurs(all: readonly Exchange[]): Buffer {
   return Buffer.concat(all.flatMap(({ seen }) => seen))
 }
