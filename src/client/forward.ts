@@ -12,6 +12,7 @@ import type { ServerConnection } from '../server/connection.ts'
 import {
   type PreparedRegistry,
   type PreparedStatement,
+  UNKNOWN_STATEMENT,
   unnamedStatement,
 } from '../server/prepared.ts'
 import * as frame from '../wire/frame.ts'
@@ -298,10 +299,11 @@ export class Forwarder {
     return this.#pass(bytes)
   }
 
-  /** A simple Query destroys the unnamed statement (exec_simple_query). */
+  /** A simple Query destroys the unnamed statement (exec_simple_query), unless it is skipped. */
   #beginQuery(server: ServerConnection): void {
+    if (server.statements.unnamed !== null)
+      server.statements.unnamed = this.isUnsynced ? UNKNOWN_STATEMENT : null
     this.isUnsynced = false
-    if (server.statements.unnamed !== null) server.statements.unnamed = null
     this.#context.prepared.remove('')
   }
 
@@ -378,7 +380,7 @@ export class Forwarder {
         forwardEntry(
           'parse',
           new Entered(() => {
-            server.statements.unnamed = null
+            server.statements.unnamed = UNKNOWN_STATEMENT
             takeBack()
           }),
         ),

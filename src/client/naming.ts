@@ -6,7 +6,12 @@
  */
 import type { Classified } from '../routing/classify.ts'
 import type { ServerConnection } from '../server/connection.ts'
-import { NO_NAME, type PreparedStatement, STATEMENT_PREFIX } from '../server/prepared.ts'
+import {
+  NO_NAME,
+  type PreparedStatement,
+  STATEMENT_PREFIX,
+  UNKNOWN_STATEMENT,
+} from '../server/prepared.ts'
 import { closeStatement } from '../wire/messages.ts'
 import type { DatabaseStats } from './facts.ts'
 import { outgoing } from './outgoing.ts'
@@ -84,7 +89,7 @@ export class Naming {
       swallowEntry(
         'parse',
         new Entered(() => {
-          server.statements.unnamed = null
+          server.statements.unnamed = UNKNOWN_STATEMENT
         }),
       ),
     )
@@ -93,7 +98,8 @@ export class Naming {
   /** The session has no unnamed statement: that of another session must not be found. */
   #forgetUnnamed(server: ServerConnection): void {
     const { unnamed } = server.statements
-    if (unnamed === null) return
+    // Behind a pooler it may be another server of others now.
+    if (unnamed === null && !server.isShared) return
     server.statements.unnamed = null
     outgoing.bytes(closeStatement(''))
     const takeBack = (): void => {

@@ -12,7 +12,7 @@ import * as frame from '../wire/frame.ts'
 import { type Entry, Ledger } from '../wire/ledger.ts'
 import { fixed, parse, reportFields, SYNC_FRAME, TERMINATE_FRAME } from '../wire/messages.ts'
 import type { MemberPool } from './member-pool.ts'
-import { ServerStatements } from './prepared.ts'
+import { ServerStatements, UNKNOWN_STATEMENT } from './prepared.ts'
 import { NO_SETTINGS, type Settings } from './settings.ts'
 import type { ServerState } from './states.ts'
 
@@ -248,9 +248,9 @@ export class ServerConnection implements Receiver {
     this.write(Buffer.concat([...pieces, FLUSH_FRAME]))
   }
 
-  /** A simple Query destroys the unnamed statement, a Parse of the unnamed one replaces it. */
+  /** A simple Query destroys the unnamed statement, a Parse of the unnamed one replaces it by ours. */
   #begin(done: RunDone, completes: number): void {
-    this.statements.unnamed = null
+    this.statements.unnamed = completes === 0 ? null : UNKNOWN_STATEMENT
     this.#run = { done, answer: Buffer.alloc(0), error: null, completes }
   }
 

@@ -65,6 +65,9 @@ export function unnamedStatement(text: string, body: Buffer): PreparedStatement 
   return new PreparedStatement({ name: '', text, key: '', body })
 }
 
+/** Whatever the server has without a name, if anything: a Parse or a Query before was skipped. */
+export const UNKNOWN_STATEMENT = unnamedStatement('', Buffer.alloc(0))
+
 export class PreparedRegistry {
   readonly #statements = new Map<string, PreparedStatement>()
   #serial = 0
@@ -128,6 +131,7 @@ export class ServerStatements {
   readonly #named = new Map<string, PreparedStatement>()
   /** The last of them. */
   #latest: PreparedStatement | null = null
+  /** Null: it has none. */
   unnamed: PreparedStatement | null = null
   /** What is owed for a Parse of the unnamed statement that says what the one before it said. */
   readonly unnamedAgain: Entry = {
@@ -135,7 +139,7 @@ export class ServerStatements {
     forward: true,
     subject: {
       settle: (succeeded) => {
-        if (!succeeded) this.unnamed = null
+        if (!succeeded) this.unnamed = UNKNOWN_STATEMENT
       },
     },
     reply: null,
@@ -174,6 +178,6 @@ export class ServerStatements {
   clear(): void {
     this.#named.clear()
     this.#latest = null
-    this.unnamed = null
+    this.unnamed = UNKNOWN_STATEMENT
   }
 }

@@ -115,3 +115,41 @@ test('of a DEALLOCATE whose name became known meanwhile goes with the name on th
   expect(types).toBe('PBES')
   expect(text).toMatch(/^DEALLOCATE "PGSTEER_\d+"$/)
 })
+
+/** What makes PostgreSQL skip everything up to the next Sync. */
+const FAILURE = frontend.parse('named', 'SELECT broken')
+const FAILED = Buffer.concat([
+  backend.errorResponse('42601', 'syntax error'),
+  backend.readyForQuery(),
+])
+
+test.each([
+  ['a Parse without a name', frontend.parse('', 'SELECT b')],
+  ['the same Parse again', frontend.parse('', 'SELECT a')],
+  ['a Query', frontend.query('SELECT b')],
+])('%s that was skipped left the one before: nobody else finds it', async (_, skipped) => {
+  const { world, client, server } = await warm()
+  client.sends(FAILURE, skipped, frontend.sync())
+  answered(client, FAILED)
+  expect(server.state).toBe('idle')
+  world.bytesTo(server)
+  const other = world.client()
+  other.sends(...run)
+  await world.settle()
+  expect([other.server, world.written(server)]).toEqual([server, 'CBES'])
+  // What the server had is closed; that is nobody's answer.
+  const none = backend.errorResponse('26000', 'unnamed prepared statement does not exist')
+  answered(other, backend.closeComplete(), none, backend.readyForQuery())
+  expect(other.types()).toBe('EZ')
+})
+
+test('a Query that ran leaves none, and nothing is closed', async () => {
+  const { world, client, server } = await warm()
+  client.sends(frontend.query('SELECT b'))
+  answered(client, backend.commandComplete('SELECT 1'), backend.readyForQuery())
+  world.bytesTo(server)
+  const other = world.client()
+  other.sends(...run)
+  await world.settle()
+  expect(world.written(server)).toBe('BES')
+})
