@@ -224,6 +224,7 @@ class ClientLogin {
     if (this.#context.isShuttingDown()) throw new ProxyError('shutting_down')
     if (tls.isRequired && channel.tls === null && !channel.isUnix)
       throw new ProxyError('ssl_required')
+    channel.settle()
     this.#negotiate(packet)
     const choice = methodFor(config, rules, {
       isUnix: channel.isUnix,

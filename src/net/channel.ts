@@ -59,11 +59,12 @@ export class Channel {
   #lastError: Error | null = null
   #paused = false
   #isClosing = false
+  #isSettled = false
   /** What goes with the next write. */
   #held: Buffer = EMPTY
   /** Runs while the peer may still end its side. */
   #linger: Timer | null = null
-  /** Of a plain socket with a receiver: what is written goes there at once. Else -1. */
+  /** Of a plain socket that stays so: what is written goes there at once. Else -1. */
   #fd = -1
   /** Of the same socket: short pieces go there. Null where that cannot be had. */
   #direct: DirectHandle | null = null
@@ -137,10 +138,15 @@ export class Channel {
     return this.#pending.length
   }
 
+  /** No TLS will come any more: reads and writes go past the socket's streams from here on. */
+  settle(): void {
+    if (!this.#isSettled) this.#takeOver()
+  }
+
   /** From here on bytes are pushed; those that already arrived come in this call. */
   attach(receiver: Receiver): void {
     invariant(this.#pull === null, 'no read is under way when a receiver is attached')
-    this.#takeOver()
+    this.settle()
     this.#receiver = receiver
     const pending = this.#pending
     this.#pending = EMPTY
@@ -252,13 +258,17 @@ export class Channel {
     if (this.#receiver === null) socket.pause()
   }
 
-  /** Reads and writes of a plain socket go past its streams from here on. */
+  /** A TLS socket is written to by its stream only, which encrypts. */
   #takeOver(): void {
     const socket = this.#socket
-    if (this.#closed !== null || socket.destroyed || socket instanceof TLSSocket) return
+    if (this.#closed !== null || socket.destroyed) return
+    this.#isSettled = true
     // What the stream holds comes out as 'data', to join what is pending.
     socket.read()
-    this.#fd = readShared(socket, (bytes) => this.#onData(bytes))
+    const fd = readShared(socket, (bytes) => this.#onData(bytes))
+    // What is written there is not encrypted.
+    if (socket instanceof TLSSocket) return
+    this.#fd = fd
     this.#direct = directHandle(socket)
   }
 
@@ -313,7 +323,8 @@ export class Channel {
       this.#receiver.onBytes(chunk)
       return
     }
-    this.#pending = this.#pending.length === 0 ? chunk : Buffer.concat([this.#pending, chunk])
+    if (this.#pending.length > 0) this.#pending = Buffer.concat([this.#pending, chunk])
+    else this.#pending = isShared(chunk) ? Buffer.from(chunk) : chunk
     const pull = this.#pull
     if (pull !== null && this.#pending.length >= pull.bytes) {
       this.#pull = null

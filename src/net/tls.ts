@@ -22,6 +22,8 @@ export type SslMode = 'disable' | 'allow' | 'prefer' | 'require' | 'verify-ca' |
 
 /** The name of PostgreSQL in ALPN, which direct TLS must offer. */
 export const ALPN = 'postgresql'
+/** As it is on the wire: a length and a name. */
+const ALPN_LIST = Buffer.from(`${String.fromCharCode(ALPN.length)}${ALPN}`)
 
 /** One side's keys of [pgbouncer], without their prefix. */
 export interface TlsSettings {
@@ -93,7 +95,7 @@ export class ClientTls {
       secureContext: context,
       requestCert: this.#state.asksCertificate,
       rejectUnauthorized: false,
-      ALPNProtocols: [ALPN],
+      ALPNProtocols: ALPN_LIST,
     })
   }
 }
