@@ -57,11 +57,15 @@ class Soak {
     this.#traffic = traffic
   }
 
+  /** Until the time is over, or an interrupt ends it before: what was noted is kept. */
   async run(plan: Plan): Promise<void> {
+    process.once('SIGINT', () => {
+      this.#isOver = true
+    })
     const failing = this.#failOver(plan)
     const url = `http://${this.#steer.host}:${this.#steer.httpPort}/metrics`
     let before = { answered: 0, failed: 0, atS: 0 }
-    while (this.#atS < plan.minutes * 60) {
+    while (this.#atS < plan.minutes * 60 && !this.#isOver) {
       await pause(plan.sampleEveryS * 1000)
       const processes = await readMemory(url)
       const { answered, failed } = this.#traffic
@@ -87,7 +91,7 @@ class Soak {
       dueS < minutes * 60 - failoverEveryS / 2;
       dueS += failoverEveryS
     ) {
-      while (this.#atS < dueS) await pause(500)
+      while (this.#atS < dueS && !this.#isOver) await pause(500)
       if (this.#isOver) return
       const old = this.#cluster.primary
       this.failoversS.push(this.#atS)
