@@ -76,8 +76,8 @@ async function runSwarm(files, env) {
     await withImages(names, () => saveImages(images, names))
     const more = { PGSTEER_LAB: directory, PGSTEER_LAB_IMAGES: images }
     // The long form has all of the short one.
-    const suite = env.SWARM_FORM === 'full' ? 'full' : 'cluster'
-    const parameters = [`test/swarm/${suite}.root.test.ts`, ...files]
+    const suites = env.SWARM_FORM === 'full' ? ['full', 'moves'] : ['cluster']
+    const parameters = [...suites.map((suite) => `test/swarm/${suite}.root.test.ts`), ...files]
     return await runProject('swarm', parameters, { ...env, ...more })
   } finally {
     for (const path of [directory, images, SCRATCHES.swarm]) removeLab(path)

@@ -10,6 +10,7 @@
  *   node test/swarm/by-hand.ts inside I COMMAND any command in the network of node I
  *   node test/swarm/by-hand.ts kill I | start I power off, power on
  *   node test/swarm/by-hand.ts cut I | heal I   cable out, cable in
+ *   node test/swarm/by-hand.ts add              one machine more, a manager with the images
  *   node test/swarm/by-hand.ts suite [...]      the suite's tests (-t NAME: one of them) on this lab, which stays
  *   node test/swarm/by-hand.ts logs I           the end of what node I's engine logged
  *   node test/swarm/by-hand.ts down             ends all of it
@@ -30,6 +31,7 @@ const DIRECTORY = '/var/tmp/pgsteer-lab'
 const KEEPER = join(DIRECTORY, 'keeper')
 const COUNT = join(DIRECTORY, 'count')
 const SCRATCH = join(DIRECTORY, 'tmp')
+const ARCHIVE = join(DIRECTORY, 'images.tar')
 
 const [command = 'help', ...given] = process.argv.slice(2)
 const isInside = process.env['PGSTEER_ISOLATED'] === 'yes'
@@ -89,10 +91,9 @@ async function down(): Promise<void> {
 
 /** What was built before is built anew where it changed. */
 function images(): void {
-  const archive = join(DIRECTORY, 'images.tar')
   const builder = join(import.meta.dirname, '../../scripts/images.mjs')
-  const { status } = spawnSync(process.execPath, [builder, archive, ...given], { stdio: 'inherit' })
-  if (status === 0) enter([process.execPath, import.meta.filename, 'load', archive])
+  const { status } = spawnSync(process.execPath, [builder, ARCHIVE, ...given], { stdio: 'inherit' })
+  if (status === 0) enter([process.execPath, import.meta.filename, 'load', ARCHIVE])
   else process.exitCode = 1
 }
 
@@ -106,6 +107,9 @@ async function play(lab: Lab): Promise<void> {
       return
     case 'load':
       return lab.load(number)
+    case 'add':
+      await lab.add(ARCHIVE)
+      return writeFileSync(COUNT, String(lab.nodes.length))
     case 'kill':
     case 'start':
     case 'cut':

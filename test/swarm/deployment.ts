@@ -27,7 +27,20 @@ export interface Member {
   readonly timeline: number
 }
 
+interface Placed {
+  readonly name: string
+  readonly node: string
+  readonly error: string
+}
+
+export interface Placement {
+  readonly members: readonly Placed[]
+  readonly etcd: readonly Placed[]
+}
+
 export type Login = NonNullable<Door['login']>
+
+const placed = ({ name, node, error }: Placed): Placed => ({ name, node, error })
 
 const isRunning = ({ role, state }: Member): boolean =>
   state === (role === 'leader' ? 'running' : 'streaming')
@@ -76,6 +89,20 @@ export class Deployment {
     const leader = (await this.members()).find((member) => member.role === 'leader')
     if (leader === undefined) throw new Error('nobody leads')
     return leader.name
+  }
+
+  /** Whether a member leads, on one of these nodes. */
+  async leaderIsOn(nodes: readonly LabNode[]): Promise<boolean> {
+    return nodes.includes(await this.nodeOf(await this.leader()))
+  }
+
+  /** Where members of both kinds are, as `status` says. */
+  async placement(): Promise<Placement> {
+    // Its code says whether all is well, which alerts about the machine are against.
+    const { output, errors } = await this.tool('status', '--json')
+    if (!output.startsWith('{')) throw new Error(`deploy/cluster status: ${errors}`)
+    const { members, etcd } = JSON.parse(output) as Placement
+    return { members: members.map(placed), etcd: etcd.map(placed) }
   }
 
   /** All members run on one timeline, and every replica streams. */
@@ -152,8 +179,8 @@ export class Deployment {
   }
 
   /** What one needs to see why it went wrong, as a file; returns its path. */
-  async evidence(title: string): Promise<string> {
-    const parts: string[] = []
+  async evidence(title: string, more = ''): Promise<string> {
+    const parts: string[] = [more]
     const manager = this.#lab.nodes.find((node) => node.isOn)
     const add = async (...parameters: readonly [string, ...string[]]): Promise<void> => {
       const [command, ...rest] = parameters

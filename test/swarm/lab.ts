@@ -29,6 +29,7 @@ const SUBNET = '10.77.0'
 const CLIENTS = `${SUBNET}.254`
 const CGROUPS = '/sys/fs/cgroup'
 const ENGINE_MS_MAX = 60_000
+const LOAD_MS_MAX = 300_000
 /** On a machine mounts are shared with containers that ask for it, and /run is empty when it starts. */
 const START = `hostname "$0" && mount --make-rshared / && mount -t tmpfs -o mode=755 none /run && { dockerd "$@" & wait $!; }`
 
@@ -123,6 +124,13 @@ export class LabNode {
     return execute(program, parameters, options)
   }
 
+  /** Puts images of an archive made by `docker save` on it. */
+  async load(archive: string): Promise<void> {
+    const parameters = ['--quiet', '--input', archive]
+    const { code, errors } = await this.try('load', parameters, { withinMs: LOAD_MS_MAX })
+    if (code !== 0) throw new Error(`docker load on ${this.name}: ${errors}`)
+  }
+
   /** The end of what its engine logged. */
   logs(lines = 40): string {
     return existsSync(this.#log)
@@ -158,13 +166,17 @@ export class LabNode {
 }
 
 export class Lab {
-  readonly nodes: readonly LabNode[]
+  readonly #nodes: LabNode[]
   readonly #directory: string
 
   /** Of a lab that another process started, too. */
   constructor(directory: string, count: number) {
     this.#directory = directory
-    this.nodes = Array.from({ length: count }, (_, index) => new LabNode(directory, index + 1))
+    this.#nodes = Array.from({ length: count }, (_, index) => new LabNode(directory, index + 1))
+  }
+
+  get nodes(): readonly LabNode[] {
+    return this.#nodes
   }
 
   /** Machines with an engine each, and no swarm yet. */
@@ -189,20 +201,37 @@ export class Lab {
     const [first, ...others] = this.nodes
     if (first === undefined) return
     await first.docker('swarm', 'init', '--advertise-addr', first.address)
-    const token = (await first.docker('swarm', 'join-token', '-q', 'manager')).trim()
-    for (const node of others) {
-      const joining = ['--token', token, '--advertise-addr', node.address]
-      await node.docker('swarm', 'join', ...joining, first.address)
-    }
+    for (const node of others) await this.#join(node)
   }
 
   /** Puts images of an archive made by `docker save` on every node. */
   async load(archive: string): Promise<void> {
-    const options = { withinMs: 300_000 }
-    for (const ran of await Promise.all(
-      this.nodes.map((node) => node.try('load', ['--quiet', '--input', archive], options)),
-    ))
-      if (ran.code !== 0) throw new Error(`docker load: ${ran.errors}`)
+    await Promise.all(this.nodes.map((node) => node.load(archive)))
+  }
+
+  /** One more machine, a manager too, with the images of the archive. */
+  async add(archive: string): Promise<LabNode> {
+    const node = new LabNode(this.#directory, this.#nodes.length + 1)
+    appendFileSync(join(this.#directory, 'hosts'), `${node.address} ${node.name}\n`)
+    if (!node.isOn) await node.start()
+    const state = await node.docker('info', '--format', '{{.Swarm.LocalNodeState}}')
+    if (state.trim() !== 'active') await this.#join(node)
+    await node.load(archive)
+    this.#nodes.push(node)
+    return node
+  }
+
+  /** A machine that is gone for good: nobody counts on it any more. */
+  forget(node: LabNode): void {
+    this.#nodes.splice(this.#nodes.indexOf(node), 1)
+  }
+
+  async #join(node: LabNode): Promise<void> {
+    const member = this.nodes.find((one) => one.isOn)
+    if (member === undefined) throw new Error('no node is on')
+    const token = (await member.docker('swarm', 'join-token', '-q', 'manager')).trim()
+    const joining = ['--token', token, '--advertise-addr', node.address]
+    await node.docker('swarm', 'join', ...joining, member.address)
   }
 
   async stop(): Promise<void> {

@@ -1,7 +1,9 @@
 /**
  * A lab with a cluster on it and applications at every node, and what both forms of the suite do with
- * them. Each step goes on from the one before; what may never happen is judged here.
+ * them. Each step goes on from the one before; what may never happen is judged here, and what clients were told
+ * is returned, by node.
  */
+import { join } from 'node:path'
 import { expect } from 'vitest'
 import { type Account, accountOf } from '../chaos/account.ts'
 import { ChaosLoad, type Door } from '../chaos/load.ts'
@@ -34,12 +36,18 @@ export const NOTHING_TOLD = { failed: 0, unknown: 0, stale: 0, readErrors: 0 }
 const STAYED = { dropped: 0, refused: 0 }
 
 type Loads = ReadonlyMap<LabNode, ChaosLoad>
+/** By node: what its clients were told. */
+export type Told = Readonly<Record<string, Account>>
 
 export const imageOf = (name: string): string => `127.0.0.1:1/${name}:test`
 
 export class Scene {
   readonly lab = new Lab(DIRECTORY, NODES)
   readonly cluster = new Deployment(this.lab, DIRECTORY)
+  /** Nodes with clients, which check that the node's name is in its pgsteer's certificate. */
+  readonly places: LabNode[] = [...this.lab.nodes]
+  /** How many of PostgreSQL there are. */
+  members = NODES
   readonly #loads: ChaosLoad[] = []
 
   /** Three machines in one Swarm, which have the images. */
@@ -54,14 +62,26 @@ export class Scene {
     if (IMAGES !== '') await this.lab.stop()
   }
 
+  /** One more machine in the swarm. */
+  async addNode(): Promise<LabNode> {
+    return this.lab.add(IMAGES === '' ? join(DIRECTORY, 'images.tar') : IMAGES)
+  }
+
+  /** A machine that nobody will see again. */
+  async loseNode(node: LabNode): Promise<void> {
+    await node.kill()
+    this.lab.forget(node)
+    this.places.splice(this.places.indexOf(node), 1)
+  }
+
   /** Behind each step, however it ended. */
   async clear(): Promise<void> {
     await Promise.all(this.#loads.splice(0).map((load) => load.abort()))
   }
 
   /** For who has to find out why something failed. */
-  async tell(title: string): Promise<void> {
-    console.error(`how it was then: ${await this.cluster.evidence(title)}`)
+  async tell(title: string, more = ''): Promise<void> {
+    console.error(`how it was then: ${await this.cluster.evidence(title, more)}`)
   }
 
   /** init and up, as docs/deploy.md says. */
@@ -83,11 +103,11 @@ export class Scene {
   }
 
   async isWhole(): Promise<void> {
-    await waitFor('all members', () => this.cluster.isWhole(NODES), WHOLE)
+    await waitFor('all members', () => this.cluster.isWhole(this.members), WHOLE)
   }
 
   async connectEverywhere(): Promise<void> {
-    for (const node of this.lab.nodes) {
+    for (const node of this.places) {
       const { output, errors } = await this.cluster.psql(node, 'select current_user')
       expect(output.trim(), errors).toBe('admin')
       const plain = await this.cluster.psql(node, 'select 1', { PGSSLMODE: 'disable' })
@@ -107,15 +127,15 @@ export class Scene {
     await this.query(TABLE)
   }
 
-  /** Writes of all nodes' clients meet one member, and reads the two others. */
+  /** Writes of all nodes' clients meet one member, and reads all others. */
   async routeEverywhere(): Promise<void> {
     const writers = new Set<string>()
-    for (const node of this.lab.nodes) {
+    for (const node of this.places) {
       const insert = `insert into written (id) values ('from ${node.name}') returning host(inet_server_addr()) as at`
       for (const { at } of await this.query<{ at: string }>(insert, node)) writers.add(at)
     }
     expect(writers.size).toBe(1)
-    for (const node of this.lab.nodes) {
+    for (const node of this.places) {
       const sql = 'select host(inet_server_addr()) as at'
       const read = async (): Promise<string> => {
         const [row] = await this.query<{ at: string }>(sql, node)
@@ -127,16 +147,16 @@ export class Scene {
       const readers = new Set<string>()
       const isSpread = async (): Promise<boolean> => {
         readers.add(await read())
-        return [...readers].filter((at) => !writers.has(at)).length === NODES - 1
+        return [...readers].filter((at) => !writers.has(at)).length === this.members - 1
       }
-      await waitFor(`reads on both replicas from ${node.name}`, isSpread, BUSY)
+      await waitFor(`reads on all replicas from ${node.name}`, isSpread, BUSY)
       expect([...readers].filter((at) => writers.has(at))).toEqual([])
     }
   }
 
   /** Clients at every node, all of them answered often. */
   async busy(name: string): Promise<Loads> {
-    const started = this.lab.nodes.map((node): [LabNode, ChaosLoad] => {
+    const started = this.places.map((node): [LabNode, ChaosLoad] => {
       const door = this.#door(node)
       return [node, new ChaosLoad({ write: door, read: door }, `${name}-${node.name}`, SIZE)]
     })
@@ -156,7 +176,7 @@ export class Scene {
       await waitFor('writes of every client', () => load.hasResumed(sinceMs), FAILOVER)
   }
 
-  async switchover(): Promise<void> {
+  async switchover(): Promise<Told> {
     const before = await this.cluster.leader()
     const loads = await this.busy('switchover')
     await this.cluster.command('switchover')
@@ -164,11 +184,11 @@ export class Scene {
     await waitFor('a successor', isSucceeded, FAILOVER)
     await this.resumed(loads.values())
     await this.isWhole()
-    await this.settle(loads, 'switchover', { ...NOTHING_TOLD, ...STAYED })
+    return this.settle(loads, 'switchover', { ...NOTHING_TOLD, ...STAYED })
   }
 
   /** The primary's node loses its power under load, and gets it back after `meanwhile`. */
-  async losePower(meanwhile: () => Promise<void> = async () => undefined): Promise<void> {
+  async losePower(meanwhile: () => Promise<void> = async () => undefined): Promise<Told> {
     const before = await this.cluster.leader()
     const lost = await this.cluster.nodeOf(before)
     const loads = await this.busy('power')
@@ -181,13 +201,15 @@ export class Scene {
     await lost.start()
     await this.isWhole()
     await this.resumed(loads.values())
-    for (const one of await this.settle(others, 'power', { stale: 0, ...STAYED }))
+    const stayed = await this.settle(others, 'power', { stale: 0, ...STAYED })
+    for (const one of Object.values(stayed))
       expect(one.troublesOfOne, JSON.stringify(one)).toBeLessThanOrEqual(TROUBLES_MAX)
-    await this.settle(new Map([...loads].filter(([node]) => node === lost)), 'power', {})
+    const left = new Map([...loads].filter(([node]) => node === lost))
+    return { ...stayed, ...(await this.settle(left, 'power', {})) }
   }
 
   /** Ends loads; what their clients were told has to be true, and as `expected`. */
-  async settle(loads: Loads, scenario: string, expected: Partial<Account>): Promise<Account[]> {
+  async settle(loads: Loads, scenario: string, expected: Partial<Account>): Promise<Told> {
     const nowMs = performance.now()
     await Promise.all([...loads.values()].map((load) => load.stop()))
     const sql = 'select id, count(*)::int as times from written group by 1'
@@ -195,13 +217,14 @@ export class Scene {
     const rows = await this.query<{ id: string; times: number }>(`/* pgsteer: primary */ ${sql}`)
     const held = { times: new Map(rows.map(({ id, times }) => [id, times])), forkLsn: null }
     const rest = { pooler: 'pgsteer', port: 5432, struckMs: nowMs, outageMs: 0, load: 0 }
-    return [...loads].map(([node, load]) => {
+    const told = [...loads].map(([node, load]): [string, Account] => {
       const account = accountOf(load, held, { scenario, ...rest, handoverMs: null })
       const said = `${node.name}: ${JSON.stringify(account)}`
       expect(account.acknowledged, said).toBeGreaterThan(0)
       expect(account, said).toMatchObject({ ...NOTHING_LOST, ...expected })
-      return account
+      return [node.name, account]
     })
+    return Object.fromEntries(told)
   }
 
   /** As the application, at a node that is on. */
