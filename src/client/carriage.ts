@@ -33,6 +33,8 @@ import type { Session } from './session.ts'
 /** Qualified names are not needed: neither can be shadowed. */
 const OPEN_SQL = 'SET default_transaction_read_only TO on'
 const CLOSE_SQL = 'RESET default_transaction_read_only'
+/** A server with so much work, or less, is sent what there is for it at the end of the turn. */
+const WORK_MIN = 3
 /** Nobody has boarded for so long: the server is of more use alone. */
 const EMPTY_MS_MAX = 100
 /** A head is late when it takes so much longer than usual, and at least so long. */
@@ -74,8 +76,10 @@ export class Carriage implements Carrier, RelayOwner {
   #isLate = false
   /** Its first reads too slowly: the server waits for it, and nobody else is there. */
   #isHeldUp = false
-  /** Bytes for the server are gathered, and sent at the end of this turn. */
-  isGathering = false
+  /** Of its riders, the last ones: gathered, and not sent yet. */
+  #unsent = 0
+  /** What is gathered is sent at the end of this turn. */
+  isFlushDue = false
 
   constructor(server: ServerConnection, owner: { pool: Pool; services: SessionServices }) {
     invariant(server.home !== null, 'a server that is shared has a home')
@@ -166,7 +170,7 @@ export class Carriage implements Carrier, RelayOwner {
     const isFirst = this.#riders.length === 0
     const nowMs = this.#services.clock.nowMs()
     if (isFirst) this.#begin(nowMs)
-    else this.#carriages.gather(this)
+    else this.#gather()
     this.#riders.push(session)
     this.#queuedMs += session.riding.expectedMs
   }
@@ -174,6 +178,27 @@ export class Carriage implements Carrier, RelayOwner {
   /** It was sent. */
   admitted(): void {
     if (this.#riders.length === 1) this.relay.placeLocals(this.server)
+  }
+
+  /** The server has work: what else is for it goes out before it has none. */
+  #gather(): void {
+    this.server.gather()
+    if (this.#riders.length - this.#unsent <= WORK_MIN) this.#carriages.flushLater(this)
+    this.#unsent += 1
+  }
+
+  /** Sends what was gathered. */
+  flush(): void {
+    this.#unsent = 0
+    this.server.flush()
+  }
+
+  /** One was answered. */
+  #feed(): void {
+    if (this.#unsent === 0) return
+    const work = this.#riders.length - this.#unsent
+    if (work <= 0) this.flush()
+    else if (work <= WORK_MIN) this.#carriages.flushLater(this)
   }
 
   #begin(nowMs: number): void {
@@ -326,6 +351,7 @@ export class Carriage implements Carrier, RelayOwner {
     }
     if (this.#riders.length === 0) this.#queuedMs = 0
     this.#begin(nowMs)
+    this.#feed()
     if (status !== frame.STATUS_IDLE) return this.#leak(session, status, server)
     if (session !== null) {
       session.replies.onReady(status, forward, server)
@@ -391,7 +417,7 @@ export class Carriage implements Carrier, RelayOwner {
 
   /** Who stands behind the first is sent elsewhere; what the server says to them is dropped. */
   #moveFollowers(): void {
-    this.server.flush()
+    this.flush()
     const moved: Session[] = []
     for (let index = 1; index < this.#riders.length; index += 1) {
       const session = this.#riders[index]

@@ -1,6 +1,6 @@
 /**
- * The carriages of one worker: one timer looks after them while there are any, and what is written to
- * several riders' servers in one turn of the event loop goes out at its end, once per server.
+ * The carriages of one worker: one timer looks after them while there are any, and what is gathered for
+ * their servers goes out at the end of a turn of the event loop, once per server.
  */
 import type { Clock, Timer } from '../base/clock.ts'
 import type { Carriage } from './carriage.ts'
@@ -12,7 +12,7 @@ export class Carriages {
   readonly #clock: Clock
   readonly #all = new Set<Carriage>()
   #timer: Timer | null = null
-  readonly #gathering: Carriage[] = []
+  readonly #due: Carriage[] = []
   #isFlushDue = false
 
   constructor(clock: Clock) {
@@ -42,12 +42,11 @@ export class Carriages {
     this.#timer = null
   }
 
-  /** Its server has work: what else is for it can wait until the end of this turn. */
-  gather(carriage: Carriage): void {
-    if (carriage.isGathering) return
-    carriage.isGathering = true
-    carriage.server.gather()
-    this.#gathering.push(carriage)
+  /** What was gathered for it is sent at the end of this turn. */
+  flushLater(carriage: Carriage): void {
+    if (carriage.isFlushDue) return
+    carriage.isFlushDue = true
+    this.#due.push(carriage)
     if (this.#isFlushDue) return
     this.#isFlushDue = true
     setImmediate(this.#flush)
@@ -55,13 +54,9 @@ export class Carriages {
 
   readonly #flush = (): void => {
     this.#isFlushDue = false
-    for (
-      let carriage = this.#gathering.pop();
-      carriage !== undefined;
-      carriage = this.#gathering.pop()
-    ) {
-      carriage.isGathering = false
-      carriage.server.flush()
+    for (let carriage = this.#due.pop(); carriage !== undefined; carriage = this.#due.pop()) {
+      carriage.isFlushDue = false
+      carriage.flush()
     }
   }
 

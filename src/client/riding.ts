@@ -49,6 +49,8 @@ export class Riding {
   readonly #parts: Parts
   readonly #steps: RideSteps
   #moves = 0
+  /** The batch might ride, if such ones are quick. */
+  #isAlike = false
 
   constructor(session: Session, parts: Parts, steps: RideSteps) {
     this.#session = session
@@ -62,6 +64,7 @@ export class Riding {
 
   /** Whether the batch that was read may stand behind others. */
   judge(batch: BatchReader): boolean {
+    this.#isAlike = false
     const { carried, pool, services, transaction } = this.#session
     const { multiplexBehindMsMax, multiplexBytesMax, multiplexReads } = services.config().pgsteer
     if (multiplexReads === 'off') return false
@@ -72,6 +75,7 @@ export class Riding {
     if (reported.isDue || !lease.isEmpty || !this.#isTextSafe) return false
     const { latencies } = services.statements(pool.config.serverDatabase)
     this.shape = this.#shapeOf(batch)
+    this.#isAlike = true
     const expectedMs = latencies.expectedMs(this.shape)
     this.expectedMs = Math.min(expectedMs, UNKNOWN_MS)
     if (expectedMs <= multiplexBehindMsMax) return true
@@ -103,6 +107,15 @@ export class Riding {
     const [text] = texts
     if (text !== undefined) return shapeOfText(text)
     return shapeOfBytes(this.#parts.input.bytes, frame.HEADER_BYTES, bytes - 1)
+  }
+
+  /** It was answered by a server of its own: who is not quick may have become so. */
+  learn(): void {
+    if (!this.#isAlike) return
+    this.#isAlike = false
+    const { meter, pool, services } = this.#session
+    const { latencies } = services.statements(pool.config.serverDatabase)
+    latencies.observe(this.shape, services.clock.nowMs() - meter.queryStartedMs)
   }
 
   /** The batch at the front of the input goes behind those of others. */

@@ -502,6 +502,7 @@ export class Session implements Receiver, Waiter {
     if (server === null || !this.#lease.isFree) return false
     if (this.#attempt.isHealing) return this.#heal(server)
     if (this.#moving !== null) return this.#moveToPrimary(this.#moving)
+    this.riding.learn()
     this.#answered(server)
     if (this.pins.isProofDue) return this.#proveLocks()
     if (this.pins.isPinned) return false

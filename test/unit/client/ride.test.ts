@@ -20,6 +20,30 @@ function nonces(client: Client | undefined): string[] {
   return [...(client?.take().toString('latin1') ?? '').matchAll(/nonce \d+/g)].map(([one]) => one)
 }
 
+/** The read of one client in extended messages, of a statement with this name. */
+function unitOf(nonce: number, statement = ''): Buffer[] {
+  return [
+    frontend.parse(statement, textOf(nonce)),
+    frontend.bind({ statement }),
+    frontend.execute(),
+    frontend.sync(),
+  ]
+}
+
+/** What answers it behind the ParseComplete. */
+function boundAnswerOf(nonce: number): Buffer {
+  return Buffer.concat([
+    backend.bindComplete(),
+    backend.dataRow([`nonce ${nonce}`]),
+    backend.commandComplete('SELECT 1'),
+    backend.readyForQuery(),
+  ])
+}
+
+function failureOf(sqlstate: string): Buffer {
+  return Buffer.concat([backend.errorResponse(sqlstate, 'x'), backend.readyForQuery()])
+}
+
 test('reads of three clients go in one write, and each gets its own answer', async () => {
   const { world, server, riders } = await riding(3)
   expect(riders.map(({ session }) => session.state)).toEqual(['riding', 'riding', 'riding'])
@@ -102,6 +126,21 @@ test('nobody boards behind a statement of which nothing is known, or that takes 
   expect(clients.map(({ session }) => session.mayRide)).toEqual([false, false, false])
 })
 
+test('a statement that was slow may ride again when servers of its own answer it quickly', async () => {
+  const world = new SessionWorld(riderIni())
+  learn(world, textOf(1), 50)
+  const client = world.client()
+  const rides: boolean[] = []
+  for (let time = 0; time < 30; time += 1) {
+    client.sends(frontend.query(textOf(time)))
+    await world.settle()
+    rides.push(client.session.mayRide)
+    client.server.onBytes(answerOf(time))
+  }
+  expect(rides[0]).toBe(false)
+  expect(rides.at(-1)).toBe(true)
+})
+
 test('sessions with other settings do not ride together', async () => {
   const { world, server, riders } = await riding(1)
   server.onBytes(answerOf(1))
@@ -112,6 +151,35 @@ test('sessions with other settings do not ride together', async () => {
   rider?.sends(frontend.query(textOf(2)))
   expect(rider?.session.state).toBe('waiting')
   expect(world.bytesTo(server).toString()).not.toContain('= 2')
+})
+
+test('while a server has work, what else is for it is gathered, and sent before it has none', async () => {
+  const { world, server, riders } = await riding(6)
+  expect(world.written(server)).toBe('QQQQQQ')
+  const others = [world.client(), world.client(), world.client()]
+  for (const [index, other] of others.entries()) other.sends(frontend.query(textOf(7 + index)))
+  await turn()
+  expect(world.written(server)).toBe('')
+  server.onBytes(Buffer.concat([answerOf(1), answerOf(2)]))
+  await turn()
+  expect(world.written(server)).toBe('')
+  server.onBytes(answerOf(3))
+  await turn()
+  expect(world.written(server)).toBe('QQQ')
+  server.onBytes(Buffer.concat([4, 5, 6, 7, 8, 9].map((nonce) => answerOf(nonce))))
+  expect([...riders, ...others].map((rider) => nonces(rider).length)).toEqual(Array(9).fill(1))
+})
+
+test('what is gathered is sent at once to a server that has answered everything', async () => {
+  const { world, server, riders } = await riding(4)
+  world.bytesTo(server)
+  const other = world.client()
+  other.sends(frontend.query(textOf(5)))
+  expect(world.written(server)).toBe('')
+  server.onBytes(Buffer.concat([1, 2, 3, 4].map((nonce) => answerOf(nonce))))
+  expect(world.written(server)).toBe('Q')
+  server.onBytes(answerOf(5))
+  expect([...riders, other].map((rider) => nonces(rider).length)).toEqual(Array(5).fill(1))
 })
 
 // Hazard 1.
@@ -138,24 +206,12 @@ test('the error of one is its own', async () => {
 })
 
 test('an error in the extended protocol skips to its own Sync and no further', async () => {
-  const unit = (nonce: number): Buffer[] => [
-    frontend.parse('', textOf(nonce)),
-    frontend.bind(),
-    frontend.execute(),
-    frontend.sync(),
-  ]
-  const { world, server, riders } = await riding(3, { messages: [unit(1), unit(2), unit(3)] })
+  const { world, server, riders } = await riding(3, { messages: [unitOf(1), unitOf(2), unitOf(3)] })
   expect(world.written(server)).toBe('PBESPBESPBES')
-  const answered = (nonce: number): Buffer =>
-    Buffer.concat([
-      backend.parseComplete(),
-      backend.bindComplete(),
-      backend.dataRow([`nonce ${nonce}`]),
-      backend.commandComplete('SELECT 1'),
-      backend.readyForQuery(),
-    ])
-  const failed = Buffer.concat([backend.errorResponse('42601', 'x'), backend.readyForQuery()])
-  server.onBytes(Buffer.concat([failed, answered(2), answered(3)]))
+  const answered = [2, 3].map((nonce) =>
+    Buffer.concat([backend.parseComplete(), boundAnswerOf(nonce)]),
+  )
+  server.onBytes(Buffer.concat([failureOf('42601'), ...answered]))
   expect(riders[0]?.types()).toBe('EZ')
   expect(riders.slice(1).map(nonces)).toEqual([['nonce 2'], ['nonce 3']])
 })
@@ -377,37 +433,20 @@ test('what nobody asked for ends the server; the first is told and the others go
 // Hazard 11.
 
 test('a named statement is prepared once for all who ride', async () => {
-  const unit = (): Buffer[] => [
-    frontend.parse('s', textOf(1)),
-    frontend.bind({ statement: 's' }),
-    frontend.execute(),
-    frontend.sync(),
-  ]
-  const { world, server, riders } = await riding(3, { messages: [unit(), unit(), unit()] })
+  const { world, server, riders } = await riding(3, {
+    messages: [unitOf(1, 's'), unitOf(1, 's'), unitOf(1, 's')],
+  })
   expect(world.written(server)).toBe('PBESBESBES')
-  const rest = (nonce: number): Buffer =>
-    Buffer.concat([
-      backend.bindComplete(),
-      backend.dataRow([`nonce ${nonce}`]),
-      backend.commandComplete('SELECT 1'),
-      backend.readyForQuery(),
-    ])
-  server.onBytes(Buffer.concat([backend.parseComplete(), rest(1), rest(2), rest(3)]))
+  server.onBytes(Buffer.concat([backend.parseComplete(), ...[1, 2, 3].map(boundAnswerOf)]))
   expect(riders.map((rider) => rider.types())).toEqual(['12DCZ', '12DCZ', '12DCZ'])
 })
 
 test('a statement whose Parse failed for another is prepared anew, elsewhere', async () => {
-  const unit = (): Buffer[] => [
-    frontend.parse('s', textOf(1)),
-    frontend.bind({ statement: 's' }),
-    frontend.execute(),
-    frontend.sync(),
-  ]
-  const { world, server, other, riders } = await riding(2, { messages: [unit(), unit()] })
-  const failed = (sqlstate: string): Buffer =>
-    Buffer.concat([backend.errorResponse(sqlstate, 'x'), backend.readyForQuery()])
+  const { world, server, other, riders } = await riding(2, {
+    messages: [unitOf(1, 's'), unitOf(1, 's')],
+  })
   world.bytesTo(other)
-  server.onBytes(Buffer.concat([failed('42P01'), failed('26000')]))
+  server.onBytes(Buffer.concat([failureOf('42P01'), failureOf('26000')]))
   expect(riders[0]?.types()).toBe('EZ')
   expect(riders[1]?.types()).toBe('')
   other.onBytes(Buffer.concat([backend.commandComplete('INSERT 0 1'), backend.readyForQuery()]))

@@ -5,7 +5,7 @@ import { SessionPrepared } from '../../../src/client/prepared.ts'
 import { isSharable, isUnit } from '../../../src/client/unit.ts'
 import { classify } from '../../../src/routing/classify.ts'
 import { PreparedRegistry } from '../../../src/server/prepared.ts'
-import { configStatement, internSettings } from '../../../src/server/settings.ts'
+import { configStatement, internSettings, type Settings } from '../../../src/server/settings.ts'
 import { frontend } from '../../support/bytes.ts'
 import { CATALOGUE } from '../routing/oracle.ts'
 
@@ -111,9 +111,11 @@ describe('extended messages', () => {
   })
 })
 
+function settingsOf(name: string, value: string): Settings {
+  return internSettings(new Map([[name, configStatement(name, value)]]))
+}
+
 test('sessions whose settings change what a text means, or what is read-only, share no server', () => {
-  const settingsOf = (name: string, value: string) =>
-    internSettings(new Map([[name, configStatement(name, value)]]))
   expect(isSharable(internSettings(new Map()))).toBe(true)
   expect(isSharable(settingsOf('application_name', 'x'))).toBe(true)
   expect(isSharable(settingsOf('client_encoding', 'UTF8'))).toBe(true)
