@@ -107,9 +107,9 @@ export class Main {
     for (const child of this.#children)
       if (child.station !== 'control')
         this.#link.tell(child.station, 'shutdown', { mode: this.#stopping })
-    const graceMs = isImmediate
-      ? KILL_AFTER_MS
-      : this.#config.pgsteer.shutdownTimeoutMs + KILL_AFTER_MS
+    const { shutdownNoticeMs, shutdownTimeoutMs } = this.#config.pgsteer
+    const drainMs = isImmediate ? 0 : shutdownNoticeMs + shutdownTimeoutMs
+    const graceMs = drainMs + KILL_AFTER_MS
     setTimeout(() => this.#killAll(), graceMs).unref()
     if (this.#workers().length === 0) this.#endControl()
   }

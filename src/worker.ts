@@ -63,6 +63,7 @@ class Worker {
   readonly #startedWallMs = clock.wallMs()
   #listener: Listener | null = null
   #stopping: ShutdownMode | null = null
+  #isDraining = false
 
   constructor(link: Link, config: Config, mockSeed: Uint8Array, instances: Instances) {
     this.#link = link
@@ -196,7 +197,7 @@ class Worker {
       deriver: this.#deriver,
       mockSeed: this.#mockSeed,
       isDisabled: (database) => this.#pools.isDisabled(database),
-      isShuttingDown: () => this.#stopping !== null,
+      isShuttingDown: () => this.#isDraining,
     }
   }
 
@@ -367,6 +368,14 @@ class Worker {
       this.#exit(0)
       return
     }
+    const { shutdownNoticeMs } = this.#config.pgsteer
+    if (shutdownNoticeMs === 0) this.#drain(mode)
+    else clock.after(shutdownNoticeMs, () => this.#drain(mode))
+  }
+
+  /** Until here new clients are taken: whoever balances them is told first, by `/readyz`. */
+  #drain(mode: ShutdownMode): void {
+    this.#isDraining = true
     this.#listener?.close()
     const deadlineMs = this.#config.pgsteer.shutdownTimeoutMs
     clock.after(deadlineMs, () => {

@@ -58,6 +58,7 @@ function stoppedBecause({ state, facts }: Snapshot): string | null {
   if (state.shutdown !== null) return 'pgsteer is shutting down'
   if (state.isPaused) return 'paused by an operator (PAUSE), RESUME ends it'
   if (facts.workers.length === 0) return 'no worker process answers'
+  if (facts.workers.every((worker) => worker.isShuttingDown)) return 'pgsteer is shutting down'
   if (facts.workers.every((worker) => worker.listeners.length === 0)) return 'no worker listens'
   return null
 }

@@ -45,6 +45,8 @@ export interface SteerOptions {
   readonly mayRestart?: boolean
   /** Where it runs and listens; this machine's loopback without it. */
   readonly place?: Place
+  /** For clients and for HTTP; free ones when nothing is said. */
+  readonly ports?: readonly [number, number]
   /** More of its environment. */
   readonly env?: Readonly<Record<string, string>>
 }
@@ -98,7 +100,7 @@ export class Steer {
    */
   static async start(servers: Servers, options: SteerOptions = {}): Promise<Steer> {
     const directory = mkdtempSync(join(tmpdir(), 'pgsteer-steer-'))
-    const ports = [await freePort(), await freePort()] as const
+    const ports = options.ports ?? ([await freePort(), await freePort()] as const)
     writeFileSync(join(directory, 'pgsteer.ini'), iniText(servers, ports, options))
     writeFileSync(join(directory, 'userlist.txt'), userlist(options))
     const log = openSync(join(directory, 'pgsteer.log'), 'a')

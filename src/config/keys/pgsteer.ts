@@ -181,6 +181,10 @@ export const PGSTEER_KEYS = {
     max: 65_535,
   }),
   shutdown_timeout_ms: ms('30000', 'How long a drain may take after SIGTERM.'),
+  shutdown_notice_ms: ms(
+    '0',
+    'For so long after SIGTERM or SIGINT new clients are still taken, while `/readyz` says no already: time for a balancer to send them elsewhere. The drain begins then.',
+  ),
   log_level: choice(LOG_LEVELS, 'info', 'What is logged.'),
   log_format: choice(
     ['json', 'pretty'],

@@ -85,6 +85,8 @@ describe('not ready', () => {
 
   it('without a worker that answers and listens', () => {
     expect(healthOf(snapshotOf({ workers: [] })).reasons).toEqual(['no worker process answers'])
+    const leaving = [workerFacts({ isShuttingDown: true })]
+    expect(healthOf(snapshotOf({ workers: leaving })).reasons).toEqual(['pgsteer is shutting down'])
     const deaf = [workerFacts({ listeners: [] })]
     expect(healthOf(snapshotOf({ workers: deaf })).reasons).toEqual(['no worker listens'])
   })
