@@ -154,6 +154,28 @@ function provisionTrixie() {
   renameSync(unfinished, TRIXIE)
 }
 
+/** What only benchmarks run against: another pooler that splits reads, and the counter of system calls. */
+const BENCH_PACKAGES = { pgpool2: 'usr/sbin/pgpool', 'linux-perf': 'usr/bin/perf' }
+/**
+ * PgBouncer of Debian's next release with all that it links to, unpacked: Debian 12's knows no
+ * prepared statements in transaction mode. Not in the checkout with root, because it runs as another
+ * account, which may not be able to read that. bench/pgbouncer.ts finds it.
+ */
+export const NEWEST_PGBOUNCER = join(isRoot ? '/var/cache/pgsteer' : CACHE, 'pgbouncer')
+
+export function provisionBench() {
+  installMissing(BENCH_PACKAGES)
+  if (existsSync(NEWEST_PGBOUNCER)) return
+  say('Fetching the newest PgBouncer of Debian ...')
+  // An empty list of installed packages makes apt fetch every library that it needs.
+  const status = join(CACHE, 'none')
+  mkdirSync(CACHE, { recursive: true })
+  writeFileSync(status, '')
+  const install = ['install', '-y', '-qq', '--no-install-recommends', '--download-only']
+  const more = [`Dir::State::status=${status}`]
+  unpackFrom('forky', NEWEST_PGBOUNCER, { command: [...install, 'pgbouncer'], more })
+}
+
 /**
  * Debian 13's docker and docker-compose, unpacked: Debian 12's are older than `docker stack config`
  * and the compose plugin. test/support/docker.ts prefers the machine's own.
@@ -164,26 +186,33 @@ function provisionDockerTools() {
   if (existsSync(DOCKER_TOOLS) || (isDockerWord('stack config') && isDockerWord('compose version')))
     return
   say('Fetching Debian 13 packages: docker-cli docker-compose ...')
-  const unfinished = `${DOCKER_TOOLS}.new`
+  unpackFrom('trixie', DOCKER_TOOLS, { command: ['download', '-qq', 'docker-cli', 'docker-compose'] })
+}
+
+/** Unpacks what apt-get's `command` fetches of that release of Debian; the machine's own packages stay as they are. */
+function unpackFrom(release, target, { command, more = [] }) {
+  const unfinished = `${target}.new`
   rmSync(unfinished, { recursive: true, force: true })
   for (const folder of ['state/lists/partial', 'cache/archives/partial', 'sources', 'root'])
     mkdirSync(join(unfinished, folder), { recursive: true })
   const keys = '/usr/share/keyrings/debian-archive-keyring.gpg'
   const signed = existsSync(keys) ? `[signed-by=${keys}] ` : ''
   const mirror = mirrorOfMachine() ?? 'http://deb.debian.org/debian'
-  writeFileSync(join(unfinished, 'sources.list'), `deb ${signed}${mirror} trixie main\n`)
+  writeFileSync(join(unfinished, 'sources.list'), `deb ${signed}${mirror} ${release} main\n`)
   const options = [
     `Dir::State=${join(unfinished, 'state')}`,
     `Dir::Cache=${join(unfinished, 'cache')}`,
     `Dir::Etc::sourcelist=${join(unfinished, 'sources.list')}`,
     `Dir::Etc::sourceparts=${join(unfinished, 'sources')}`,
     'Debug::NoLocking=true',
+    ...more,
   ].flatMap((option) => ['-o', option])
   run('apt-get', [...options, 'update', '-qq'])
-  run('apt-get', [...options, 'download', '-qq', 'docker-cli', 'docker-compose'], unfinished)
-  for (const name of readdirSync(unfinished).filter((file) => file.endsWith('.deb')))
-    run('dpkg', ['-x', join(unfinished, name), join(unfinished, 'root')])
-  renameSync(join(unfinished, 'root'), DOCKER_TOOLS)
+  run('apt-get', [...options, ...command], unfinished)
+  for (const folder of [unfinished, join(unfinished, 'cache/archives')])
+    for (const name of readdirSync(folder).filter((file) => file.endsWith('.deb')))
+      run('dpkg', ['-x', join(folder, name), join(unfinished, 'root')])
+  renameSync(join(unfinished, 'root'), target)
   rmSync(unfinished, { recursive: true })
 }
 
