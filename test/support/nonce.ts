@@ -4,13 +4,20 @@
  * protocols, errors, transactions, cancels and disconnects in the middle of a statement.
  */
 import { randomInt } from 'node:crypto'
+import { once } from 'node:events'
 import { connect } from 'node:net'
+import { connect as connectTls } from 'node:tls'
 import { frontend } from './bytes.ts'
-import type { Steer } from './steer.ts'
-import type { Answer, WireClient } from './wire-client.ts'
+import { type Answer, WireClient } from './wire-client.ts'
+
+/** Where pgsteer is, as far as this goes: a `Steer` is one. */
+export interface Front {
+  readonly host: string
+  readonly port: number
+}
 
 export interface NonceOptions {
-  readonly steer: Steer
+  readonly steer: Front
   readonly clients: number
   /** Answers wanted altogether. */
   readonly answers: number
@@ -19,6 +26,12 @@ export interface NonceOptions {
   readonly mayBreak: boolean
   /** Many statements in a batch, most of the time: more answers in the same time. */
   readonly isDense?: boolean
+  /** One lone read in so many takes 50 ms and more, others like it next to nothing; 0: none does. */
+  readonly slowOneIn?: number
+  /** Over TLS. */
+  readonly isTls?: boolean
+  /** Ends it before all answers came. */
+  readonly isOver?: () => boolean
   /** Kept up to date while it runs. */
   readonly progress?: { right: number }
 }
@@ -44,8 +57,13 @@ const NOTHING_YET: Counts = { right: 0, errors: 0, cancelled: 0, disconnects: 0,
 const PIPELINE = 24
 /** Statements in one dense batch. */
 const DENSE = 60
-/** SQLSTATEs by which a killed server, a cancel or a shutdown shows. */
-const BREAKING = /^(08|57|40001|53300|25006|XX000)/
+/** SQLSTATEs by which a killed server or a shutdown shows; a cancel is always somebody's own. */
+const BREAKING = /^(08|57P|40001|53300|25006|XX000)/
+/** Rows to count in a read that is quick, and in one that is late. */
+const QUICK_ROWS = 10
+const SLOW_ROWS = 200_000
+/** Longer than a socket takes from a server whose client does not read. */
+const LARGE_BYTES = 600_000
 
 /** Runs until `answers` came. Rejects only for what is not about answers: a log-in that fails for ever. */
 export async function detectNonces(options: NonceOptions): Promise<NonceResult> {
@@ -53,7 +71,7 @@ export async function detectNonces(options: NonceOptions): Promise<NonceResult> 
   const wrong: string[] = []
   const each = Array.from({ length: options.clients }, async (_, id) => {
     const one = new NonceClient(id, options, counts, wrong)
-    while (counts.right < options.answers && wrong.length === 0) await one.live()
+    while (!one.isDone) await one.live()
   })
   await Promise.all(each)
   return { ...counts, wrong }
@@ -74,12 +92,17 @@ class NonceClient {
     this.#wrong = wrong
   }
 
+  get isDone(): boolean {
+    const { answers, isOver } = this.#options
+    return this.#counts.right >= answers || this.#wrong.length > 0 || isOver?.() === true
+  }
+
   /** One connection's life. */
   async live(): Promise<void> {
-    const { steer, database = 'demo', mayBreak } = this.#options
+    const { mayBreak } = this.#options
     let client: WireClient
     try {
-      client = await steer.wire({ database, withinMs: 60_000 })
+      client = await this.#logIn()
     } catch (error) {
       if (!mayBreak) throw error
       this.#counts.broken += 1
@@ -91,17 +114,31 @@ class NonceClient {
     if (ready.sqlstate !== undefined) this.#judgeError(ready, '42P05')
     const turns = 20 + randomInt(400)
     for (let turn = 0; turn < turns && !client.isEnded; turn += 1) {
-      if (this.#counts.right >= this.#options.answers || this.#wrong.length > 0) break
+      if (this.isDone) break
       if (!(await this.#turn(client, prepared))) return
     }
     if (client.isEnded) this.#counts.broken += 1
     else await client.close()
   }
 
+  async #logIn(): Promise<WireClient> {
+    const { steer, database = 'demo', isTls } = this.#options
+    const at = { host: steer.host, port: steer.port, withinMs: 60_000 }
+    const login = { user: 'demo', database }
+    if (isTls !== true) return WireClient.login({ ...at, ...login })
+    const socket = connect({ host: at.host, port: at.port, noDelay: true })
+    socket.write(frontend.sslRequest())
+    await once(socket, 'data', { signal: AbortSignal.timeout(at.withinMs) })
+    const client = new WireClient(connectTls({ socket, rejectUnauthorized: false }), at.withinMs)
+    const [error] = (await client.startup(login)).errors
+    if (error !== undefined) throw new Error(`log-in failed: ${error['C']} ${error['M']}`)
+    return client
+  }
+
   /** Returns false when the connection is over. */
   async #turn(client: WireClient, prepared: string): Promise<boolean> {
     if (this.#options.isDense === true && randomInt(4) !== 0) return this.#dense(client)
-    switch (randomInt(12)) {
+    switch (randomInt(16)) {
       case 0:
       case 1:
         return this.#pipeline(client)
@@ -120,6 +157,16 @@ class NonceClient {
         return randomInt(80) === 0 ? this.#disconnect(client) : this.#simple(client)
       case 9:
         return this.#setting(client)
+      case 10:
+        return this.#failingRead(client)
+      case 11:
+        return this.#counting(client)
+      case 12:
+        return randomInt(8) === 0 ? this.#cancelRead(client) : this.#plain(client)
+      case 13:
+        return randomInt(20) === 0 ? this.#large(client) : this.#plain(client)
+      case 14:
+        return randomInt(80) === 0 ? this.#leaveRead(client) : this.#plain(client)
       default:
         return this.#simple(client)
     }
@@ -129,6 +176,69 @@ class NonceClient {
     const nonce = this.#nonce()
     const padding = randomInt(10) === 0 ? 20_000 : 5
     return this.#expect(await client.query(`SELECT '${nonce}', repeat('p', ${padding})`), [nonce])
+  }
+
+  /** A read that servers may be shared for, wherever it goes. */
+  async #plain(client: WireClient): Promise<boolean> {
+    const nonce = this.#nonce()
+    return this.#expect(await client.query(`SELECT '${nonce}'`), [nonce])
+  }
+
+  /** One text, quick as a rule: whoever follows on a late one has to be answered by another server. */
+  async #counting(client: WireClient): Promise<boolean> {
+    const nonce = this.#nonce()
+    return this.#expect(await client.query(this.#count(nonce, this.#isLate())), [nonce])
+  }
+
+  #isLate(): boolean {
+    const { slowOneIn = 0 } = this.#options
+    return slowOneIn > 0 && randomInt(slowOneIn) === 0
+  }
+
+  #count(nonce: string, isLate: boolean): string {
+    return `SELECT '${nonce}', count(*) FROM generate_series(1, ${isLate ? SLOW_ROWS : QUICK_ROWS})`
+  }
+
+  /** One read that fails, in one of the two protocols; the error repeats the nonce. */
+  async #failingRead(client: WireClient): Promise<boolean> {
+    const nonce = this.#nonce()
+    if (randomInt(2) === 0) client.send(query(`SELECT '${nonce}'::int`))
+    else
+      client.send(parse('', 'SELECT $1::text::int'), bind({ values: [nonce] }), execute(), sync())
+    const answer = await client.ready()
+    if (answer.sqlstate !== '22P02' || answer.errors[0]?.['M']?.includes(nonce) !== true)
+      return this.#judgeError(answer, nonce)
+    this.#counts.errors += 1
+    return true
+  }
+
+  /** Cancels a read that may stand behind those of others, or before them. */
+  async #cancelRead(client: WireClient): Promise<boolean> {
+    const nonce = this.#nonce()
+    client.send(query(this.#count(nonce, randomInt(2) === 0)))
+    await cancel(this.#options.steer.port, client)
+    const answer = await client.ready()
+    if (answer.sqlstate !== '57014') return this.#expect(answer, [nonce])
+    this.#counts.cancelled += 1
+    return true
+  }
+
+  /** Reads so slowly that its server, or what is kept for it, is full. */
+  async #large(client: WireClient): Promise<boolean> {
+    const nonce = this.#nonce()
+    client.socket.pause()
+    client.send(query(`SELECT '${nonce}', repeat('l', ${LARGE_BYTES})`))
+    for (let turn = 0; turn < 50; turn += 1) await new Promise(setImmediate)
+    client.socket.resume()
+    return this.#expect(await client.ready(), [nonce])
+  }
+
+  /** Leaves in the middle of a read. */
+  #leaveRead(client: WireClient): Promise<boolean> {
+    client.send(query(this.#count(this.#nonce(), randomInt(2) === 0)))
+    client.destroy()
+    this.#counts.disconnects += 1
+    return Promise.resolve(false)
   }
 
   async #unnamed(client: WireClient): Promise<boolean> {
