@@ -141,7 +141,8 @@ export class Carriage implements Carrier, RelayOwner {
   #close(): void {
     const { server } = this
     if (this.#riders.length > 0 || server.cancelsUnderWay > 0 || this.#state !== 'open') return
-    if (server.isDoomed || !server.isIdle) return this.#discard(new ProxyError('server_lost'))
+    const isOdd = server.isDoomed || !server.isIdle || this.relay.isMidMessage
+    if (isOdd) return this.#discard(new ProxyError('server_lost'))
     this.#move('closing')
     server.run(CLOSE_SQL, (error) => {
       if (this.#state !== 'closing') return
@@ -172,6 +173,7 @@ export class Carriage implements Carrier, RelayOwner {
     if (isFirst) this.#begin(nowMs)
     else this.#gather()
     this.#riders.push(session)
+    this.server.requestMs = nowMs
     this.#queuedMs += session.riding.expectedMs
   }
 

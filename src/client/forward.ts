@@ -90,6 +90,8 @@ export class Forwarder {
   #judged: Classified | null = null
   /** The next message is a Parse of the unnamed statement that says what this one says. */
   #again: SessionStatement | null = null
+  /** The batch stands behind those of other sessions. */
+  #isRide = false
 
   constructor(context: ForwardContext) {
     this.#context = context
@@ -120,8 +122,12 @@ export class Forwarder {
     return this.#passing > 0
   }
 
-  /** The next message is a whole Query that does this, or a Parse of what is `again` the same. */
-  expect(query: Classified | null, again: SessionStatement | null): void {
+  /**
+   * The next message is a whole Query that does this, or a Parse of what is `again` the same.
+   * `isRide`: what the server owes is owed to others.
+   */
+  expect(query: Classified | null, again: SessionStatement | null, isRide = false): void {
+    this.#isRide = isRide
     this.#judged = query
     this.#again = again
   }
@@ -401,7 +407,7 @@ export class Forwarder {
   #takeAgain(server: ServerConnection): PreparedStatement | null {
     const again = this.#again
     this.#again = null
-    if (again === null || server.ledger.length > 0) return null
+    if (again === null || (server.ledger.length > 0 && !this.#isRide)) return null
     const { classified, statement } = again
     if (isOrdinary(classified)) return statement
     const isChanged =

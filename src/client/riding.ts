@@ -144,7 +144,7 @@ export class Riding {
     prepared.mark()
     meter.sent()
     carriage.admit(this.#session)
-    lease.forwarder.expect(attempt.query, attempt.again)
+    lease.forwarder.expect(attempt.query, attempt.again, true)
     const taken = lease.forwarder.forward(input.bytes, attempt.bytes, server)
     invariant(taken === attempt.bytes, 'what rides is sent whole')
     input.take(taken)

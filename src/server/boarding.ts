@@ -111,8 +111,10 @@ export class Boarding {
    * A server is free and clean, and the oldest session waits for it. Returns whether it shall be
    * shared: the carrier is at its member then, and opens by itself.
    */
-  mayConvert(server: ServerConnection, member: MemberPool, { mayRide, waiter }: Ticket): boolean {
-    if (!mayRide || server.isShared || server.settings !== waiter.settings) return false
+  mayConvert(server: ServerConnection, member: MemberPool, ticket: Ticket): boolean {
+    if (!ticket.mayRide || ticket.isPrimaryRead || server.isShared) return false
+    const { waiter } = ticket
+    if (server.settings !== waiter.settings) return false
     const { waiting } = this.#owner
     if (waiting.ridersOf(member, waiter.settings) < WORTH_RIDERS) return false
     if (this.#owner.mayGrow(member)) return false

@@ -111,7 +111,9 @@ export class Pool {
   }
 
   mayGrow(member: MemberPool): boolean {
-    return this.opener.mayOpen(member, 0)
+    if (!this.opener.mayOpen(member, 0)) return false
+    const { config, limits } = this.#context
+    return limits.full(member.slot, this.config, config) === null
   }
 
   retireReason(server: ServerConnection, member: MemberPool): CloseReason | null {
