@@ -3,19 +3,17 @@
  * serves HTTP, and runs what the console asks for over all workers. Workers go on without it.
  */
 import { readFileSync } from 'node:fs'
-import { averageOfAll, StatsWindow, statsLine } from './admin/averages.ts'
+import { averageOfAll, statsLine } from './admin/averages.ts'
 import { type Actions, type DrainOutcome, runCommand } from './admin/commands.ts'
 import {
   type AdminState,
   type ClusterFacts,
-  type Facts,
   type FactsDetail,
   processFacts,
   type ShutdownMode,
   type Snapshot,
-  type WorkerFacts,
 } from './admin/facts.ts'
-import { localId, mergeFacts, Retired } from './admin/merge.ts'
+import { localId } from './admin/merge.ts'
 import type { RouteExplanation } from './admin/views/cluster.ts'
 import { systemClock, type Timer, wait } from './base/clock.ts'
 import { reasonOf } from './base/errors.ts'
@@ -30,6 +28,7 @@ import { type InstanceIdentity, InstanceKeeper } from './instances.ts'
 import { childLink, type Link, type Tellings, type WorkerAct } from './link.ts'
 import { namedSocket } from './net/dial.ts'
 import { FATAL_EXIT, processLog } from './program.ts'
+import { FACTS_MS, Reports } from './reports.ts'
 import {
   CATALOGUE_QUERY,
   type CatalogueFacts,
@@ -38,11 +37,10 @@ import {
   factsOf,
 } from './routing/catalogue.ts'
 import { explainRoute } from './routing/explain.ts'
+import { Tenure } from './tenure.ts'
 import { VERSION } from './version.ts'
 
 const clock = systemClock
-/** A worker that does not answer in this time is left out of what is shown. */
-const FACTS_MS = 2000
 /** How long members are asked faster after a server was lost. */
 const SUSPICION_MS = 1000
 /** EXPLAIN ROUTE waits so long for the functions of a database that was not used before. */
@@ -75,14 +73,10 @@ class Control implements Actions {
   readonly #catalogues = new Map<string, CatalogueFacts>()
   readonly #databases = new Set<string>()
   readonly #busyWorkers = new Set<number>()
-  readonly #window = new StatsWindow(clock)
-  readonly #retired = new Retired()
-  readonly #lastFacts = new Map<number, WorkerFacts>()
+  readonly #reports: Reports
+  readonly #tenure: Tenure
   readonly #startedWallMs = clock.wallMs()
   #state: AdminState
-  #primarySinceWallMs: number | null = null
-  #withoutPrimaryMs = 0
-  #primaryLostMs: number | null = clock.nowMs()
   #suspicion: Timer | null = null
   #serial = 0
   #http: ReturnType<typeof createApp> | null = null
@@ -102,10 +96,8 @@ class Control implements Actions {
       reloadedWallMs: clock.wallMs(),
     }
     this.#topology = previous ?? EMPTY_TOPOLOGY
-    if (this.#topology.primary !== null) {
-      this.#primarySinceWallMs = this.#startedWallMs
-      this.#primaryLostMs = null
-    }
+    this.#reports = new Reports(link, clock)
+    this.#tenure = new Tenure(clock, this.#topology)
     this.#watcher = this.#makeWatcher(previous)
     this.#functions = this.#makeFunctionReader()
     this.#instances = new InstanceKeeper(config, {
@@ -190,9 +182,7 @@ class Control implements Actions {
 
   /** A worker that was just started is told everything. */
   #greet(worker: number): void {
-    const previous = this.#lastFacts.get(worker)
-    if (previous !== undefined) this.#retired.add(previous)
-    this.#lastFacts.delete(worker)
+    this.#reports.replaced(worker)
     this.#link.tell(worker, 'state', { state: this.#state })
     this.#link.tell(worker, 'topology', { topology: this.#topology })
     this.#link.tell(worker, 'instances', { instances: this.#instances.current })
@@ -200,25 +190,9 @@ class Control implements Actions {
   }
 
   #publish(topology: Topology): void {
-    this.#countPrimary(topology)
+    this.#tenure.note(topology)
     this.#topology = topology
     this.#tellWorkers('topology', { topology })
-  }
-
-  #countPrimary(topology: Topology): void {
-    const hadOne = this.#topology.primary !== null
-    const hasOne = topology.primary !== null
-    const nowMs = clock.nowMs()
-    if (hasOne && (!hadOne || topology.term !== this.#topology.term))
-      this.#primarySinceWallMs = clock.wallMs()
-    if (hasOne && this.#primaryLostMs !== null) {
-      this.#withoutPrimaryMs += nowMs - this.#primaryLostMs
-      this.#primaryLostMs = null
-    }
-    if (!hasOne) {
-      this.#primarySinceWallMs = null
-      this.#primaryLostMs ??= nowMs
-    }
   }
 
   #onFunctions(database: string, rows: readonly Readonly<Record<string, unknown>>[]): void {
@@ -288,40 +262,20 @@ class Control implements Actions {
     return answers.some(Boolean)
   }
 
-  async #askFacts(detail: FactsDetail): Promise<WorkerFacts[]> {
-    const asked = this.#workers().map(async (worker) => {
-      try {
-        const facts = await this.#link.ask(worker, 'facts', { detail }, FACTS_MS)
-        this.#lastFacts.set(worker, facts)
-        return facts
-      } catch {
-        // A worker that is gone or stuck is missing in what is shown, and that is seen there.
-        return null
-      }
-    })
-    return (await Promise.all(asked)).filter((facts) => facts !== null)
-  }
-
-  /** Workers that did not answer count with what they said last: totals never go back. */
-  #merge(answered: readonly WorkerFacts[]): Facts {
-    const present = new Set(answered.map(({ worker }) => worker))
-    const absent = [...this.#lastFacts.values()].filter(({ worker }) => !present.has(worker))
-    return mergeFacts(answered, this.#config.pgsteer.workers, this.#retired.with(absent))
-  }
-
   async #turnStats(): Promise<void> {
-    const facts = await this.#askFacts('counts')
-    const merged = this.#merge(facts)
-    this.#window.turn(merged.clients.stats)
+    const { window } = this.#reports
+    const facts = await this.#reports.ask(this.#workers(), 'counts')
+    const merged = this.#reports.merge(facts, this.#config.pgsteer.workers)
+    window.turn(merged.clients.stats)
     if (!this.#config.pgbouncer.logStats) return
-    this.#log.info(statsLine(averageOfAll(this.#window.averages(merged.clients.stats))))
+    this.#log.info(statsLine(averageOfAll(window.averages(merged.clients.stats))))
   }
 
   // What the console and HTTP do.
 
   async snapshot(detail: FactsDetail): Promise<Snapshot> {
-    const workers = await this.#askFacts(detail)
-    const facts = this.#merge(workers)
+    const workers = await this.#reports.ask(this.#workers(), detail)
+    const facts = this.#reports.merge(workers, this.#config.pgsteer.workers)
     return {
       version: VERSION,
       wallMs: clock.wallMs(),
@@ -334,7 +288,7 @@ class Control implements Actions {
       state: this.#state,
       facts,
       workersWanted: this.#config.pgsteer.workers,
-      averages: this.#window.averages(facts.clients.stats),
+      averages: this.#reports.window.averages(facts.clients.stats),
       control: processFacts(),
       dns: [],
     }
@@ -464,7 +418,6 @@ class Control implements Actions {
 
   #clusterFacts(): ClusterFacts {
     const facts = this.#watcher?.facts()
-    const lostMs = this.#primaryLostMs === null ? 0 : clock.nowMs() - this.#primaryLostMs
     let probesFailed = 0
     for (const failures of facts?.probeFailures.values() ?? []) probesFailed += failures
     return {
@@ -473,8 +426,8 @@ class Control implements Actions {
       sourceError: facts?.sourceTrouble ?? '',
       failoverState: facts?.state ?? null,
       failovers: facts?.failovers ?? 0,
-      primarySinceWallMs: this.#primarySinceWallMs,
-      withoutPrimaryMs: this.#watcher === null ? 0 : this.#withoutPrimaryMs + lostMs,
+      primarySinceWallMs: this.#tenure.sinceWallMs,
+      withoutPrimaryMs: this.#watcher === null ? 0 : this.#tenure.withoutMs,
       probesFailed,
     }
   }
