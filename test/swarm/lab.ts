@@ -187,6 +187,7 @@ export class Lab {
     await run('ip', 'addr', 'add', `${CLIENTS}/24`, 'dev', 'lab')
     await run('ip', 'link', 'set', 'lab', 'up')
     await this.#name()
+    weigh(this.#directory)
     await Promise.all(this.nodes.map((node) => node.start()))
   }
 
@@ -254,6 +255,20 @@ export class Lab {
       await run('mount', '--bind', file, path)
     }
   }
+}
+
+/**
+ * Processors are shared among groups: a lab of several machines would count as one process beside the others of a
+ * busy machine, and its clusters would starve.
+ */
+function weigh(directory: string): void {
+  const name = basename(directory)
+  // The first version of control groups has a tree for each controller.
+  const [group, file, weight] = existsSync(join(CGROUPS, 'cpu'))
+    ? [join(CGROUPS, 'cpu', name), 'cpu.shares', '32768']
+    : [join(CGROUPS, name), 'cpu.weight', '3200']
+  mkdirSync(group, { recursive: true })
+  if (existsSync(join(group, file))) writeFileSync(join(group, file), weight)
 }
 
 /** Control groups outlive those who were in them, and have the name of the lab's directory. */
