@@ -6,6 +6,7 @@ import type { Classified, Statement, Verb } from '../routing/classify.ts'
 import type { BatchReader } from './batch.ts'
 import { isHealable, type Refusal } from './healing.ts'
 import type { SessionStatement } from './prepared.ts'
+import { giveBack, kept } from './rooms.ts'
 
 /** Servers that may be lost under one read before its client is told. */
 const LOSSES_MAX = 3
@@ -15,7 +16,6 @@ export class Attempt {
   bytes = 0
   endsReady = true
   isWhole = true
-  texts: readonly string[] = NO_TEXTS
   /** What it is when it is one whole Query: it need not be judged again. */
   query: Classified | null = null
   /** It begins with a Parse of the unnamed statement that says what the one before it said. */
@@ -26,7 +26,11 @@ export class Attempt {
   #isRead = false
   /** It uses a statement prepared earlier, and may be sent again when that is stale. */
   #mayBeStale = false
+  /** Its bytes are at the front of a room. */
   #retained: Buffer | null = null
+  /** What it runs: usually one text. */
+  #text: string | null = null
+  #others: readonly string[] = NO_TEXTS
   /** Times that its server was lost. */
   #losses = 0
 
@@ -34,14 +38,20 @@ export class Attempt {
     this.bytes = batch.bytes
     this.endsReady = batch.endsReady
     this.isWhole = batch.isWhole
-    this.texts = textsOf(batch)
+    this.#text = batch.texts[0] ?? null
+    this.#others = batch.texts.length > 1 ? batch.texts.slice(1) : NO_TEXTS
     this.query = batch.kind === 'simple' && batch.isWhole ? (batch.classified[0] ?? null) : null
     this.again = batch.again
     this.isHealing = false
     this.#losses = 0
     this.#isRead = batch.classified.every(isRead)
     this.#mayBeStale = batch.usesNamed && batch.classified.every(mayComeTwice)
-    this.#retained = null
+    this.#drop()
+  }
+
+  /** What it runs. */
+  get texts(): readonly string[] {
+    return this.#text === null ? NO_TEXTS : [this.#text, ...this.#others]
   }
 
   /** It may have to be sent once more. */
@@ -57,8 +67,8 @@ export class Attempt {
   retain(input: Buffer, isReplica: boolean): boolean {
     const mayBeRefused = (isReplica && this.#isRead) || this.#mayBeStale
     if (!this.isWhole || !this.endsReady || !mayBeRefused) return false
-    const batch = this.bytes === input.length ? input : input.subarray(0, this.bytes)
-    this.#retained = Buffer.from(batch)
+    this.#drop()
+    this.#retained = kept(input, this.bytes)
     return true
   }
 
@@ -71,54 +81,56 @@ export class Attempt {
 
   /** It runs something, and every statement of it is of this kind. */
   isOnly(kind: (statement: Statement) => boolean, classify: (text: string) => Classified): boolean {
-    return (
-      this.texts.length > 0 && this.texts.every((text) => classify(text).statements.every(kind))
-    )
+    const { texts } = this
+    return texts.length > 0 && texts.every((text) => classify(text).statements.every(kind))
   }
 
   /** Its bytes, to be sent once more elsewhere, or null when they may not. The server was lost. */
   takeBackLost(): Buffer | null {
     this.#losses += 1
     this.again = null
-    const bytes = this.#isRead && this.#losses <= LOSSES_MAX ? this.#retained : null
-    this.#retained = null
+    const bytes = this.#isRead && this.#losses <= LOSSES_MAX ? this.#copy() : null
+    this.#drop()
     return bytes
   }
 
   /** Its bytes, to be sent once more: nobody waits for the answer of the server that has them. */
   takeBackMoved(): Buffer {
-    const bytes = this.#retained ?? Buffer.alloc(0)
+    const bytes = this.#copy() ?? Buffer.alloc(0)
     this.again = null
-    this.#retained = null
+    this.#drop()
     return bytes
   }
 
   /** Its bytes, to be sent once more; it is not kept any longer. */
   takeBack(): Buffer {
-    const bytes = this.#retained ?? Buffer.alloc(0)
+    const bytes = this.#copy() ?? Buffer.alloc(0)
     this.isHealing = false
     this.again = null
     this.#isRead = false
     this.#mayBeStale = false
-    this.#retained = null
+    this.#drop()
     return bytes
+  }
+
+  #copy(): Buffer | null {
+    return this.#retained === null ? null : Buffer.from(this.#retained.subarray(0, this.bytes))
+  }
+
+  #drop(): void {
+    if (this.#retained !== null) giveBack(this.#retained)
+    this.#retained = null
   }
 
   /** It was answered: a client that does nothing keeps nothing of it. */
   end(): void {
     this.isHealing = false
-    this.#retained = null
-    this.texts = NO_TEXTS
+    this.#drop()
+    this.#text = null
+    this.#others = NO_TEXTS
     this.query = null
     this.again = null
   }
-}
-
-/** What it runs, kept: usually one text. */
-function textsOf({ texts }: BatchReader): readonly string[] {
-  const [first] = texts
-  if (first === undefined) return NO_TEXTS
-  return texts.length === 1 ? [first] : [...texts]
 }
 
 /** Their work is taken back by the error of a later statement, and they leave no transaction open. */

@@ -223,18 +223,29 @@ export class BatchReader {
   }
 }
 
-/** What a session that owes nothing and holds no server may be sent, and no server has to see. */
-const STRAY = new Set([frame.COPY_DATA, frame.COPY_DONE, frame.COPY_FAIL, frame.FLUSH, frame.SYNC])
-
 /**
  * Copy messages outside COPY are dropped, as PostgreSQL does; so is a Flush, and a Sync is answered:
  * nothing stands before them that a server knows of. Returns the bytes to drop.
  */
 export function strayBytes(input: Buffer): number {
-  if (!STRAY.has(input[0] ?? 0)) return 0
+  if (!isStray(input[0] ?? 0)) return 0
   return input.length < frame.HEADER_BYTES
     ? 0
     : checkedFrameBytes(input, 0, Number.POSITIVE_INFINITY)
+}
+
+/** What a session that owes nothing and holds no server may be sent, and no server has to see. */
+function isStray(type: number): boolean {
+  switch (type) {
+    case frame.COPY_DATA:
+    case frame.COPY_DONE:
+    case frame.COPY_FAIL:
+    case frame.FLUSH:
+    case frame.SYNC:
+      return true
+    default:
+      return false
+  }
 }
 
 /**

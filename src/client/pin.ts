@@ -31,7 +31,7 @@ export class Pins {
 
   /** As many advisory locks were given back as were taken, by the texts: see NO_ADVISORY_LOCKS. */
   get isProofDue(): boolean {
-    return this.#reasons.get('advisory_lock') === 0
+    return this.#reasons.size > 0 && this.#reasons.get('advisory_lock') === 0
   }
 
   /** PostgreSQL said whether advisory locks are left. Those that are end with all of them only. */

@@ -132,7 +132,8 @@ export class Transaction {
   /** A ReadyForQuery of the server, or of ours. */
   ready(status: number, nowMs: number): void {
     if (status === frame.STATUS_IDLE) {
-      this.#move('idle')
+      // Most statements are transactions of their own, and come from idle to idle.
+      if (this.#state !== 'idle') this.#move('idle')
       this.#end()
       return
     }

@@ -3,6 +3,9 @@
  * the buffer that holds the frame; texts are latin1 strings of the bytes, so that nothing is lost.
  */
 
+/** Fewer bytes are compared one by one: a call into the runtime costs more. */
+const SHORT_BYTES = 256
+
 export class FrameReader {
   #bytes: Buffer = Buffer.alloc(0)
   #end = 0
@@ -26,7 +29,14 @@ export class FrameReader {
   /** Whether the rest of the body is these bytes. */
   restIs(bytes: Buffer): boolean {
     if (this.#end - this.offset !== bytes.length) return false
+    if (bytes.length <= SHORT_BYTES) return this.#isRest(bytes)
     return this.#bytes.compare(bytes, 0, bytes.length, this.offset, this.#end) === 0
+  }
+
+  #isRest(bytes: Buffer): boolean {
+    for (let at = 0; at < bytes.length; at += 1)
+      if (bytes[at] !== this.#bytes[this.offset + at]) return false
+    return true
   }
 
   get isAtEnd(): boolean {
