@@ -47,7 +47,7 @@ export async function runIdle(bench: Bench, plan: IdlePlan): Promise<IdleResult[
     )
   const results = [await holdAtFloor(plan)]
   for (const name of plan.names) {
-    if (name === 'direct') continue
+    if (name !== 'pgbouncer' && name !== 'pgsteer' && name !== 'before') continue
     const settings = {
       poolMode: 'transaction' as const,
       poolSize: POOL_SIZE,
@@ -55,6 +55,7 @@ export async function runIdle(bench: Bench, plan: IdlePlan): Promise<IdleResult[
       clientsMax: plan.clients + FILES_SPARE,
       isTls: false,
       workers: 1,
+      isSplit: false,
     }
     const contender = await Contender.start(name, bench, settings)
     try {

@@ -44,43 +44,62 @@ async function main(): Promise<number> {
     return 0
   }
   program('pgbench')
+  const plain = options.shapes.filter((shape) => shape.kind === 'idle' || shape.isSplit !== true)
+  const split = options.shapes.filter((shape) => !plain.includes(shape))
+  const results: Results = { shapes: [], idle: [], verdicts: [] }
+  // Replicas would take part of the machine from the others.
+  if (plain.length > 0) await runOn(0, { ...options, shapes: plain }, results)
+  if (split.length > 0) await runOn(2, { ...options, shapes: split }, results)
+  const { verdicts } = results
+  if (verdicts.length > 0) process.stdout.write(`${verdictTable(verdicts)}\n`)
+  keep(options, { ...results, pgbouncer: pgbouncerVersion(options).text })
+  return options.check && verdicts.some(({ isHeld }) => !isHeld) ? 1 : 0
+}
+
+interface Results {
+  readonly shapes: ShapeResult[]
+  readonly idle: IdleResult[]
+  readonly verdicts: Verdict[]
+}
+
+/** Measures the shapes on a cluster of its own and adds what is found to `results`. */
+async function runOn(replicas: number, options: Options, results: Results): Promise<void> {
   const cluster = await EmbeddedCluster.start({
-    replicas: 0,
+    replicas,
     binaries: postgres15(),
     settings: POSTGRES,
     progress,
   })
   try {
-    if (options.shapes.some(({ kind }) => kind === 'pgbench')) {
+    if (options.shapes.some(({ kind }) => kind === 'load')) {
       progress(`Filling pgbench's tables, scale ${options.scale}`)
       await initPgbench(cluster.primary.port, options.scale)
-      await cluster.primary.query('CHECKPOINT')
+      const client = await cluster.connect(cluster.primary.name, 'demo')
+      await client.query('CREATE UNLOGGED TABLE copied (line text)')
+      await client.query('GRANT ALL ON copied TO demo')
+      await client.query('CHECKPOINT')
+      await client.end()
     }
-    return await runAll(options, { ...options, cluster })
+    await runAll(options, { ...options, cluster }, results)
   } finally {
     await cluster.stop()
   }
 }
 
-async function runAll(options: Options, bench: Bench): Promise<number> {
+async function runAll(options: Options, bench: Bench, results: Results): Promise<void> {
   const names = options.before === null ? options.contenders : [...options.contenders, 'before']
-  const shapes: ShapeResult[] = []
-  let idle: IdleResult[] = []
-  const verdicts: Verdict[] = []
   for (const shape of options.shapes)
     if (shape.kind === 'idle') {
-      idle = await runIdle(bench, { names, clients: options.idleClients, progress })
+      const idle = await runIdle(bench, { names, clients: options.idleClients, progress })
       process.stdout.write(`${idleTable(idle)}\n`)
-      verdicts.push(...idleVerdicts(shape, idle))
+      results.idle.push(...idle)
+      results.verdicts.push(...idleVerdicts(shape, idle))
     } else {
       const result = await runShape(shape, bench, { ...options, names, progress })
       process.stdout.write(`${shapeTable(result)}\n`)
-      shapes.push(result)
-      verdicts.push(...shapeVerdicts(result))
+      results.shapes.push(result)
+      results.verdicts.push(...shapeVerdicts(result))
     }
-  if (verdicts.length > 0) process.stdout.write(`${verdictTable(verdicts)}\n`)
-  keep(options, { shapes, idle, verdicts, pgbouncer: pgbouncerVersion(bench).text })
-  return options.check && verdicts.some(({ isHeld }) => !isHeld) ? 1 : 0
 }
 
 function keep(

@@ -21,12 +21,22 @@ export interface Options {
   readonly idleClients: number
   /** Node flags for the processes of pgsteer. */
   readonly nodeOptions: string
+  /** System calls are counted in one more run of each pooler. */
+  readonly isTraced: boolean
   /** Ends with code 1 when a goal is missed. */
   readonly check: boolean
   readonly isSummary: boolean
 }
 
-export const CONTENDERS = ['direct', 'pgbouncer', 'pgsteer', 'routed'] as const
+export const CONTENDERS = [
+  'direct',
+  'haproxy',
+  'pgbouncer',
+  'pgpool',
+  'pgsteer',
+  'multiplexed',
+  'routed',
+] as const
 
 export const USAGE = `npm run bench -- [OPTION]...
 
@@ -40,6 +50,7 @@ export const USAGE = `npm run bench -- [OPTION]...
   --scale N         pgbench's scale (20)
   --idle N          idle clients to hold (10000)
   --node-options S  NODE_OPTIONS for pgsteer, for profiles
+  --syscalls        count system calls with strace, in one more run of each pooler
   --summary         keep the result as bench/results/summary.json
   --check           end with code 1 when a goal is missed
   --list            print the names of the shapes
@@ -58,6 +69,7 @@ const DEFINITION = {
   scale: { type: 'string', default: '20' },
   idle: { type: 'string', default: '10000' },
   'node-options': { type: 'string', default: '' },
+  syscalls: { type: 'boolean', default: false },
   summary: { type: 'boolean', default: false },
   check: { type: 'boolean', default: false },
   list: { type: 'boolean', default: false },
@@ -86,6 +98,7 @@ export function readOptions(args: readonly string[]): Options | null {
     scale: positive('scale', values.scale),
     idleClients: positive('idle', values.idle),
     nodeOptions: values['node-options'],
+    isTraced: values.syscalls,
     check: values.check,
     isSummary: values.summary,
   }

@@ -1,12 +1,20 @@
 /**
- * The contenders: pgsteer, PgBouncer and no pooler at all, in front of the same PostgreSQL, with the
- * same log-in, transport, pool size and pool mode. Poolers read one and the same ini file as far as
- * PgBouncer knows its keys.
+ * The contenders: pgsteer, PgBouncer, HAProxy, Pgpool-II and no pooler at all, in front of the same
+ * PostgreSQL, with the same log-in, transport, pool size and pool mode. pgsteer and PgBouncer read one
+ * and the same ini file as far as PgBouncer knows its keys; others have no use for pool settings.
  */
-import { type ChildProcess, execFileSync, spawn } from 'node:child_process'
+import { type ChildProcess, execFileSync, type SpawnOptions, spawn } from 'node:child_process'
 import { randomInt } from 'node:crypto'
 import { once } from 'node:events'
-import { chmodSync, closeSync, mkdirSync, openSync, readFileSync, writeFileSync } from 'node:fs'
+import {
+  chmodSync,
+  chownSync,
+  closeSync,
+  mkdirSync,
+  openSync,
+  readFileSync,
+  writeFileSync,
+} from 'node:fs'
 import { createServer } from 'node:net'
 import { join, resolve } from 'node:path'
 import { setTimeout as pause } from 'node:timers/promises'
@@ -15,6 +23,7 @@ import { serverAccount } from '../src/demo/binaries.ts'
 import type { EmbeddedCluster } from '../src/demo/cluster.ts'
 import { Authority } from '../test/support/certificates.ts'
 import { program } from '../test/support/debian.ts'
+import { writePgpool } from './pgpool.ts'
 import { cpuUs, residentBytes, treeOf } from './processes.ts'
 
 export interface PoolerSettings {
@@ -26,6 +35,8 @@ export interface PoolerSettings {
   readonly isTls: boolean
   /** Processes that serve clients; the pool is that of all of them. */
   readonly workers: number
+  /** Reads go to replicas where the contender can tell. */
+  readonly isSplit: boolean
 }
 
 export interface Bench {
@@ -62,6 +73,7 @@ export class Contender {
     this.port = port
     this.settings = settings
     this.#children = children
+    // Now that it serves, it has its processes.
     this.#pids = children.flatMap(({ pid }) => (pid === undefined ? [] : treeOf(pid)))
   }
 
@@ -76,19 +88,20 @@ export class Contender {
     const directory = join(bench.cluster.directory, `${name}-${port}`)
     mkdirSync(directory)
     chmodSync(directory, 0o755)
-    const ini = await writeFiles(name, bench, { directory, port, settings })
+    const command = await commandOf(name, bench, { directory, port, settings })
     const logFile = join(directory, 'log')
     // One PgBouncer has one process for its clients.
     const count = name === 'pgbouncer' ? settings.workers : 1
-    const children = Array.from({ length: count }, () => launch(name, bench, { ini, logFile }))
+    const children = Array.from({ length: count }, () => launch(command, logFile))
     for (const { pid } of children) if (pid !== undefined) bench.cluster.guard(pid)
-    for (const child of children) await untilServing({ port, child, logFile, settings })
+    for (const child of children)
+      await untilServing({ port, child, logFile, isTls: settings.isTls && isPooler(name) })
     return new Contender(name, port, settings, children)
   }
 
   /** PostgreSQL itself is asked without. */
   get isTls(): boolean {
-    return this.settings.isTls && this.hasProcesses
+    return this.settings.isTls && isPooler(this.name)
   }
 
   get hasProcesses(): boolean {
@@ -98,6 +111,10 @@ export class Contender {
   /** CPU time that all its processes have used, in microseconds. */
   get cpuUs(): number {
     return cpuUs(this.#pids)
+  }
+
+  get pids(): readonly number[] {
+    return this.#pids
   }
 
   get residentBytes(): number {
@@ -144,30 +161,103 @@ interface Place {
   readonly settings: PoolerSettings
 }
 
-async function writeFiles(name: string, bench: Bench, place: Place): Promise<string> {
+/** Whether it speaks the protocol, TLS included. */
+export function isPooler(name: string): boolean {
+  return name !== 'direct' && name !== 'haproxy'
+}
+
+interface Command {
+  readonly file: string
+  readonly args: readonly string[]
+  readonly options: SpawnOptions
+}
+
+/** What starts it, its files written. */
+async function commandOf(name: string, bench: Bench, place: Place): Promise<Command> {
+  if (name === 'haproxy') return haproxyCommand(bench, place)
+  if (name === 'pgpool') {
+    const { file, args, env } = program('pgpool')
+    const own = writePgpool(bench.cluster, { ...place, pcpPort: await freePort() })
+    return unprivileged(file, [...args, ...own], { env, cwd: place.directory })
+  }
+  const ini = await writeIni(name, bench, place)
+  if (name === 'pgbouncer') {
+    const { file, env } = pgbouncerProgram(bench)
+    return unprivileged(file, [ini], { env, cwd: '/' })
+  }
+  const checkout = name === 'before' ? (bench.before ?? CHECKOUT) : CHECKOUT
+  const { NODE_OPTIONS: _, ...inherited } = process.env
+  const env =
+    bench.nodeOptions === '' ? inherited : { ...inherited, NODE_OPTIONS: bench.nodeOptions }
+  const options = { cwd: bench.cluster.directory, env }
+  return { file: process.execPath, args: [join(checkout, 'src/cli.ts'), ini], options }
+}
+
+/** PgBouncer refuses to run as root. */
+function unprivileged(
+  file: string,
+  args: readonly string[],
+  where: { readonly env: Readonly<Record<string, string>>; readonly cwd: string },
+): Command {
+  const account = serverAccount()
+  if (account !== undefined && where.cwd !== '/') chownSync(where.cwd, account.uid, account.gid)
+  const env = { ...process.env, ...where.env }
+  return { file, args, options: { ...account, cwd: where.cwd, env } }
+}
+
+/** Bytes from socket to socket: the least that anything between client and server costs. */
+function haproxyCommand(bench: Bench, { directory, port }: Place): Command {
+  const lines = [
+    'global',
+    '    maxconn 1000',
+    '    nbthread 1',
+    'defaults',
+    '    mode tcp',
+    '    timeout client 30m',
+    '    timeout connect 4s',
+    '    timeout server 30m',
+    'listen primary',
+    `    bind 127.0.0.1:${port}`,
+    `    server primary 127.0.0.1:${bench.cluster.primary.port}`,
+  ]
+  const configuration = join(directory, 'haproxy.cfg')
+  writeFileSync(configuration, `${lines.join('\n')}\n`)
+  const { file, args, env } = program('haproxy')
+  const options = { cwd: '/', env: { ...process.env, ...env } }
+  return { file, args: [...args, '-db', '-f', configuration], options }
+}
+
+async function writeIni(name: string, bench: Bench, place: Place): Promise<string> {
   const userlist = join(place.directory, 'userlist.txt')
   writeFileSync(userlist, '"demo" "demo"\n', { mode: 0o644 })
   const ini = join(place.directory, 'pooler.ini')
-  const isRouted = name === 'routed'
+  const isPgsteer = name !== 'pgbouncer'
+  const isRouted = isPgsteer && (name === 'routed' || place.settings.isSplit)
   const { port } = bench.cluster.primary
   const entry = isRouted ? '* =' : `demo = host=127.0.0.1 port=${port}`
   const lines = ['[databases]', entry, '', ...commonLines(name, place, userlist)]
-  if (name !== 'pgbouncer') {
-    const httpPort = await freePort()
-    lines.push('', '[pgsteer]', 'http_addr = 127.0.0.1', `http_port = ${httpPort}`)
-    lines.push(`workers = ${place.settings.workers}`)
-  } else if (pgbouncerVersion(bench).hasPrepared) lines.push('max_prepared_statements = 200')
+  if (isPgsteer) lines.push(...(await pgsteerLines(name, place)))
+  else if (pgbouncerVersion(bench).hasPrepared) lines.push('max_prepared_statements = 200')
   if (isRouted)
     lines.push(
       '',
       '[cluster]',
       'source = static',
-      `hosts = 127.0.0.1:${port}`,
+      `hosts = ${bench.cluster.members.map((member) => `127.0.0.1:${member.port}`).join(',')}`,
       'probe_user = pgsteer',
       'probe_password = pgsteer',
     )
   writeFileSync(ini, `${lines.join('\n')}\n`, { mode: 0o644 })
   return ini
+}
+
+async function pgsteerLines(name: string, { settings }: Place): Promise<string[]> {
+  const httpPort = await freePort()
+  const lines = ['', '[pgsteer]', 'http_addr = 127.0.0.1', `http_port = ${httpPort}`]
+  lines.push(`workers = ${settings.workers}`)
+  // Another checkout may not know the key.
+  if (name !== 'before') lines.push(`multiplex_reads = ${name === 'multiplexed' ? 'auto' : 'off'}`)
+  return lines
 }
 
 function commonLines(name: string, place: Place, userlist: string): string[] {
@@ -207,28 +297,10 @@ function tlsLines(directory: string): string[] {
   ]
 }
 
-function launch(name: string, bench: Bench, files: { ini: string; logFile: string }): ChildProcess {
-  const log = openSync(files.logFile, 'a')
+function launch({ file, args, options }: Command, logFile: string): ChildProcess {
+  const log = openSync(logFile, 'a')
   try {
-    if (name === 'pgbouncer') {
-      const { file, env } = pgbouncerProgram(bench)
-      // It refuses to run as root.
-      return spawn(file, [files.ini], {
-        ...serverAccount(),
-        cwd: '/',
-        env: { ...process.env, ...env },
-        stdio: ['ignore', log, log],
-      })
-    }
-    const checkout = name === 'before' ? (bench.before ?? CHECKOUT) : CHECKOUT
-    const { NODE_OPTIONS: _, ...inherited } = process.env
-    const env =
-      bench.nodeOptions === '' ? inherited : { ...inherited, NODE_OPTIONS: bench.nodeOptions }
-    return spawn(process.execPath, [join(checkout, 'src/cli.ts'), files.ini], {
-      cwd: bench.cluster.directory,
-      env,
-      stdio: ['ignore', log, log],
-    })
+    return spawn(file, args, { ...options, stdio: ['ignore', log, log] })
   } finally {
     closeSync(log)
   }
@@ -238,13 +310,13 @@ interface Started {
   readonly port: number
   readonly child: ChildProcess
   readonly logFile: string
-  readonly settings: PoolerSettings
+  readonly isTls: boolean
 }
 
-async function untilServing({ port, child, logFile, settings }: Started): Promise<void> {
+async function untilServing({ port, child, logFile, isTls }: Started): Promise<void> {
   const deadline = performance.now() + READY_MS_MAX
   while (performance.now() < deadline && child.exitCode === null && child.signalCode === null) {
-    if (await serves(port, settings.isTls)) return
+    if (await serves(port, isTls)) return
     await pause(POLL_MS)
   }
   child.kill('SIGKILL')

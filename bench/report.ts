@@ -3,10 +3,8 @@
  */
 import type { IdleResult } from './idle.ts'
 import type { ContenderResult, Sample, ShapeResult } from './rounds.ts'
-import type { IdleShape, PgbenchShape } from './shapes.ts'
+import type { Figure, Goal, IdleShape, LoadShape } from './shapes.ts'
 
-/** Whom everybody is compared with. */
-const REFERENCE = 'pgbouncer'
 const SUBJECT = 'pgsteer'
 
 export interface Ratio {
@@ -18,11 +16,12 @@ export interface Ratio {
 export interface Verdict {
   readonly shape: string
   readonly what: string
+  readonly held: string
+  readonly aim: string
   readonly found: string
   readonly isHeld: boolean
+  readonly isAimed: boolean
 }
-
-type Figure = 'tps' | 'cpuUs' | 'p50Us' | 'p99Us'
 
 export function median(values: readonly number[]): number {
   const sorted = values.toSorted((one, other) => one - other)
@@ -32,7 +31,11 @@ export function median(values: readonly number[]): number {
 }
 
 /** Round by round, `one` divided by `other`; null where either has no such figure. */
-export function ratio(one: ContenderResult, other: ContenderResult, figure: Figure): Ratio | null {
+export function ratio(
+  one: ContenderResult,
+  other: ContenderResult,
+  figure: Figure | 'p50Us',
+): Ratio | null {
   const quotients: number[] = []
   for (const [round, sample] of one.samples.entries()) {
     const mine = sample[figure]
@@ -44,35 +47,52 @@ export function ratio(one: ContenderResult, other: ContenderResult, figure: Figu
 }
 
 export function shapeTable(result: ShapeResult): string {
-  const reference = result.contenders.find(({ name }) => name === REFERENCE)
   const { shape } = result
+  const reference = result.contenders.find(({ name }) => name === shape.reference)
+  const isTraced = result.contenders.some(({ syscalls }) => syscalls !== null)
+  const others = `tps ratio | CPU ratio | p50 ratio | p99 ratio |${isTraced ? ' calls/tx |' : ''}`
   const lines = [
     `### ${shape.name}`,
     '',
     whatRuns(shape),
     '',
-    '| | pool | tps | p50 us | p99 us | CPU us/tx | tps ratio | CPU ratio | p50 ratio | p99 ratio |',
-    '|---|---|---|---|---|---|---|---|---|---|',
+    `| | pool | tps | p50 us | p99 us | CPU us/tx | ${others}`,
+    `|---|---|---|---|---|---|---|---|---|---|${isTraced ? '---|' : ''}`,
   ]
   for (const contender of result.contenders) {
     const values = [
       poolText(contender),
-      number(contender.samples, 'tps', 0),
+      number(contender.samples, 'tps', shape.script.startsWith('copy') ? 1 : 0),
       number(contender.samples, 'p50Us', 0),
       number(contender.samples, 'p99Us', 0),
       number(contender.samples, 'cpuUs', 1),
       ...(['tps', 'cpuUs', 'p50Us', 'p99Us'] as const).map((figure) =>
         ratioText(reference === undefined ? null : ratio(contender, reference, figure)),
       ),
+      ...(isTraced ? [contender.syscalls?.all.toFixed(2) ?? ''] : []),
     ]
     lines.push(`| ${contender.name} | ${values.join(' | ')} |`)
   }
   return `${lines.join('\n')}\n`
 }
 
-function whatRuns(shape: PgbenchShape): string {
+const WHAT: Readonly<Record<LoadShape['script'], string>> = {
+  '-S': 'pgbench -S',
+  tpcb: 'pgbench -b tpcb-like',
+  'rows-64k': 'pgbench, 64 rows of 1 KB',
+  'rows-10m': 'pgbench, 10,000 rows of 1 KB',
+  'slow-mix': 'pgbench -S, 1 % of the statements take 50 ms',
+  split: 'pgbench, 90 % reads and 10 % updates, one primary and two replicas',
+  'copy-to': 'psql, 10 MB by COPY TO',
+  'copy-from': 'psql, 10 MB by COPY FROM STDIN',
+}
+
+function whatRuns(shape: LoadShape): string {
   const { clients, mode, script, workers } = shape
-  const words = [`${script === '-S' ? 'pgbench -S' : script} -M ${mode}`, `${clients} clients`]
+  const words = [
+    `${WHAT[script]}${script.startsWith('copy') ? '' : `, -M ${mode}`}`,
+    `${clients} clients`,
+  ]
   if (shape.isConnect === true) words.push('a connection per transaction')
   if (shape.isTls === true) words.push('TLS to the pooler')
   if (workers !== undefined) words.push(`${workers} processes that serve clients`)
@@ -102,27 +122,37 @@ export function idleTable(results: readonly IdleResult[]): string {
 }
 
 export function shapeVerdicts(result: ShapeResult): Verdict[] {
-  const { goal, name: shape } = result.shape
-  const reference = result.contenders.find(({ name }) => name === REFERENCE)
-  const subject = result.contenders.find(({ name }) => name === SUBJECT)
-  if (goal === null || reference === undefined || subject === undefined) return []
-  const throughput = ratio(subject, reference, 'tps')
-  const cpu = ratio(subject, reference, 'cpuUs')
-  if (throughput === null || cpu === null) return []
-  return [
-    {
-      shape,
-      what: `throughput at least ${goal.throughput} of PgBouncer's`,
-      found: ratioText(throughput),
-      isHeld: throughput.median >= goal.throughput,
-    },
-    {
-      shape,
-      what: `CPU per transaction at most ${goal.cpu} of PgBouncer's`,
-      found: ratioText(cpu),
-      isHeld: cpu.median <= goal.cpu,
-    },
-  ]
+  return result.shape.goals.flatMap((goal) => {
+    const subject = result.contenders.find(({ name }) => name === goal.subject)
+    const to = goal.to ?? result.shape.reference
+    const other = result.contenders.find(({ name }) => name === to)
+    if (subject === undefined || other === undefined) return []
+    const found = ratio(subject, other, goal.figure)
+    if (found === null) return []
+    const reaches = (bound: number): boolean =>
+      goal.figure === 'tps' ? found.median >= bound : found.median <= bound
+    return [
+      {
+        shape: result.shape.name,
+        what: `${FIGURES[goal.figure]} of ${goal.subject} to ${to}`,
+        held: boundText(goal, goal.held),
+        aim: boundText(goal, goal.aim),
+        found: ratioText(found),
+        isHeld: reaches(goal.held),
+        isAimed: reaches(goal.aim),
+      },
+    ]
+  })
+}
+
+const FIGURES: Readonly<Record<Figure, string>> = {
+  tps: 'throughput',
+  cpuUs: 'CPU per transaction',
+  p99Us: 'p99',
+}
+
+function boundText({ figure }: Goal, bound: number): string {
+  return `${figure === 'tps' ? 'at least' : 'at most'} ${bound}`
 }
 
 export function idleVerdicts(shape: IdleShape, results: readonly IdleResult[]): Verdict[] {
@@ -130,35 +160,51 @@ export function idleVerdicts(shape: IdleShape, results: readonly IdleResult[]): 
   const subject = results.find(({ name }) => name === SUBJECT)
   if (subject === undefined || floor === undefined) return []
   const above = subject.bytesPerClient - floor.bytesPerClient
+  const most = `at most ${shape.bytesPerClientMax}`
+  const isSmall = above <= shape.bytesPerClientMax
+  const isAll = subject.held === subject.clients
   return [
     {
       shape: shape.name,
-      what: `${subject.clients} idle clients held`,
+      what: 'clients held',
+      held: String(subject.clients),
+      aim: String(subject.clients),
       found: String(subject.held),
-      isHeld: subject.held === subject.clients,
+      isHeld: isAll,
+      isAimed: isAll,
     },
     {
       shape: shape.name,
-      what: `at most ${shape.bytesPerClientMax} bytes per idle client above the runtime's own`,
+      what: "bytes per idle client above the runtime's own",
+      held: most,
+      aim: most,
       found: String(Math.round(above)),
-      isHeld: above <= shape.bytesPerClientMax,
+      isHeld: isSmall,
+      isAimed: isSmall,
     },
   ]
 }
 
 export function verdictTable(verdicts: readonly Verdict[]): string {
-  const lines = ['### Goals', '', '| shape | goal | found | |', '|---|---|---|---|']
-  for (const { shape, what, found, isHeld } of verdicts)
-    lines.push(`| ${shape} | ${what} | ${found} | ${isHeld ? 'held' : '**missed**'} |`)
+  const lines = [
+    '### Goals',
+    '',
+    '| shape | what | held | aim | found (lowest-highest) | held | aim |',
+    '|---|---|---|---|---|---|---|',
+  ]
+  for (const { shape, what, held, aim, found, isHeld, isAimed } of verdicts) {
+    const ends = `${isHeld ? 'reached' : '**missed**'} | ${isAimed ? 'reached' : 'missed'}`
+    lines.push(`| ${shape} | ${what} | ${held} | ${aim} | ${found} | ${ends} |`)
+  }
   return `${lines.join('\n')}\n`
 }
 
 function poolText(contender: ContenderResult): string {
-  if (contender.name === 'direct') return ''
+  if (['direct', 'haproxy', 'pgpool'].includes(contender.name)) return ''
   return `${contender.poolSize}${contender.poolMode === 'session' ? ', session mode' : ''}`
 }
 
-function number(samples: readonly Sample[], figure: Figure, digits: number): string {
+function number(samples: readonly Sample[], figure: Figure | 'p50Us', digits: number): string {
   const values = samples.map((sample) => sample[figure]).filter((value) => value !== null)
   return values.length === 0 ? '' : median(values).toFixed(digits)
 }

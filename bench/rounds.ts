@@ -2,9 +2,12 @@
  * One shape of load, measured: warm-up, PgBouncer's best pool size, then rounds in which every
  * contender has its turn, so that what the machine does meanwhile falls on all of them.
  */
-import { runPgbench } from './pgbench.ts'
+import { type LoadResult, runPgbench } from './pgbench.ts'
 import { type Bench, Contender, type PoolerSettings, pgbouncerVersion } from './poolers.ts'
-import { type PgbenchShape, POOLS_TRIED } from './shapes.ts'
+import { runPsql } from './psql.ts'
+import { isPsqlScript } from './scripts.ts'
+import { type LoadShape, POOLS_TRIED } from './shapes.ts'
+import { countSyscalls, type Syscalls } from './syscalls.ts'
 
 export interface Sample {
   readonly tps: number
@@ -20,10 +23,12 @@ export interface ContenderResult {
   readonly poolMode: string
   /** One per round; the same index is the same round for all contenders. */
   readonly samples: Sample[]
+  /** Per transaction, of one more run of which nothing else counts; null when none was asked for. */
+  readonly syscalls: Syscalls | null
 }
 
 export interface ShapeResult {
-  readonly shape: PgbenchShape
+  readonly shape: LoadShape
   readonly contenders: readonly ContenderResult[]
 }
 
@@ -32,22 +37,21 @@ export interface Plan {
   readonly rounds: number
   readonly seconds: number
   readonly warmSeconds: number
+  readonly isTraced: boolean
   readonly progress: (text: string) => void
 }
 
-/** The log-ins of many clients are part of it. */
-const TRIAL_SECONDS = 4
+const TRIAL_SECONDS = 2
+const TRACE_SECONDS = 2
+/** From so many clients on, poolers do not ask for passwords: a run would be log-ins for a good part. */
+const TRUSTED_FROM = 64
 const CLIENTS_MAX = 1000
 
-export async function runShape(
-  shape: PgbenchShape,
-  bench: Bench,
-  plan: Plan,
-): Promise<ShapeResult> {
+export async function runShape(shape: LoadShape, bench: Bench, plan: Plan): Promise<ShapeResult> {
   const poolSize = shape.pool === 'tuned' ? await tunedPool(shape, bench, plan) : shape.pool
   const contenders: Contender[] = []
   try {
-    for (const name of plan.names) {
+    for (const name of plan.names.filter((one) => shape.contenders.includes(one))) {
       const settings = settingsFor(name, { shape, poolSize, bench })
       contenders.push(await Contender.start(name, bench, settings))
     }
@@ -55,14 +59,16 @@ export async function runShape(
       plan.progress(`${shape.name}: warming up ${contender.name}`)
       await measure(shape, contender, { seconds: plan.warmSeconds, bench })
     }
-    return { shape, contenders: await runRounds(shape, contenders, { bench, plan }) }
+    const results = await runRounds(shape, contenders, { bench, plan })
+    if (!plan.isTraced) return { shape, contenders: results }
+    return { shape, contenders: await traced(shape, contenders, { bench, results }) }
   } finally {
     await Promise.all(contenders.map((contender) => contender.stop()))
   }
 }
 
 async function runRounds(
-  shape: PgbenchShape,
+  shape: LoadShape,
   contenders: readonly Contender[],
   run: { readonly bench: Bench; readonly plan: Plan },
 ): Promise<ContenderResult[]> {
@@ -72,6 +78,7 @@ async function runRounds(
     poolSize: settings.poolSize,
     poolMode: settings.poolMode,
     samples: new Array<Sample>(),
+    syscalls: null,
   }))
   for (let round = 0; round < plan.rounds; round += 1)
     // Nobody always follows the same one.
@@ -86,15 +93,34 @@ async function runRounds(
   return results
 }
 
+/** The same results with system calls counted. */
+async function traced(
+  shape: LoadShape,
+  contenders: readonly Contender[],
+  run: { readonly bench: Bench; readonly results: readonly ContenderResult[] },
+): Promise<ContenderResult[]> {
+  const found: ContenderResult[] = []
+  for (const [index, result] of run.results.entries()) {
+    const contender = contenders[index]
+    const syscalls =
+      contender?.hasProcesses === true
+        ? await countSyscalls(contender.pids, run.bench.cluster.directory, async () => {
+            const load = await runLoad(shape, contender, { ...run, seconds: TRACE_SECONDS })
+            return load.transactions
+          })
+        : null
+    found.push({ ...result, syscalls })
+  }
+  return found
+}
+
 async function measure(
-  shape: PgbenchShape,
+  shape: LoadShape,
   contender: Contender,
   run: { readonly seconds: number; readonly bench: Bench },
 ): Promise<Sample> {
   const beforeUs = contender.cpuUs
-  const { directory } = run.bench.cluster
-  const { port, isTls } = contender
-  const load = await runPgbench({ port, isTls, seconds: run.seconds, shape, directory })
+  const load = await runLoad(shape, contender, run)
   const usedUs = contender.cpuUs - beforeUs
   return {
     tps: load.tps,
@@ -104,13 +130,24 @@ async function measure(
   }
 }
 
+function runLoad(
+  shape: LoadShape,
+  { port, isTls }: Contender,
+  { seconds, bench }: { readonly seconds: number; readonly bench: Bench },
+): Promise<LoadResult> {
+  const { script, clients } = shape
+  const { directory } = bench.cluster
+  if (isPsqlScript(script)) return runPsql({ port, seconds, script, clients, directory })
+  return runPgbench({ port, isTls, seconds, shape: { ...shape, script }, directory })
+}
+
 /**
  * A PgBouncer that cannot carry prepared statements gets session mode with a server per client: the
  * least work that it can have.
  */
 function settingsFor(
   name: string,
-  given: { readonly shape: PgbenchShape; readonly poolSize: number; readonly bench: Bench },
+  given: { readonly shape: LoadShape; readonly poolSize: number; readonly bench: Bench },
 ): PoolerSettings {
   const { shape, poolSize, bench } = given
   const isSession =
@@ -118,15 +155,16 @@ function settingsFor(
   return {
     poolMode: isSession ? 'session' : 'transaction',
     poolSize: isSession ? shape.clients : poolSize,
-    authType: 'scram-sha-256',
+    authType: shape.clients < TRUSTED_FROM ? 'scram-sha-256' : 'trust',
     clientsMax: CLIENTS_MAX,
     isTls: shape.isTls === true,
     workers: shape.workers ?? 1,
+    isSplit: shape.isSplit === true,
   }
 }
 
 /** The pool size with which PgBouncer serves this shape quickest. */
-async function tunedPool(shape: PgbenchShape, bench: Bench, plan: Plan): Promise<number> {
+async function tunedPool(shape: LoadShape, bench: Bench, plan: Plan): Promise<number> {
   const tried = shape.mode === 'prepared' ? { ...shape, mode: 'extended' as const } : shape
   let best = { poolSize: POOLS_TRIED[0] ?? 1, tps: 0 }
   for (const poolSize of POOLS_TRIED) {
