@@ -97,6 +97,8 @@ class ClientLogin {
   #state: LoginState = 'opening'
   readonly #channel: Channel
   readonly #context: LoginContext
+  /** False: the channel is settled, and a RELOAD that brings TLS comes too late for it. */
+  readonly #mayBeSecured: boolean
   /** Each may be asked for once. */
   #askedTls = false
   #askedGss = false
@@ -108,6 +110,8 @@ class ClientLogin {
   constructor(channel: Channel, context: LoginContext) {
     this.#channel = channel
     this.#context = context
+    this.#mayBeSecured = context.tls.isOffered && !channel.isUnix
+    if (!this.#mayBeSecured) channel.settle()
   }
 
   async run(): Promise<Arrival> {
@@ -174,7 +178,7 @@ class ClientLogin {
     if (this.#askedTls) throw repeated(5679)
     this.#askedTls = true
     const channel = this.#channel
-    if (!this.#context.tls.isOffered || channel.isUnix) {
+    if (!this.#mayBeSecured || !this.#context.tls.isOffered) {
       channel.write(ENCRYPTION_NO)
       this.#move('packet')
       return
@@ -196,7 +200,8 @@ class ClientLogin {
     const { tls } = this.#context
     this.#move('securing')
     this.#isMute = true
-    if (!tls.isOffered) throw new ProxyError('client_tls', { reason: 'TLS is disabled' })
+    if (!this.#mayBeSecured || !tls.isOffered)
+      throw new ProxyError('client_tls', { reason: 'TLS is disabled' })
     const { binding } = tls
     try {
       await this.#channel.upgrade((plain) => tls.wrap(plain), true)

@@ -7,7 +7,7 @@ import { join } from 'node:path'
 import { type ConnectionOptions, connect as connectTls, type TLSSocket } from 'node:tls'
 import { afterAll, afterEach, describe, expect, it } from 'vitest'
 import { hmac, KeyDeriver } from '../../src/auth/derive.ts'
-import { ClientTls, endPointHash, type TlsSettings } from '../../src/net/tls.ts'
+import { ClientTls, clientTlsSettings, endPointHash, type TlsSettings } from '../../src/net/tls.ts'
 import { frontend } from '../support/bytes.ts'
 import { Authority, type Pair } from '../support/certificates.ts'
 import { Front, type FrontOptions } from '../support/front.ts'
@@ -103,6 +103,19 @@ describe('TLS from clients', () => {
     const options = { ALPNProtocols: ['postgresql'] }
     await expect(handshake(await plain(front), options)).rejects.toThrow()
     expect((await waitFor('the refusal', () => front.refusals[0])).code).toBe('client_tls')
+  })
+
+  it('that a RELOAD brings is for those who come later', async () => {
+    const front = await Front.open({ keys: 'auth_type = trust', userlist: '"alice" "secret"\n' })
+    fronts.push(front)
+    const early = await plain(front)
+    early.write(frontend.gssEncRequest())
+    expect(((await once(early, 'data')) as [Buffer])[0].toString()).toBe('N')
+    const { config } = (await open('require')).context
+    front.context.tls.reload(clientTlsSettings(config.pgbouncer))
+    early.write(frontend.sslRequest())
+    expect(((await once(early, 'data')) as [Buffer])[0].toString()).toBe('N')
+    expect((await (await secured(front)).startup(startup)).status).toBe('I')
   })
 
   it('is what require asks for', async () => {
