@@ -18,7 +18,7 @@ const MINUTES = Number(process.env['DETECTOR_MINUTES'] ?? 3)
 const WANTED = process.env['DETECTOR_SHAPES'] ?? ''
 const CLIENTS = 48
 /** Right answers from one fault to the next. */
-const ANSWERS_PER_FAULT = 1500
+const ANSWERS_PER_FAULT = 600
 
 const directory = mkdtempSync(join(tmpdir(), 'pgsteer-detector-'))
 afterAll(() => rmSync(directory, { recursive: true, force: true }))
