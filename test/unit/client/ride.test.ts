@@ -273,15 +273,15 @@ test('nobody boards behind a late one; when it is answered they do again', async
 })
 
 test('a batch that was moved twice waits for a server of its own', async () => {
-  const { world, server, riders } = await riding(2)
-  await world.world.pass(30)
-  server.onBytes(Buffer.concat([answerOf(1), answerOf(2)]))
+  const { world, other, riders } = await riding(3)
+  for (let time = 0; time < 3; time += 1) await world.world.pass(10)
+  other.onBytes(Buffer.concat([backend.commandComplete('INSERT 0 1'), backend.readyForQuery()]))
+  other.onBytes(OPENED)
   await turn()
-  const ahead = riders[0]
-  ahead?.sends(frontend.query(textOf(5)))
-  await turn()
-  expect(riders[1]?.session.state).toBe('riding')
-  expect(riders[1]?.session.mayRide).toBe(true)
+  expect(riders.map(({ session }) => session.state)).toEqual(['riding', 'riding', 'riding'])
+  for (let time = 0; time < 3; time += 1) await world.world.pass(10)
+  expect(riders.map(({ session }) => session.state)).toEqual(['riding', 'riding', 'waiting'])
+  expect(riders.map(({ session }) => session.mayRide)).toEqual([true, true, false])
 })
 
 test('a late one whose client has gone is not waited for', async () => {
