@@ -232,14 +232,8 @@ export async function networksOf(
   { docker }: Pick<Context, 'docker'>,
   cluster: string,
 ): Promise<string[]> {
-  const names = await docker.lines([
-    'network',
-    'ls',
-    '--filter',
-    `name=${cluster}`,
-    '--format',
-    '{{.Name}}',
-  ])
+  // Not filtered by Docker: one of 20.10 then leaves out networks that the manager's own node takes no part in.
+  const names = await docker.lines(['network', 'ls', '--format', '{{.Name}}'])
   const ours = new Set(NETWORKS.map((network) => networkName(cluster, network)))
   return names.filter((name) => ours.has(name))
 }
