@@ -8,8 +8,13 @@ import { once } from 'node:events'
 import { connect, type Socket } from 'node:net'
 import { join } from 'node:path'
 import { setTimeout as pause } from 'node:timers/promises'
-import { type Bench, Contender, freePort } from './poolers.ts'
+import { connect as connectTls } from 'node:tls'
+import { Authority } from '../test/support/certificates.ts'
+import { query, SSL_REQUEST, startup } from './messages.ts'
+import { Contender } from './poolers.ts'
+import { freePort } from './ports.ts'
 import { openFilesMax, residentBytes } from './processes.ts'
+import type { Bench } from './settings.ts'
 
 export interface IdleResult {
   readonly name: string
@@ -23,6 +28,7 @@ export interface IdleResult {
 export interface IdlePlan {
   readonly names: readonly string[]
   readonly clients: number
+  readonly isTls: boolean
   readonly progress: (text: string) => void
 }
 
@@ -45,22 +51,23 @@ export async function runIdle(bench: Bench, plan: IdlePlan): Promise<IdleResult[
       `${plan.clients} idle clients need ${needed} open files and this process may have ${openFilesMax()}: ` +
         `raise the limit (ulimit -n ${needed}), or hold fewer with --idle`,
     )
-  const results = [await holdAtFloor(plan)]
+  const results = [await holdAtFloor(bench, plan)]
   for (const name of plan.names) {
-    if (name !== 'pgbouncer' && name !== 'pgsteer' && name !== 'before') continue
+    if (name === 'direct') continue
     const settings = {
       poolMode: 'transaction' as const,
       poolSize: POOL_SIZE,
       authType: 'trust' as const,
       clientsMax: plan.clients + FILES_SPARE,
-      isTls: false,
+      isTls: plan.isTls,
       workers: 1,
       isSplit: false,
     }
     const contender = await Contender.start(name, bench, settings)
     try {
       const memory = (): number => contender.residentBytes
-      results.push(await hold({ name, port: contender.port, memory, hello: STARTUP }, plan))
+      const { port } = contender
+      results.push(await hold({ name, port, memory, hello: STARTUP, asksTls: true }, plan))
     } finally {
       await contender.stop()
     }
@@ -68,19 +75,26 @@ export async function runIdle(bench: Bench, plan: IdlePlan): Promise<IdleResult[
   return results
 }
 
-async function holdAtFloor(plan: IdlePlan): Promise<IdleResult> {
+async function holdAtFloor(bench: Bench, plan: IdlePlan): Promise<IdleResult> {
   const port = await freePort()
   const script = join(import.meta.dirname, 'floor.ts')
-  const child = spawn(process.execPath, [script, String(port)], {
+  const child = spawn(process.execPath, [script, String(port), ...tlsFiles(bench, plan)], {
     stdio: ['ignore', 'pipe', 'inherit'],
   })
   try {
     await once(child.stdout, 'data')
     const memory = (): number => residentBytes([child.pid ?? 0])
-    return await hold({ name: FLOOR, port, memory, hello: STATEMENT }, plan)
+    return await hold({ name: FLOOR, port, memory, hello: STATEMENT, asksTls: false }, plan)
   } finally {
     child.kill()
   }
+}
+
+function tlsFiles(bench: Bench, plan: IdlePlan): string[] {
+  if (!plan.isTls) return []
+  const authority = new Authority(join(bench.cluster.directory, 'floor-tls'))
+  const { certFile, keyFile } = authority.issue({ commonName: 'localhost' })
+  return [certFile, keyFile]
 }
 
 interface Target {
@@ -89,18 +103,22 @@ interface Target {
   readonly memory: () => number
   /** What a client says first; the answer ends with ReadyForQuery. */
   readonly hello: Buffer
+  /** TLS begins with an SSLRequest. */
+  readonly asksTls: boolean
 }
 
 async function hold(target: Target, plan: IdlePlan): Promise<IdleResult> {
   // What the first clients make once is no client's own.
-  for (const socket of await open(target, OPENING_MAX)) socket.destroy()
+  for (const socket of await open(target, plan, OPENING_MAX)) socket.destroy()
   await pause(SETTLE_MS)
   const beforeBytes = target.memory()
   const startedMs = performance.now()
   const sockets: Socket[] = []
   try {
     while (sockets.length < plan.clients)
-      sockets.push(...(await open(target, Math.min(OPENING_MAX, plan.clients - sockets.length))))
+      sockets.push(
+        ...(await open(target, plan, Math.min(OPENING_MAX, plan.clients - sockets.length))),
+      )
     const connectMs = performance.now() - startedMs
     await pause(HOLD_MS)
     const bytesPerClient = (target.memory() - beforeBytes) / plan.clients
@@ -108,23 +126,37 @@ async function hold(target: Target, plan: IdlePlan): Promise<IdleResult> {
     for (let index = 0; index < sockets.length; index += step) await ask(sockets[index], STATEMENT)
     const held = sockets.filter((socket) => socket.readyState === 'open').length
     const result = { name: target.name, clients: plan.clients, held, bytesPerClient, connectMs }
-    plan.progress(`idle: ${target.name} holds ${held}, ${Math.round(bytesPerClient)} bytes each`)
+    plan.progress(
+      `${plan.isTls ? 'idle-tls' : 'idle'}: ${target.name} holds ${held}, ${Math.round(bytesPerClient)} bytes each`,
+    )
     return result
   } finally {
     for (const socket of sockets) socket.destroy()
   }
 }
 
-function open(target: Target, count: number): Promise<Socket[]> {
+function open(target: Target, { isTls }: IdlePlan, count: number): Promise<Socket[]> {
   return Promise.all(
     Array.from({ length: count }, async () => {
-      const socket = connect({ port: target.port, host: '127.0.0.1', noDelay: true })
-      socket.on('error', () => undefined)
-      await once(socket, 'connect')
+      const plain = connect({ port: target.port, host: '127.0.0.1', noDelay: true })
+      plain.on('error', () => undefined)
+      await once(plain, 'connect')
+      const socket = isTls ? await secured(plain, target) : plain
       await ask(socket, target.hello)
       return socket
     }),
   )
+}
+
+async function secured(plain: Socket, { asksTls }: Target): Promise<Socket> {
+  if (asksTls) {
+    plain.write(SSL_REQUEST)
+    await once(plain, 'data')
+  }
+  const socket = connectTls({ socket: plain, rejectUnauthorized: false })
+  socket.on('error', () => undefined)
+  await once(socket, 'secureConnect')
+  return socket
 }
 
 /** Resolves when the answer's ReadyForQuery came, which is the last message of six bytes. */
@@ -144,21 +176,4 @@ async function ask(socket: Socket | undefined, message: Buffer): Promise<void> {
     socket.on('data', onData)
     socket.once('close', onEnd)
   })
-}
-
-function startup(user: string, database: string): Buffer {
-  const body = Buffer.from(`\0\x03\0\0user\0${user}\0database\0${database}\0\0`, 'latin1')
-  const bytes = Buffer.alloc(4 + body.length)
-  bytes.writeInt32BE(bytes.length, 0)
-  body.copy(bytes, 4)
-  return bytes
-}
-
-function query(text: string): Buffer {
-  const body = Buffer.from(`${text}\0`, 'latin1')
-  const bytes = Buffer.alloc(5 + body.length)
-  bytes[0] = 0x51
-  bytes.writeInt32BE(4 + body.length, 1)
-  body.copy(bytes, 5)
-  return bytes
 }

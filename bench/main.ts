@@ -1,31 +1,27 @@
 /**
- * `npm run bench`: pgbench through pgsteer, through PgBouncer and direct, in interleaved rounds on
- * one real PostgreSQL; prints medians and ratios and writes every sample to bench/results/. The
- * method is in bench/README.md.
+ * `npm run bench`: load through pgsteer, through its peers and direct, in interleaved rounds on real
+ * PostgreSQL; prints medians and ratios and writes every sample to bench/results/. The method is in
+ * bench/README.md.
  */
-import { mkdirSync, writeFileSync } from 'node:fs'
-import { join } from 'node:path'
 import { reasonOf } from '../src/base/errors.ts'
 import { EmbeddedCluster } from '../src/demo/cluster.ts'
 import { postgres15, program } from '../test/support/debian.ts'
-import { type IdleResult, runIdle } from './idle.ts'
+import { runIdle } from './idle.ts'
 import { machine } from './machine.ts'
 import { type Options, readOptions, USAGE } from './options.ts'
+import { writePage } from './page.ts'
 import { initPgbench } from './pgbench.ts'
-import { type Bench, pgbouncerVersion } from './poolers.ts'
-import {
-  idleTable,
-  idleVerdicts,
-  shapeTable,
-  shapeVerdicts,
-  type Verdict,
-  verdictTable,
-} from './report.ts'
-import { runShape, type ShapeResult } from './rounds.ts'
+import { pgbouncerVersion } from './pgbouncer.ts'
+import { table, type Verdict, verdicts, verdictTable } from './report.ts'
+import { runShape } from './rounds.ts'
+import type { Bench } from './settings.ts'
+import type { Shape } from './shapes.ts'
+import { keep, type Result } from './summary.ts'
 
-const RESULTS = join(import.meta.dirname, 'results')
 /** The pooler is measured, not the disk; the same for all contenders. */
 const POSTGRES = {
+  // Clients that come without a pooler, beside the pools of all poolers that wait for their turn.
+  max_connections: '1000',
   shared_buffers: '512MB',
   synchronous_commit: 'off',
   max_wal_size: '8GB',
@@ -43,85 +39,82 @@ async function main(): Promise<number> {
     process.stdout.write(USAGE)
     return 0
   }
+  if (options.isPage) {
+    writePage()
+    return 0
+  }
   program('pgbench')
-  const plain = options.shapes.filter((shape) => shape.kind === 'idle' || shape.isSplit !== true)
-  const split = options.shapes.filter((shape) => !plain.includes(shape))
-  const results: Results = { shapes: [], idle: [], verdicts: [] }
-  // Replicas would take part of the machine from the others.
-  if (plain.length > 0) await runOn(0, { ...options, shapes: plain }, results)
-  if (split.length > 0) await runOn(2, { ...options, shapes: split }, results)
-  const { verdicts } = results
-  if (verdicts.length > 0) process.stdout.write(`${verdictTable(verdicts)}\n`)
-  keep(options, { ...results, pgbouncer: pgbouncerVersion(options).text })
-  return options.check && verdicts.some(({ isHeld }) => !isHeld) ? 1 : 0
-}
-
-interface Results {
-  readonly shapes: ShapeResult[]
-  readonly idle: IdleResult[]
-  readonly verdicts: Verdict[]
-}
-
-/** Measures the shapes on a cluster of its own and adds what is found to `results`. */
-async function runOn(replicas: number, options: Options, results: Results): Promise<void> {
-  const cluster = await EmbeddedCluster.start({
-    replicas,
-    binaries: postgres15(),
-    settings: POSTGRES,
-    progress,
-  })
-  try {
-    if (options.shapes.some(({ kind }) => kind === 'load')) {
-      progress(`Filling pgbench's tables, scale ${options.scale}`)
-      await initPgbench(cluster.primary.port, options.scale)
-      const client = await cluster.connect(cluster.primary.name, 'demo')
-      await client.query('CREATE UNLOGGED TABLE copied (line text)')
-      await client.query('GRANT ALL ON copied TO demo')
-      await client.query('CHECKPOINT')
-      await client.end()
+  const found: Verdict[] = []
+  let failures = 0
+  for (const replicas of new Set(options.shapes.map(replicasOf))) {
+    const shapes = options.shapes.filter((shape) => replicasOf(shape) === replicas)
+    const cluster = await startCluster(options, replicas)
+    try {
+      const bench = { ...options, cluster }
+      for (const shape of shapes) {
+        const result = await runOne(shape, bench, options)
+        if (result === null) failures += 1
+        else found.push(...verdicts(result))
+      }
+    } finally {
+      await cluster.stop()
     }
-    await runAll(options, { ...options, cluster }, results)
-  } finally {
+  }
+  if (found.length > 0) process.stdout.write(`${verdictTable(found)}\n`)
+  if (options.isSummary) writePage()
+  return failures > 0 || (options.check && found.some(({ isHeld }) => !isHeld)) ? 1 : 0
+}
+
+function replicasOf(shape: Shape): number {
+  return shape.kind === 'load' ? (shape.replicas ?? 0) : 0
+}
+
+async function startCluster(options: Options, replicas: number): Promise<EmbeddedCluster> {
+  const binaries = postgres15()
+  const cluster = await EmbeddedCluster.start({ replicas, binaries, settings: POSTGRES, progress })
+  try {
+    progress(`Filling pgbench's tables, scale ${options.scale}`)
+    await initPgbench(cluster.primary.port, options.scale)
+    const owner = await cluster.primary.connect('demo', 'demo')
+    await owner.query('CREATE TABLE bench_sink (line text)')
+    await owner.end()
+    await cluster.primary.query('CHECKPOINT')
+    await cluster.caughtUp()
+    return cluster
+  } catch (error) {
     await cluster.stop()
+    throw error
   }
 }
 
-async function runAll(options: Options, bench: Bench, results: Results): Promise<void> {
-  const names = options.before === null ? options.contenders : [...options.contenders, 'before']
-  for (const shape of options.shapes)
-    if (shape.kind === 'idle') {
-      const idle = await runIdle(bench, { names, clients: options.idleClients, progress })
-      process.stdout.write(`${idleTable(idle)}\n`)
-      results.idle.push(...idle)
-      results.verdicts.push(...idleVerdicts(shape, idle))
-    } else {
-      const result = await runShape(shape, bench, { ...options, names, progress })
-      process.stdout.write(`${shapeTable(result)}\n`)
-      results.shapes.push(result)
-      results.verdicts.push(...shapeVerdicts(result))
-    }
+/** Null when it failed: the others are measured all the same. */
+async function runOne(shape: Shape, bench: Bench, options: Options): Promise<Result | null> {
+  try {
+    const result = await measured(shape, bench, options)
+    process.stdout.write(`${table(result)}\n`)
+    const at = new Date().toISOString()
+    const command = ['npm run bench --', ...process.argv.slice(2)].join(' ').trim()
+    const on = { ...machine(), pgbouncer: pgbouncerVersion(options.pgbouncer).text }
+    const file = keep({ at, command, machine: on, results: [result] }, options.isSummary)
+    progress(`Every sample is in ${file}`)
+    return result
+  } catch (error) {
+    progress(`${shape.name} failed: ${reasonOf(error)}`)
+    return null
+  }
 }
 
-function keep(
-  options: Options,
-  results: {
-    readonly shapes: readonly ShapeResult[]
-    readonly idle: readonly IdleResult[]
-    readonly verdicts: readonly Verdict[]
-    readonly pgbouncer: string
-  },
-): void {
-  const at = new Date().toISOString()
-  const { rounds, seconds, warmSeconds, scale } = options
-  const command = ['npm run bench --', ...process.argv.slice(2)].join(' ')
-  const { shapes, idle, verdicts } = results
-  const on = { ...machine(), pgbouncer: results.pgbouncer }
-  const run = { at, command, machine: on, rounds, seconds, warmSeconds, scale }
-  const json = { ...run, verdicts, shapes, idle }
-  const name = options.isSummary ? 'summary.json' : `${at.replaceAll(':', '-')}.json`
-  mkdirSync(RESULTS, { recursive: true })
-  writeFileSync(join(RESULTS, name), `${JSON.stringify(json, null, 2)}\n`)
-  progress(`Every sample is in bench/results/${name}`)
+async function measured(shape: Shape, bench: Bench, options: Options): Promise<Result> {
+  const wanted = (name: string): boolean => options.contenders.includes(name)
+  const before = options.before === null ? [] : ['before']
+  if (shape.kind === 'load') {
+    const names = [...shape.contenders.filter(wanted), ...before]
+    return runShape({ shape, bench, plan: { ...options, progress } }, names)
+  }
+  const names = [...['pgbouncer', 'pgsteer'].filter(wanted), ...before]
+  const clients = shape.isTls ? options.idleTlsClients : options.idleClients
+  const contenders = await runIdle(bench, { names, clients, isTls: shape.isTls, progress })
+  return { shape, at: new Date().toISOString(), contenders }
 }
 
 try {

@@ -1,9 +1,9 @@
 /**
- * What the command line of `npm run bench` may say, with the defaults of a full run.
+ * What the command line of `npm run bench` may say, with the defaults of the run for the record.
  */
 import { resolve } from 'node:path'
 import { parseArgs } from 'node:util'
-import { SHAPES, type Shape } from './shapes.ts'
+import { CONTENDERS, SHAPES, type Shape } from './shapes.ts'
 
 export interface Options {
   readonly rounds: number
@@ -12,6 +12,7 @@ export interface Options {
   /** Before the first round of a shape, per contender: V8 compiles, pools fill. */
   readonly warmSeconds: number
   readonly shapes: readonly Shape[]
+  /** Of those that a shape has. */
   readonly contenders: readonly string[]
   /** Another checkout of pgsteer, measured in the same rounds. */
   readonly before: string | null
@@ -19,39 +20,32 @@ export interface Options {
   /** pgbench's scale; 1 is 15 MB. */
   readonly scale: number
   readonly idleClients: number
+  readonly idleTlsClients: number
   /** Node flags for the processes of pgsteer. */
   readonly nodeOptions: string
-  /** System calls are counted in one more run of each pooler. */
-  readonly isTraced: boolean
   /** Ends with code 1 when a goal is missed. */
   readonly check: boolean
   readonly isSummary: boolean
+  /** Only writes the page anew from the kept results. */
+  readonly isPage: boolean
 }
 
-export const CONTENDERS = [
-  'direct',
-  'haproxy',
-  'pgbouncer',
-  'pgpool',
-  'pgsteer',
-  'multiplexed',
-  'routed',
-] as const
-
-export const USAGE = `npm run bench -- [OPTION]...
+export const USAGE = `npm run bench -- [OPTION]... [SHAPE]...
 
   --rounds N        interleaved rounds per shape (5)
-  --seconds N       of one measurement (5)
-  --warm N          seconds of warm-up per contender and shape (10)
-  --shapes A,B      words that the names of shapes contain (all)
-  --contenders A,B  of ${CONTENDERS.join(', ')} (all)
+  --seconds N       of one measurement (2)
+  --warm N          seconds of warm-up per contender and shape (3)
+  --shapes A,B      words that the names of shapes contain (all); SHAPE is one, too
+  --contenders A,B  of ${CONTENDERS.join(', ')} (all that the shape has)
   --before DIR      another checkout of pgsteer, measured in the same rounds as 'before'
-  --pgbouncer FILE  another pgbouncer than the installed one
-  --scale N         pgbench's scale (20)
+  --pgbouncer FILE  another pgbouncer than the newest of Debian
+  --scale N         pgbench's scale (10)
   --idle N          idle clients to hold (10000)
+  --idle-tls N      idle clients with TLS to hold (2000)
   --node-options S  NODE_OPTIONS for pgsteer, for profiles
-  --syscalls        count system calls with strace, in one more run of each pooler
-  --summary         keep the result as bench/results/summary.json
+  --summary         keep the results of these shapes in bench/results/summary.json, and write
+                    docs/performance.md from all that are kept there
+  --page            measure nothing, write docs/performance.md anew
   --check           end with code 1 when a goal is missed
   --list            print the names of the shapes
 
@@ -60,17 +54,18 @@ Shapes: ${SHAPES.map(({ name }) => name).join(', ')}
 
 const DEFINITION = {
   rounds: { type: 'string', default: '5' },
-  seconds: { type: 'string', default: '5' },
-  warm: { type: 'string', default: '10' },
+  seconds: { type: 'string', default: '2' },
+  warm: { type: 'string', default: '3' },
   shapes: { type: 'string', default: '' },
   contenders: { type: 'string', default: CONTENDERS.join(',') },
   before: { type: 'string' },
   pgbouncer: { type: 'string' },
-  scale: { type: 'string', default: '20' },
+  scale: { type: 'string', default: '10' },
   idle: { type: 'string', default: '10000' },
+  'idle-tls': { type: 'string', default: '2000' },
   'node-options': { type: 'string', default: '' },
-  syscalls: { type: 'boolean', default: false },
   summary: { type: 'boolean', default: false },
+  page: { type: 'boolean', default: false },
   check: { type: 'boolean', default: false },
   list: { type: 'boolean', default: false },
   help: { type: 'boolean', short: 'h', default: false },
@@ -82,7 +77,8 @@ const DEFINITION = {
  * Errors  Error for an option that makes no sense.
  */
 export function readOptions(args: readonly string[]): Options | null {
-  const { values } = parseArgs({ args: [...args], options: DEFINITION })
+  const parsed = parseArgs({ args: [...args], options: DEFINITION, allowPositionals: true })
+  const { values, positionals } = parsed
   if (values.help || values.list) return null
   const contenders = values.contenders.split(',')
   const unknown = contenders.find((name) => !CONTENDERS.some((known) => known === name))
@@ -91,25 +87,32 @@ export function readOptions(args: readonly string[]): Options | null {
     rounds: positive('rounds', values.rounds),
     seconds: positive('seconds', values.seconds),
     warmSeconds: positive('warm', values.warm),
-    shapes: shapesOf(values.shapes),
+    shapes: shapesOf([...values.shapes.split(','), ...positionals].filter((word) => word !== '')),
     contenders,
     before: values.before === undefined ? null : resolve(values.before),
     pgbouncer: values.pgbouncer === undefined ? null : resolve(values.pgbouncer),
     scale: positive('scale', values.scale),
     idleClients: positive('idle', values.idle),
+    idleTlsClients: positive('idle-tls', values['idle-tls']),
     nodeOptions: values['node-options'],
-    isTraced: values.syscalls,
     check: values.check,
     isSummary: values.summary,
+    isPage: values.page,
   }
 }
 
-function shapesOf(words: string): readonly Shape[] {
-  if (words === '') return SHAPES
-  const wanted = words.split(',')
-  const found = SHAPES.filter(({ name }) => wanted.some((word) => name.includes(word)))
-  if (found.length === 0) throw new Error(`no shape's name contains ${wanted.join(' or ')}`)
+function shapesOf(words: readonly string[]): readonly Shape[] {
+  if (words.length === 0) return SHAPES
+  const found = SHAPES.filter(({ name }) =>
+    // The whole name of one shape is that one alone, though others begin with it.
+    words.some((word) => name === word || (!isShape(word) && name.includes(word))),
+  )
+  if (found.length === 0) throw new Error(`no shape's name contains ${words.join(' or ')}`)
   return found
+}
+
+function isShape(word: string): boolean {
+  return SHAPES.some(({ name }) => name === word)
 }
 
 function positive(name: string, text: string): number {

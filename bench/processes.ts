@@ -30,14 +30,24 @@ export function treeOf(root: number): number[] {
   return tree
 }
 
-/** User and system time of these processes and all their threads, in microseconds. */
-export function cpuUs(pids: readonly number[]): number {
-  let ticks = 0
+/** User and system time of these processes and all their threads, in microseconds, by name. */
+export function cpuUsByName(pids: readonly number[]): Record<string, number> {
+  const found: Record<string, number> = {}
   for (const pid of pids) {
     const stat = statOf(pid)
-    ticks += Number(stat?.[USER_TICKS] ?? 0) + Number(stat?.[SYSTEM_TICKS] ?? 0)
+    const ticks = Number(stat?.[USER_TICKS] ?? 0) + Number(stat?.[SYSTEM_TICKS] ?? 0)
+    const name = nameOf(pid)
+    found[name] = (found[name] ?? 0) + (ticks * 1e6) / TICKS_PER_SECOND
   }
-  return (ticks * 1e6) / TICKS_PER_SECOND
+  return found
+}
+
+/** Of a program of ours the file that it runs, without its extension; of others the program's. */
+function nameOf(pid: number): string {
+  const command = readIfThere(`/proc/${pid}/cmdline`).replaceAll('\0', ' ')
+  const ours = /src\/(\w+)\.ts\b/.exec(command)?.[1]
+  if (ours === undefined) return readIfThere(`/proc/${pid}/comm`).trim()
+  return ours === 'cli' ? 'supervisor' : ours
 }
 
 /** Resident memory, in bytes. */

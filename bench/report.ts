@@ -1,11 +1,18 @@
 /**
  * From samples to what people read: medians, ratios of the same round, goals, tables in Markdown.
  */
-import type { IdleResult } from './idle.ts'
 import type { ContenderResult, Sample, ShapeResult } from './rounds.ts'
-import type { Figure, Goal, IdleShape, LoadShape } from './shapes.ts'
+import type { Figure, Goal, LoadShape } from './shapes.ts'
+import { type IdleRecord, isLoad, type Result } from './summary.ts'
 
 const SUBJECT = 'pgsteer'
+const MIB = 2 ** 20
+const WORDS: Readonly<Record<Figure, string>> = {
+  tps: 'throughput',
+  cpuUs: 'CPU per transaction',
+  p50Us: 'p50',
+  p99Us: 'p99',
+}
 
 export interface Ratio {
   readonly median: number
@@ -20,7 +27,7 @@ export interface Verdict {
   readonly aim: string
   readonly found: string
   readonly isHeld: boolean
-  readonly isAimed: boolean
+  readonly isAimReached: boolean
 }
 
 export function median(values: readonly number[]): number {
@@ -32,10 +39,11 @@ export function median(values: readonly number[]): number {
 
 /** Round by round, `one` divided by `other`; null where either has no such figure. */
 export function ratio(
-  one: ContenderResult,
-  other: ContenderResult,
-  figure: Figure | 'p50Us',
+  one: ContenderResult | undefined,
+  other: ContenderResult | undefined,
+  figure: Figure,
 ): Ratio | null {
+  if (one === undefined || other === undefined) return null
   const quotients: number[] = []
   for (const [round, sample] of one.samples.entries()) {
     const mine = sample[figure]
@@ -46,170 +54,154 @@ export function ratio(
   return { median: median(quotients), min: Math.min(...quotients), max: Math.max(...quotients) }
 }
 
-export function shapeTable(result: ShapeResult): string {
-  const { shape } = result
-  const reference = result.contenders.find(({ name }) => name === shape.reference)
-  const isTraced = result.contenders.some(({ syscalls }) => syscalls !== null)
-  const others = `tps ratio | CPU ratio | p50 ratio | p99 ratio |${isTraced ? ' calls/tx |' : ''}`
-  const lines = [
-    `### ${shape.name}`,
-    '',
-    whatRuns(shape),
-    '',
-    `| | pool | tps | p50 us | p99 us | CPU us/tx | ${others}`,
-    `|---|---|---|---|---|---|---|---|---|---|${isTraced ? '---|' : ''}`,
-  ]
-  for (const contender of result.contenders) {
-    const values = [
-      poolText(contender),
-      number(contender.samples, 'tps', shape.script.startsWith('copy') ? 1 : 0),
-      number(contender.samples, 'p50Us', 0),
-      number(contender.samples, 'p99Us', 0),
-      number(contender.samples, 'cpuUs', 1),
-      ...(['tps', 'cpuUs', 'p50Us', 'p99Us'] as const).map((figure) =>
-        ratioText(reference === undefined ? null : ratio(contender, reference, figure)),
-      ),
-      ...(isTraced ? [contender.syscalls?.all.toFixed(2) ?? ''] : []),
-    ]
-    lines.push(`| ${contender.name} | ${values.join(' | ')} |`)
-  }
-  return `${lines.join('\n')}\n`
+/** With whom the others of a shape are compared: PgBouncer, or Pgpool-II where it cannot take part. */
+export function referenceOf(result: ShapeResult): ContenderResult | undefined {
+  return contender(result, 'pgbouncer') ?? contender(result, 'pgpool')
 }
 
-const WHAT: Readonly<Record<LoadShape['script'], string>> = {
-  '-S': 'pgbench -S',
-  tpcb: 'pgbench -b tpcb-like',
-  'rows-64k': 'pgbench, 64 rows of 1 KB',
-  'rows-10m': 'pgbench, 10,000 rows of 1 KB',
-  'slow-mix': 'pgbench -S, 1 % of the statements take 50 ms',
-  split: 'pgbench, 90 % reads and 10 % updates, one primary and two replicas',
-  'copy-to': 'psql, 10 MB by COPY TO',
-  'copy-from': 'psql, 10 MB by COPY FROM STDIN',
+export function subjectOf(result: ShapeResult): ContenderResult | undefined {
+  return contender(result, SUBJECT)
+}
+
+function contender(result: ShapeResult, wanted: string): ContenderResult | undefined {
+  return result.contenders.find(({ name }) => name === wanted)
+}
+
+export function table(result: Result): string {
+  return isLoad(result) ? loadTable(result) : idleTable(result)
+}
+
+function loadTable(result: ShapeResult): string {
+  const reference = referenceOf(result)
+  const head = ['', 'pool', 'tps', 'p50 us', 'p99 us', 'CPU us/tx', 'calls/tx', 'MiB']
+  const ratios: readonly Figure[] = ['tps', 'cpuUs', 'p99Us']
+  const rows = result.contenders.map((one) => [
+    one.name,
+    poolText(one),
+    number(one.samples, 'tps', 0),
+    number(one.samples, 'p50Us', 0),
+    number(one.samples, 'p99Us', 0),
+    number(one.samples, 'cpuUs', 1),
+    one.syscalls?.['all']?.toFixed(1) ?? '',
+    one.residentBytes === null ? '' : (one.residentBytes / MIB).toFixed(0),
+    ...ratios.map((figure) => ratioText(ratio(one, reference, figure))),
+  ])
+  const header = [...head, 'tps ratio', 'CPU ratio', 'p99 ratio']
+  return `### ${result.shape.name}\n\n${whatRuns(result.shape)}\n\n${markdown(header, rows)}`
 }
 
 function whatRuns(shape: LoadShape): string {
-  const { clients, mode, script, workers } = shape
-  const words = [
-    `${WHAT[script]}${script.startsWith('copy') ? '' : `, -M ${mode}`}`,
-    `${clients} clients`,
-  ]
+  const { clients, mode, script, workers, replicas } = shape
+  const words = [`${script === '-S' ? 'pgbench -S' : script}, ${mode} protocol`]
+  words.push(clients === 1 ? 'one client' : `${clients} clients`)
   if (shape.isConnect === true) words.push('a connection per transaction')
   if (shape.isTls === true) words.push('TLS to the pooler')
   if (workers !== undefined) words.push(`${workers} processes that serve clients`)
+  if (replicas !== undefined) words.push(`one primary and ${replicas} replicas`)
   return words.join(', ')
 }
 
-export function idleTable(results: readonly IdleResult[]): string {
-  const lines = [
-    '### idle',
-    '',
-    '| | clients | held | bytes per client | above bare node | seconds to connect |',
-    '|---|---|---|---|---|---|',
-  ]
-  const [floor] = results
-  for (const result of results) {
-    const above = result.bytesPerClient - (floor?.bytesPerClient ?? 0)
-    const values = [
-      result.clients,
-      result.held,
-      Math.round(result.bytesPerClient),
-      result === floor ? '' : Math.round(above),
-      (result.connectMs / 1000).toFixed(1),
-    ]
-    lines.push(`| ${result.name} | ${values.join(' | ')} |`)
-  }
-  return `${lines.join('\n')}\n`
+/** The first one is the floor. */
+function idleTable({ shape, contenders }: IdleRecord): string {
+  const [floor] = contenders
+  const rows = contenders.map((result) => [
+    result.name,
+    result.clients,
+    result.held,
+    Math.round(result.bytesPerClient),
+    result === floor ? '' : Math.round(aboveFloor(result, contenders)),
+    (result.connectMs / 1000).toFixed(1),
+  ])
+  const header = ['', 'clients', 'held', 'bytes per client', 'above bare node', 's to connect']
+  const what = shape.isTls ? 'Clients with TLS that do nothing' : 'Clients that do nothing'
+  return `### ${shape.name}\n\n${what}\n\n${markdown(header, rows)}`
 }
 
-export function shapeVerdicts(result: ShapeResult): Verdict[] {
+function aboveFloor(
+  result: { readonly bytesPerClient: number },
+  all: readonly { readonly bytesPerClient: number }[],
+): number {
+  return result.bytesPerClient - (all[0]?.bytesPerClient ?? 0)
+}
+
+export function verdicts(result: Result): Verdict[] {
+  if (!isLoad(result)) return idleVerdicts(result)
+  const subject = subjectOf(result)
   return result.shape.goals.flatMap((goal) => {
-    const subject = result.contenders.find(({ name }) => name === goal.subject)
-    const to = goal.to ?? result.shape.reference
-    const other = result.contenders.find(({ name }) => name === to)
-    if (subject === undefined || other === undefined) return []
-    const found = ratio(subject, other, goal.figure)
+    const found = ratio(subject, contender(result, goal.of), goal.figure)
     if (found === null) return []
+    const isMore = goal.figure === 'tps'
     const reaches = (bound: number): boolean =>
-      goal.figure === 'tps' ? found.median >= bound : found.median <= bound
-    return [
-      {
-        shape: result.shape.name,
-        what: `${FIGURES[goal.figure]} of ${goal.subject} to ${to}`,
-        held: boundText(goal, goal.held),
-        aim: boundText(goal, goal.aim),
-        found: ratioText(found),
-        isHeld: reaches(goal.held),
-        isAimed: reaches(goal.aim),
-      },
-    ]
+      isMore ? found.median >= bound : found.median <= bound
+    return {
+      shape: result.shape.name,
+      what: `${WORDS[goal.figure]} ${isMore ? 'at least' : 'at most'}, of ${goal.of}'s`,
+      held: heldText(goal),
+      aim: String(goal.aim),
+      found: ratioText(found),
+      isHeld: goal.held === null || reaches(goal.held),
+      isAimReached: reaches(goal.aim),
+    }
   })
 }
 
-const FIGURES: Readonly<Record<Figure, string>> = {
-  tps: 'throughput',
-  cpuUs: 'CPU per transaction',
-  p99Us: 'p99',
+function heldText({ held }: Goal): string {
+  return held === null ? '' : String(held)
 }
 
-function boundText({ figure }: Goal, bound: number): string {
-  return `${figure === 'tps' ? 'at least' : 'at most'} ${bound}`
-}
-
-export function idleVerdicts(shape: IdleShape, results: readonly IdleResult[]): Verdict[] {
-  const [floor] = results
-  const subject = results.find(({ name }) => name === SUBJECT)
-  if (subject === undefined || floor === undefined) return []
-  const above = subject.bytesPerClient - floor.bytesPerClient
-  const most = `at most ${shape.bytesPerClientMax}`
-  const isSmall = above <= shape.bytesPerClientMax
-  const isAll = subject.held === subject.clients
+function idleVerdicts({ shape, contenders }: IdleRecord): Verdict[] {
+  const max = shape.bytesPerClientMax
+  const subject = contenders.find(({ name }) => name === SUBJECT)
+  if (subject === undefined || max === null) return []
+  const above = aboveFloor(subject, contenders)
+  const verdict = (what: string, bound: number, found: number, isHeld: boolean): Verdict => ({
+    shape: shape.name,
+    what,
+    held: String(bound),
+    aim: String(bound),
+    found: String(Math.round(found)),
+    isHeld,
+    isAimReached: isHeld,
+  })
+  const { clients, held } = subject
   return [
-    {
-      shape: shape.name,
-      what: 'clients held',
-      held: String(subject.clients),
-      aim: String(subject.clients),
-      found: String(subject.held),
-      isHeld: isAll,
-      isAimed: isAll,
-    },
-    {
-      shape: shape.name,
-      what: "bytes per idle client above the runtime's own",
-      held: most,
-      aim: most,
-      found: String(Math.round(above)),
-      isHeld: isSmall,
-      isAimed: isSmall,
-    },
+    verdict('clients held', clients, held, held === clients),
+    verdict('bytes per client at most, above bare node', max, above, above <= max),
   ]
 }
 
-export function verdictTable(verdicts: readonly Verdict[]): string {
-  const lines = [
-    '### Goals',
-    '',
-    '| shape | what | held | aim | found (lowest-highest) | held | aim |',
-    '|---|---|---|---|---|---|---|',
-  ]
-  for (const { shape, what, held, aim, found, isHeld, isAimed } of verdicts) {
-    const ends = `${isHeld ? 'reached' : '**missed**'} | ${isAimed ? 'reached' : 'missed'}`
-    lines.push(`| ${shape} | ${what} | ${held} | ${aim} | ${found} | ${ends} |`)
-  }
-  return `${lines.join('\n')}\n`
+export function verdictTable(all: readonly Verdict[]): string {
+  const rows = all.map((one) => [one.shape, one.what, one.held, one.aim, one.found, outcome(one)])
+  return markdown(['shape', "pgsteer's", 'held', 'aim', 'found', ''], rows)
 }
 
-function poolText(contender: ContenderResult): string {
-  if (['direct', 'haproxy', 'pgpool'].includes(contender.name)) return ''
-  return `${contender.poolSize}${contender.poolMode === 'session' ? ', session mode' : ''}`
+function outcome({ isAimReached, isHeld, held }: Verdict): string {
+  if (isAimReached) return 'aim reached'
+  if (!isHeld) return '**missed**'
+  return held === '' ? 'aim not reached' : 'held'
 }
 
-function number(samples: readonly Sample[], figure: Figure | 'p50Us', digits: number): string {
+type Cells = readonly (string | number)[]
+
+function line(cells: Cells): string {
+  return `| ${cells.join(' | ')} |`
+}
+
+export function markdown(header: readonly string[], rows: readonly Cells[]): string {
+  return `${[line(header), line(header.map(() => '---')), ...rows.map(line)].join('\n')}\n`
+}
+
+function poolText(one: ContenderResult): string {
+  if (one.name === 'direct' || one.name === 'haproxy' || one.name === 'pgpool') return ''
+  return `${one.poolSize}${one.poolMode === 'session' ? ', session mode' : ''}`
+}
+
+function number(samples: readonly Sample[], figure: Figure, digits: number): string {
   const values = samples.map((sample) => sample[figure]).filter((value) => value !== null)
   return values.length === 0 ? '' : median(values).toFixed(digits)
 }
 
-function ratioText(found: Ratio | null): string {
+export function ratioText(found: Ratio | null): string {
   if (found === null) return ''
   return `${found.median.toFixed(2)} (${found.min.toFixed(2)}-${found.max.toFixed(2)})`
 }

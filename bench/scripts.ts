@@ -2,7 +2,7 @@
  * Scripts for pgbench that it does not bring itself, with the weight that each has in its shape. The
  * first one is the one whose latencies count.
  */
-import { existsSync, writeFileSync } from 'node:fs'
+import { writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import type { Script } from './shapes.ts'
 
@@ -11,15 +11,12 @@ interface Part {
   readonly weight: number
 }
 
-const QUICK =
-  '\\set aid random(1, 100000)\nSELECT abalance FROM pgbench_accounts WHERE aid = :aid;\n'
+export type CopyScript = 'copy-out' | 'copy-in'
+export type PgbenchScript = Exclude<Script, CopyScript>
 
-export type PsqlScript = 'copy-to' | 'copy-from'
-export type PgbenchScript = Exclude<Script, PsqlScript>
-
-export function isPsqlScript(script: Script): script is PsqlScript {
-  return script === 'copy-to' || script === 'copy-from'
-}
+const ACCOUNT = '\\set aid random(1, 100000)\n'
+const QUICK = `${ACCOUNT}SELECT abalance FROM pgbench_accounts WHERE aid = :aid;\n`
+const WRITE = `${ACCOUNT}UPDATE pgbench_accounts SET abalance = abalance + 1 WHERE aid = :aid;\n`
 
 const PARTS: Readonly<Record<Exclude<PgbenchScript, '-S' | 'tpcb'>, readonly Part[]>> = {
   'rows-64k': [{ sql: "SELECT repeat('x', 1000) FROM generate_series(1, 64);\n", weight: 1 }],
@@ -31,13 +28,12 @@ const PARTS: Readonly<Record<Exclude<PgbenchScript, '-S' | 'tpcb'>, readonly Par
   ],
   split: [
     { sql: QUICK, weight: 9 },
-    {
-      sql:
-        '\\set aid random(1, 100000)\n' +
-        'UPDATE pgbench_accounts SET abalance = abalance + 1 WHERE aid = :aid;\n',
-      weight: 1,
-    },
+    { sql: WRITE, weight: 1 },
   ],
+}
+
+export function isCopy(script: Script): script is CopyScript {
+  return script === 'copy-out' || script === 'copy-in'
 }
 
 /** pgbench's options for a script; files are written to `directory`. */
@@ -49,17 +45,4 @@ export function scriptOptions(script: PgbenchScript, directory: string): string[
     writeFileSync(file, sql)
     return ['-f', `${file}@${weight}`]
   })
-}
-
-const ROW_BYTES = 1000
-const ROWS = 10_000
-
-/** psql's command that copies 10 MB once; what it reads is written to `directory`. */
-export function copyCommand(script: PsqlScript, directory: string): string {
-  if (script === 'copy-to')
-    return `\\copy (SELECT repeat('x', ${ROW_BYTES}) FROM generate_series(1, ${ROWS})) TO '/dev/null'`
-  const file = join(directory, 'copied.txt')
-  if (!existsSync(file)) writeFileSync(file, `${'x'.repeat(ROW_BYTES)}\n`.repeat(ROWS))
-  // Parsed like any row, but the disk is not what is measured.
-  return `\\copy copied FROM '${file}' WHERE false`
 }

@@ -1,23 +1,10 @@
 /**
- * The shapes of load that are measured, with whom, and what is to be held and aimed at in each. Goals
- * are ratios of pgsteer to the shape's reference (PgBouncer, mostly), of the same rounds.
+ * The shapes of load that are measured, who takes part in each, and what pgsteer is to reach there.
  */
 
 export type Mode = 'simple' | 'extended' | 'prepared'
 
-export type Figure = 'tps' | 'cpuUs' | 'p99Us'
-
-/** `figure` of `subject` divided by that of `to`: `held` must be reached, `aim` is reported. */
-export interface Goal {
-  readonly subject: string
-  readonly figure: Figure
-  readonly held: number
-  readonly aim: number
-  /** The shape's reference unless said. */
-  readonly to?: string
-}
-
-/** What the clients run; scripts.ts has those that pgbench does not bring itself. */
+/** What the clients run; scripts.ts has pgbench's own ones, copy.ts the two that pgbench cannot run. */
 export type Script =
   | '-S'
   | 'tpcb'
@@ -25,8 +12,32 @@ export type Script =
   | 'rows-10m'
   | 'slow-mix'
   | 'split'
-  | 'copy-to'
-  | 'copy-from'
+  | 'copy-out'
+  | 'copy-in'
+
+/** poolers.ts says what each of them is. */
+export const CONTENDERS = [
+  'direct',
+  'haproxy',
+  'pgbouncer',
+  'pgbouncer-64k',
+  'pgpool',
+  'pgsteer',
+  'pgsteer-off',
+  'routed',
+] as const
+export type ContenderName = (typeof CONTENDERS)[number]
+
+export type Figure = 'tps' | 'cpuUs' | 'p50Us' | 'p99Us'
+
+/** pgsteer's figure divided by that of `of`, in the same rounds; of `tps` more is better, of all else less. */
+export interface Goal {
+  readonly figure: Figure
+  readonly of: ContenderName
+  /** What must be reached; null where there is only an aim. */
+  readonly held: number | null
+  readonly aim: number
+}
 
 export interface LoadShape {
   readonly kind: 'load'
@@ -36,10 +47,7 @@ export interface LoadShape {
   readonly clients: number
   /** Servers of each pooler; 'tuned' is the number with which PgBouncer is quickest. */
   readonly pool: number | 'tuned'
-  /** Those of the contenders asked for that make sense here. */
-  readonly contenders: readonly string[]
-  /** Whom the others are compared with. */
-  readonly reference: string
+  readonly contenders: readonly ContenderName[]
   readonly goals: readonly Goal[]
   /** A new connection with its log-in for every transaction. */
   readonly isConnect?: true
@@ -47,118 +55,94 @@ export interface LoadShape {
   readonly isTls?: true
   /** Processes of each pooler that serve clients; all of them together have the pool. */
   readonly workers?: number
-  /** On a cluster with two replicas; pgsteer has a routed entry there. */
-  readonly isSplit?: true
+  /** Beside the primary; poolers that can split reads do. */
+  readonly replicas?: number
 }
 
 export interface IdleShape {
   readonly kind: 'idle'
   readonly name: string
-  /** Resident bytes per client above those of a bare Node process that holds the same sockets. */
-  readonly bytesPerClientMax: number
+  readonly isTls: boolean
+  /** Resident bytes per client above those of a bare Node process with the same sockets; null is measured only. */
+  readonly bytesPerClientMax: number | null
 }
 
 export type Shape = LoadShape | IdleShape
 
 /** Where clients = pool. */
 const POOL = 4
-const MANY = 64
-const CROWD = 256
-const TRANSACTIONS = 32
-const STREAMS = 4
-const LOGINS = 8
-const WORKERS = 2
 /** Pool sizes tried for 'tuned'. */
 export const POOLS_TRIED: readonly number[] = [4, 8, 20]
 
-const PLAIN = ['direct', 'haproxy', 'pgbouncer', 'pgsteer', 'routed', 'before']
-/** With more clients than servers there is something to multiplex. */
-const CROWDED = ['direct', 'pgbouncer', 'pgsteer', 'multiplexed', 'routed', 'before']
-const MODES: readonly Mode[] = ['simple', 'extended', 'prepared']
+const PEERS: readonly ContenderName[] = ['direct', 'pgbouncer', 'pgsteer']
+const WITH_BOUND: readonly ContenderName[] = ['direct', 'haproxy', 'pgbouncer', 'pgsteer']
+const BULK: readonly ContenderName[] = [...WITH_BOUND, 'pgbouncer-64k']
+const SHARED: readonly ContenderName[] = [...PEERS, 'pgsteer-off']
 
-/** [held, aim] of throughput and of CPU time per transaction. */
-function goals(
-  subject: string,
-  [tpsHeld, tpsAim]: readonly [number, number],
-  [cpuHeld, cpuAim]: readonly [number, number],
-): Goal[] {
+type Pair = readonly [held: number, aim: number]
+
+function goals(throughput: Pair, cpu: Pair): Goal[] {
   return [
-    { subject, figure: 'tps', held: tpsHeld, aim: tpsAim },
-    { subject, figure: 'cpuUs', held: cpuHeld, aim: cpuAim },
+    { figure: 'tps', of: 'pgbouncer', held: throughput[0], aim: throughput[1] },
+    { figure: 'cpuUs', of: 'pgbouncer', held: cpu[0], aim: cpu[1] },
   ]
 }
 
-type What = Partial<LoadShape> & Pick<LoadShape, 'script' | 'clients' | 'pool'>
+const TWICE_DIRECT: Goal = { figure: 'tps', of: 'direct', held: null, aim: 2 }
+const ONE_CLIENT = goals([0.9, 0.95], [1.4, 1.25])
+const AS_MANY = goals([0.95, 1], [1.25, 1.1])
+const EXTENDED = goals([0.8, 1], [1.6, 1.4])
+const MANY = [...goals([2, 2.2], [0.6, 0.45]), TWICE_DIRECT]
+const CROWD = [...goals([1.6, 2.2], [0.75, 0.45]), TWICE_DIRECT]
+const BULKY = goals([0.95, 1], [1.1, 1])
 
-function load(name: string, what: What): LoadShape {
-  const contenders = what.clients > POOL && what.isConnect !== true ? CROWDED : PLAIN
-  const rest = { kind: 'load', mode: 'simple', reference: 'pgbouncer', goals: [] } as const
-  return { ...rest, name, contenders, ...what }
+type Rest = Partial<Omit<LoadShape, 'kind' | 'name'>>
+
+function load(name: string, clients: number, rest: Rest): LoadShape {
+  const usual = { script: '-S', mode: 'simple', pool: POOL, contenders: PEERS, goals: [] } as const
+  return { kind: 'load', name, clients, ...usual, ...rest }
 }
 
-function select(mode: Mode, what: Omit<What, 'script'>): LoadShape {
-  return load(`select-${mode}-${what.clients}`, { script: '-S', mode, ...what })
+function select(mode: Mode, clients: number, rest: Rest): LoadShape {
+  return load(`select-${mode}-${clients}`, clients, { mode, ...rest })
 }
-
-const STREAMED = goals('pgsteer', [0.95, 1], [1.1, 1])
-const ALONE = goals('pgsteer', [0.9, 0.95], [1.4, 1.25])
-const EQUAL: Readonly<Record<Mode, readonly Goal[]>> = {
-  simple: goals('pgsteer', [0.95, 1], [1.25, 1.1]),
-  extended: goals('pgsteer', [0.8, 1], [1.6, 1.4]),
-  prepared: goals('pgsteer', [0.8, 1], [1.6, 1.1]),
-}
-const SHARED_64: readonly Goal[] = [
-  ...goals('multiplexed', [2, 2.2], [0.6, 0.45]),
-  { subject: 'multiplexed', figure: 'tps', held: 1, aim: 2, to: 'direct' },
-]
-const SHARED_256 = goals('multiplexed', [1.6, 2.2], [0.75, 0.45])
 
 export const SHAPES: readonly Shape[] = [
-  ...MODES.map((mode) => select(mode, { clients: 1, pool: POOL, goals: ALONE })),
-  ...MODES.map((mode) => select(mode, { clients: POOL, pool: POOL, goals: EQUAL[mode] })),
-  ...MODES.map((mode) => select(mode, { clients: MANY, pool: 'tuned', goals: SHARED_64 })),
-  ...(['simple', 'prepared'] as const).map((mode) =>
-    select(mode, { clients: CROWD, pool: 'tuned', goals: SHARED_256 }),
-  ),
-  load('tpcb-simple-32', {
-    script: 'tpcb',
-    clients: TRANSACTIONS,
-    pool: 'tuned',
-    goals: goals('pgsteer', [1, 1.1], [1.2, 1]),
-  }),
-  load('rows-64k-4', { script: 'rows-64k', clients: STREAMS, pool: POOL, goals: STREAMED }),
-  load('rows-10m-4', { script: 'rows-10m', clients: STREAMS, pool: POOL, goals: STREAMED }),
-  load('copy-to-4', { script: 'copy-to', clients: STREAMS, pool: POOL, goals: STREAMED }),
-  load('copy-from-4', { script: 'copy-from', clients: STREAMS, pool: POOL, goals: STREAMED }),
-  load('slow-mix-64', {
+  select('simple', 1, { contenders: WITH_BOUND, goals: ONE_CLIENT }),
+  select('extended', 1, {}),
+  select('prepared', 1, {}),
+  select('simple', 4, { contenders: [...WITH_BOUND, 'routed'], goals: AS_MANY }),
+  select('extended', 4, { goals: EXTENDED }),
+  select('prepared', 4, { goals: EXTENDED }),
+  select('simple', 64, { pool: 'tuned', contenders: SHARED, goals: MANY }),
+  select('prepared', 64, { pool: 'tuned', contenders: SHARED, goals: MANY }),
+  select('simple', 256, { pool: 'tuned', contenders: SHARED, goals: CROWD }),
+  select('prepared', 256, { pool: 'tuned', contenders: SHARED, goals: CROWD }),
+  load('tpcb-simple-32', 32, { script: 'tpcb', pool: 'tuned', goals: goals([1, 1.1], [1.2, 1]) }),
+  load('rows-64k-4', 4, { script: 'rows-64k', contenders: BULK, goals: BULKY }),
+  load('rows-10m-4', 4, { script: 'rows-10m', contenders: BULK, goals: BULKY }),
+  load('copy-out-4', 4, { script: 'copy-out', contenders: BULK, goals: BULKY }),
+  load('copy-in-4', 4, { script: 'copy-in', contenders: BULK, goals: BULKY }),
+  load('slow-mix-64', 64, {
     script: 'slow-mix',
-    clients: MANY,
     pool: 'tuned',
-    goals: ['pgsteer', 'multiplexed'].map((subject) => ({
-      subject,
-      figure: 'p99Us',
-      held: 1,
-      aim: 1,
-    })),
+    contenders: ['pgbouncer', 'pgsteer', 'pgsteer-off'],
+    goals: [{ figure: 'p99Us', of: 'pgbouncer', held: 1, aim: 1 }],
   }),
-  load('login-8', { script: '-S', clients: LOGINS, pool: LOGINS, isConnect: true }),
-  load('tls-4', { script: '-S', clients: POOL, pool: POOL, isTls: true }),
-  load('tls-login-8', {
-    script: '-S',
-    clients: LOGINS,
-    pool: LOGINS,
-    isConnect: true,
-    isTls: true,
-  }),
-  load('workers-64', { script: '-S', clients: MANY, pool: 2 * POOL, workers: WORKERS }),
-  load('split-32', {
+  load('login-8', 8, { pool: 8, isConnect: true }),
+  load('tls-4', 4, { isTls: true }),
+  load('tls-login-8', 8, { pool: 8, isConnect: true, isTls: true }),
+  load('workers-64', 64, { pool: 8, workers: 2, contenders: ['pgbouncer', 'pgsteer'] }),
+  { kind: 'idle', name: 'idle', isTls: false, bytesPerClientMax: 10_240 },
+  { kind: 'idle', name: 'idle-tls', isTls: true, bytesPerClientMax: null },
+  load('split-32', 32, {
     script: 'split',
-    clients: TRANSACTIONS,
-    pool: POOL,
-    isSplit: true,
-    contenders: ['pgpool', 'pgbouncer', 'pgsteer', 'multiplexed'],
-    reference: 'pgpool',
-    goals: ['pgsteer', 'multiplexed'].flatMap((subject) => goals(subject, [2, 2], [1, 1])),
+    pool: 8,
+    replicas: 2,
+    contenders: ['direct', 'pgpool', 'pgsteer', 'pgsteer-off'],
+    goals: [
+      { figure: 'tps', of: 'pgpool', held: 2, aim: 2 },
+      { figure: 'cpuUs', of: 'pgpool', held: 1, aim: 1 },
+    ],
   }),
-  { kind: 'idle', name: 'idle', bytesPerClientMax: 10_240 },
 ]

@@ -1,58 +1,56 @@
 /**
- * System calls of some processes while something runs, counted by strace. It slows them down, so that
- * they find more to do each time than without: counts are an indication, times are none.
+ * System calls of processes while something runs, as the kernel counts them for perf. Counting costs
+ * them next to nothing, which strace's stops at every call do not.
  */
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { existsSync, readFileSync, rmSync } from 'node:fs'
-import { join } from 'node:path'
 import { setTimeout as pause } from 'node:timers/promises'
 
-/** Calls per transaction: all of them, and those by name that count. */
-export interface Syscalls {
-  readonly all: number
-  readonly byName: Readonly<Record<string, number>>
-}
+const TOTAL = 'raw_syscalls:sys_enter'
+const NAMED = [
+  'read',
+  'readv',
+  'recvfrom',
+  'recvmsg',
+  'write',
+  'writev',
+  'sendto',
+  'sendmsg',
+  'epoll_wait',
+  'epoll_pwait',
+  'epoll_ctl',
+  'futex',
+]
+const EVENTS = [TOTAL, ...NAMED.map((name) => `syscalls:sys_enter_${name}`)]
+const ATTACH_MS = 400
 
-const STRACE = '/usr/bin/strace'
-const ATTACH_MS = 300
-/** Rarer ones are left out. */
-const PER_TRANSACTION_MIN = 0.05
-/** Columns of a line of `strace -c`: % time, seconds, usecs/call, calls, [errors,] syscall. */
-const LINE = /^\s*[\d.]+\s+[\d.]+\s+\d*\s+(\d+)\s+(?:\d+\s+)?(\w+)$/gm
-
-/** Null without strace. `run` resolves to the number of transactions. */
+/**
+ * Returns calls by name, `all` for all of them; null where perf is missing or may not count.
+ */
 export async function countSyscalls(
   pids: readonly number[],
-  directory: string,
-  run: () => Promise<number>,
-): Promise<Syscalls | null> {
-  if (!existsSync(STRACE)) return null
-  const output = join(directory, 'strace')
-  const which = pids.flatMap((pid) => ['-p', String(pid)])
-  const child = spawn(STRACE, ['-c', '-f', '-qq', '-o', output, ...which], { stdio: 'ignore' })
-  const ended = once(child, 'exit')
+  run: () => Promise<unknown>,
+): Promise<Record<string, number> | null> {
+  const args = ['stat', '-x', ',', '-e', EVENTS.join(','), '-p', pids.join(',')]
+  const child = spawn('perf', args, { stdio: ['ignore', 'ignore', 'pipe'] })
+  let output = ''
+  child.stderr.on('data', (bytes: Buffer) => {
+    output += bytes.toString()
+  })
+  const ended = once(child, 'close').catch(() => undefined)
   await pause(ATTACH_MS)
-  let transactions = 0
-  try {
-    transactions = await run()
-  } finally {
-    child.kill('SIGINT')
-    await ended
-  }
-  const text = existsSync(output) ? readFileSync(output, 'latin1') : ''
-  rmSync(output, { force: true })
-  return transactions === 0 ? null : perTransaction(text, transactions)
+  await run()
+  child.kill('SIGINT')
+  await ended
+  return countsOf(output)
 }
 
-function perTransaction(text: string, transactions: number): Syscalls | null {
-  const byName: Record<string, number> = {}
-  let all = 0
-  for (const [, calls = '0', name = ''] of text.matchAll(LINE)) {
-    if (name === 'total') continue
-    const each = Number(calls) / transactions
-    all += each
-    if (each >= PER_TRANSACTION_MIN) byName[name] = Math.round(each * 100) / 100
+function countsOf(output: string): Record<string, number> | null {
+  const counts: Record<string, number> = {}
+  for (const line of output.split('\n')) {
+    const [count, , event = ''] = line.split(',')
+    if (!/^\d+$/.test(count ?? '')) continue
+    counts[event === TOTAL ? 'all' : event.replace('syscalls:sys_enter_', '')] = Number(count)
   }
-  return all === 0 ? null : { all: Math.round(all * 100) / 100, byName }
+  return (counts['all'] ?? 0) > 0 ? counts : null
 }
