@@ -4,7 +4,7 @@
  * the way there is measured. Answers are known by their ReadyForQuery and not looked into.
  */
 import { once } from 'node:events'
-import { connect, type Socket } from 'node:net'
+import { Socket } from 'node:net'
 import { Client } from 'pg'
 import { type Load, type LoadResult, percentile } from './load.ts'
 import { query } from './messages.ts'
@@ -67,8 +67,15 @@ async function copyUntil(
 
 /** The log-in is node-postgres's; afterwards the socket is ours. */
 async function logIn(port: number): Promise<Socket> {
-  const socket = connect({ port, host: '127.0.0.1', noDelay: true })
-  const client = new Client({ user: USER, password: USER, database: USER, stream: () => socket })
+  const socket = new Socket()
+  const client = new Client({
+    host: '127.0.0.1',
+    port,
+    user: USER,
+    password: USER,
+    database: USER,
+    stream: () => socket,
+  })
   client.on('error', () => undefined)
   await client.connect()
   socket.removeAllListeners('data')
