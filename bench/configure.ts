@@ -39,8 +39,8 @@ async function writeIni(name: string, bench: Bench, place: Place): Promise<strin
   } else {
     lines.push('', '[pgsteer]', 'http_addr = 127.0.0.1', `http_port = ${await freePort()}`)
     lines.push(`workers = ${settings.workers}`)
-    if (name === 'pgsteer') lines.push('multiplex_reads = auto')
-    if (name === 'pgsteer-off') lines.push('multiplex_reads = off')
+    if (name === 'multiplexed') lines.push('multiplex_reads = auto')
+    if (name === 'pgsteer') lines.push('multiplex_reads = off')
   }
   if (isRouted && !isPgbouncer(name)) lines.push('', ...clusterLines(bench))
   const ini = join(directory, 'pooler.ini')

@@ -11,7 +11,7 @@ import {
   ratio,
   ratioText,
   referenceOf,
-  subjectOf,
+  subjectsOf,
   table,
   verdicts,
   verdictTable,
@@ -25,17 +25,9 @@ const DOCS = resolve(import.meta.dirname, '../docs')
 const NOTES = join(import.meta.dirname, 'notes.md')
 const MIB = 2 ** 20
 const PICTURES: readonly (readonly [figure: Figure, file: string, title: string])[] = [
-  [
-    'tps',
-    'performance-throughput.svg',
-    "Throughput, pgsteer's divided by PgBouncer's (more is better)",
-  ],
-  [
-    'cpuUs',
-    'performance-cpu.svg',
-    "CPU per transaction, pgsteer's divided by PgBouncer's (less is better)",
-  ],
-  ['p99Us', 'performance-p99.svg', "p99, pgsteer's divided by PgBouncer's (less is better)"],
+  ['tps', 'performance-throughput.svg', "Throughput, divided by PgBouncer's (more is better)"],
+  ['cpuUs', 'performance-cpu.svg', "CPU per transaction, divided by PgBouncer's (less is better)"],
+  ['p99Us', 'performance-p99.svg', "p99, divided by PgBouncer's (less is better)"],
 ]
 
 interface SoakRecord {
@@ -86,6 +78,7 @@ sample; comments are those of \`bench/notes.md\`. How it is measured: [bench/REA
 Contenders of a shape take turns in the same rounds, and a ratio is that of one round: tables have the
 median of the rounds, and the lowest and the highest in parentheses. CPU is that of all processes of a
 pooler, \`calls\` its system calls, both per transaction; MiB is its resident memory after the rounds.
+\`multiplexed\` is pgsteer with \`multiplex_reads = auto\`, \`pgsteer\` with \`off\`.
 
 Measured ${at.slice(0, 10)} on ${cpus} x ${model}, Linux ${kernel}, with everything on the same machine: pgbench,
 poolers, PostgreSQL 15. Node ${node}, ${pgbouncer}. Last command: \`${command}\`.
@@ -93,31 +86,42 @@ poolers, PostgreSQL 15. Node ${node}, ${pgbouncer}. Last command: \`${command}\`
 }
 
 function barsOf(loads: readonly ShapeResult[], figure: Figure): Bar[] {
-  return loads.flatMap((result) => {
-    const found = ratio(subjectOf(result), referenceOf(result), figure)
-    if (found === null) return []
-    const isBetter = figure === 'tps' ? found.median >= 1 : found.median <= 1
-    const { name } = result.shape
-    const against = referenceOf(result)?.name
-    return { name: against === 'pgbouncer' ? name : `${name} (${against})`, ratio: found, isBetter }
-  })
+  return loads.flatMap((result) =>
+    subjectsOf(result).flatMap((subject) => {
+      const found = ratio(subject, referenceOf(result), figure)
+      if (found === null) return []
+      const isBetter = figure === 'tps' ? found.median >= 1 : found.median <= 1
+      return { name: barName(result, subject.name), ratio: found, isBetter }
+    }),
+  )
+}
+
+function barName(result: ShapeResult, subject: string): string {
+  const against = referenceOf(result)?.name
+  const words = [result.shape.name]
+  if (subject !== 'pgsteer') words.push(subject)
+  if (against !== 'pgbouncer') words.push(`to ${against}`)
+  return words.join(', ')
 }
 
 function losses(loads: readonly ShapeResult[]): string {
-  const rows = loads.flatMap((result) => {
-    const reference = referenceOf(result)
-    const found = PICTURES.map(([figure]) => ({
-      figure,
-      ratio: ratio(subjectOf(result), reference, figure),
-    }))
-    const isLost = found.some(
-      ({ figure, ratio: one }) =>
-        one !== null && (figure === 'tps' ? one.median < 1 : one.median > 1),
-    )
-    if (!isLost) return []
-    return [[result.shape.name, reference?.name ?? '', ...found.map((one) => ratioText(one.ratio))]]
-  })
-  const header = ['shape', 'against', 'throughput', 'CPU per transaction', 'p99']
+  const rows = loads.flatMap((result) =>
+    subjectsOf(result).flatMap((subject) => {
+      const reference = referenceOf(result)
+      const found = PICTURES.map(([figure]) => ({
+        figure,
+        ratio: ratio(subject, reference, figure),
+      }))
+      const isLost = found.some(
+        ({ figure, ratio: one }) =>
+          one !== null && (figure === 'tps' ? one.median < 1 : one.median > 1),
+      )
+      if (!isLost) return []
+      const texts = found.map((one) => ratioText(one.ratio))
+      return [[result.shape.name, subject.name, reference?.name ?? '', ...texts]]
+    }),
+  )
+  const header = ['shape', 'who', 'against', 'throughput', 'CPU per transaction', 'p99']
   return `Shapes in which at least one of the three is worse than the peer's:\n\n${markdown(header, rows)}`
 }
 

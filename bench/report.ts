@@ -59,8 +59,9 @@ export function referenceOf(result: ShapeResult): ContenderResult | undefined {
   return contender(result, 'pgbouncer') ?? contender(result, 'pgpool')
 }
 
-export function subjectOf(result: ShapeResult): ContenderResult | undefined {
-  return contender(result, SUBJECT)
+/** pgsteer, with and without multiplexed reads, as far as they took part. */
+export function subjectsOf(result: ShapeResult): ContenderResult[] {
+  return result.contenders.filter(({ name }) => name === SUBJECT || name === 'multiplexed')
 }
 
 function contender(result: ShapeResult, wanted: string): ContenderResult | undefined {
@@ -126,16 +127,15 @@ function aboveFloor(
 
 export function verdicts(result: Result): Verdict[] {
   if (!isLoad(result)) return idleVerdicts(result)
-  const subject = subjectOf(result)
   return result.shape.goals.flatMap((goal) => {
-    const found = ratio(subject, contender(result, goal.of), goal.figure)
+    const found = ratio(contender(result, goal.subject), contender(result, goal.of), goal.figure)
     if (found === null) return []
     const isMore = goal.figure === 'tps'
     const reaches = (bound: number): boolean =>
       isMore ? found.median >= bound : found.median <= bound
     return {
       shape: result.shape.name,
-      what: `${WORDS[goal.figure]} ${isMore ? 'at least' : 'at most'}, of ${goal.of}'s`,
+      what: `${WORDS[goal.figure]} of ${goal.subject} to ${goal.of} ${isMore ? 'at least' : 'at most'}`,
       held: heldText(goal),
       aim: String(goal.aim),
       found: ratioText(found),
@@ -172,7 +172,7 @@ function idleVerdicts({ shape, contenders }: IdleRecord): Verdict[] {
 
 export function verdictTable(all: readonly Verdict[]): string {
   const rows = all.map((one) => [one.shape, one.what, one.held, one.aim, one.found, outcome(one)])
-  return markdown(['shape', "pgsteer's", 'held', 'aim', 'found', ''], rows)
+  return markdown(['shape', 'what', 'held', 'aim', 'found', ''], rows)
 }
 
 function outcome({ isAimReached, isHeld, held }: Verdict): string {

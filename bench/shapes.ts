@@ -23,15 +23,19 @@ export const CONTENDERS = [
   'pgbouncer-64k',
   'pgpool',
   'pgsteer',
-  'pgsteer-off',
+  'multiplexed',
   'routed',
 ] as const
 export type ContenderName = (typeof CONTENDERS)[number]
 
 export type Figure = 'tps' | 'cpuUs' | 'p50Us' | 'p99Us'
 
-/** pgsteer's figure divided by that of `of`, in the same rounds; of `tps` more is better, of all else less. */
+/** pgsteer, or pgsteer with multiplexed reads. */
+export type Subject = 'pgsteer' | 'multiplexed'
+
+/** The subject's figure divided by that of `of`, in the same rounds; of `tps` more is better, of all else less. */
 export interface Goal {
+  readonly subject: Subject
   readonly figure: Figure
   readonly of: ContenderName
   /** What must be reached; null where there is only an aim. */
@@ -77,23 +81,30 @@ export const POOLS_TRIED: readonly number[] = [4, 8, 20]
 const PEERS: readonly ContenderName[] = ['direct', 'pgbouncer', 'pgsteer']
 const WITH_BOUND: readonly ContenderName[] = ['direct', 'haproxy', 'pgbouncer', 'pgsteer']
 const BULK: readonly ContenderName[] = [...WITH_BOUND, 'pgbouncer-64k']
-const SHARED: readonly ContenderName[] = [...PEERS, 'pgsteer-off']
+const SHARED: readonly ContenderName[] = [...PEERS, 'multiplexed']
 
 type Pair = readonly [held: number, aim: number]
 
-function goals(throughput: Pair, cpu: Pair): Goal[] {
+function goals(throughput: Pair, cpu: Pair, subject: Subject = 'pgsteer'): Goal[] {
   return [
-    { figure: 'tps', of: 'pgbouncer', held: throughput[0], aim: throughput[1] },
-    { figure: 'cpuUs', of: 'pgbouncer', held: cpu[0], aim: cpu[1] },
+    { subject, figure: 'tps', of: 'pgbouncer', held: throughput[0], aim: throughput[1] },
+    { subject, figure: 'cpuUs', of: 'pgbouncer', held: cpu[0], aim: cpu[1] },
   ]
 }
 
-const TWICE_DIRECT: Goal = { figure: 'tps', of: 'direct', held: null, aim: 2 }
+const SUBJECTS: readonly Subject[] = ['pgsteer', 'multiplexed']
+const TWICE_DIRECT: Goal = {
+  subject: 'multiplexed',
+  figure: 'tps',
+  of: 'direct',
+  held: null,
+  aim: 2,
+}
 const ONE_CLIENT = goals([0.9, 0.95], [1.4, 1.25])
 const AS_MANY = goals([0.95, 1], [1.25, 1.1])
 const EXTENDED = goals([0.8, 1], [1.6, 1.4])
-const MANY = [...goals([2, 2.2], [0.6, 0.45]), TWICE_DIRECT]
-const CROWD = [...goals([1.6, 2.2], [0.75, 0.45]), TWICE_DIRECT]
+const MANY = [...goals([2, 2.2], [0.6, 0.45], 'multiplexed'), TWICE_DIRECT]
+const CROWD = [...goals([1.6, 2.2], [0.75, 0.45], 'multiplexed'), TWICE_DIRECT]
 const BULKY = goals([0.95, 1], [1.1, 1])
 
 type Rest = Partial<Omit<LoadShape, 'kind' | 'name'>>
@@ -126,8 +137,14 @@ export const SHAPES: readonly Shape[] = [
   load('slow-mix-64', 64, {
     script: 'slow-mix',
     pool: 'tuned',
-    contenders: ['pgbouncer', 'pgsteer', 'pgsteer-off'],
-    goals: [{ figure: 'p99Us', of: 'pgbouncer', held: 1, aim: 1 }],
+    contenders: ['pgbouncer', 'pgsteer', 'multiplexed'],
+    goals: SUBJECTS.map((subject) => ({
+      subject,
+      figure: 'p99Us',
+      of: 'pgbouncer',
+      held: 1,
+      aim: 1,
+    })),
   }),
   load('login-8', 8, { pool: 8, isConnect: true }),
   load('tls-4', 4, { isTls: true }),
@@ -139,10 +156,10 @@ export const SHAPES: readonly Shape[] = [
     script: 'split',
     pool: 8,
     replicas: 2,
-    contenders: ['direct', 'pgpool', 'pgsteer', 'pgsteer-off'],
-    goals: [
-      { figure: 'tps', of: 'pgpool', held: 2, aim: 2 },
-      { figure: 'cpuUs', of: 'pgpool', held: 1, aim: 1 },
-    ],
+    contenders: ['direct', 'pgpool', 'pgsteer', 'multiplexed'],
+    goals: SUBJECTS.flatMap((subject) => [
+      { subject, figure: 'tps', of: 'pgpool', held: 2, aim: 2 },
+      { subject, figure: 'cpuUs', of: 'pgpool', held: 1, aim: 1 },
+    ]),
   }),
 ]
