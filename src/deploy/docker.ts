@@ -94,6 +94,14 @@ export class Docker {
     throw failure(args, stderr)
   }
 
+  /** As `find`, with what Docker's second stream has behind it: a service's logs come with both streams apart. */
+  async logs(service: string): Promise<string> {
+    const { code, stdout, stderr } = await this.#run(['service', 'logs', '--raw', service], {})
+    if (code === 0) return stdout + stderr
+    if (/no such|not found|nothing found/i.test(stderr)) return ''
+    throw failure(['service', 'logs', service], stderr)
+  }
+
   /** As `read`, for what changes the cluster: a dry run prints the command and does nothing. */
   async change(args: readonly string[], options: DockerOptions = {}): Promise<string> {
     if (!this.isDryRun) return await this.read(args, options)

@@ -175,7 +175,7 @@ export class Jobs {
   }
 
   async #logs(name: string): Promise<string> {
-    return (await this.#docker.find(['service', 'logs', '--raw', name])) ?? ''
+    return await this.#docker.logs(name)
   }
 
   async #tasks(name: string): Promise<Task[]> {

@@ -9,7 +9,7 @@ import { Scene } from './scene.ts'
 const scene = new Scene()
 beforeAll(() => scene.begin())
 beforeEach(({ onTestFailed, task }) => {
-  onTestFailed(() => scene.tell(task.name))
+  onTestFailed(() => scene.tell(task))
 })
 afterEach(() => scene.clear())
 afterAll(() => scene.end())

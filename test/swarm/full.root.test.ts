@@ -45,7 +45,8 @@ const DEATH_TOO = [
   'PostgresExporterDown',
   'PostgresRestarted',
 ]
-const NEXT = '127.0.0.1:1/pgsteer:next'
+/** Another each time, also on a lab that stays. */
+const NEXT = `127.0.0.1:1/pgsteer:next-${Date.now()}`
 /** What a statement may meet that is sent in the moment in which a task closes its connection: it was not done. */
 const NOT_DONE = /^57P01|is not queryable$/
 
@@ -63,8 +64,7 @@ beforeAll(() => scene.begin())
 beforeEach(({ onTestFailed, task }) => {
   onTestFailed(async () => {
     record.fail(task.name)
-    const told = await monitoring.told().catch(String)
-    await scene.tell(task.name, told)
+    await scene.tell(task, await monitoring.told().catch(String))
   })
 })
 afterEach(() => scene.clear())

@@ -24,7 +24,7 @@ beforeAll(() => scene.begin())
 beforeEach(({ onTestFailed, task }) => {
   onTestFailed(async () => {
     record.fail(task.name)
-    await scene.tell(task.name)
+    await scene.tell(task)
   })
 })
 afterEach(() => scene.clear())

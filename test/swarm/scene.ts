@@ -35,6 +35,14 @@ const NOTHING_LOST = { lost: 0, lostOfOurs: 0, doubled: 0, untrue: 0 }
 export const NOTHING_TOLD = { failed: 0, unknown: 0, stale: 0, readErrors: 0 }
 const STAYED = { dropped: 0, refused: 0 }
 
+/** Of a test that failed, as vitest has it. */
+interface TestRun {
+  readonly name: string
+  readonly result?:
+    | { readonly errors?: readonly { readonly message: string }[] | undefined }
+    | undefined
+}
+
 type Loads = ReadonlyMap<LabNode, ChaosLoad>
 /** By node: what its clients were told. */
 export type Told = Readonly<Record<string, Account>>
@@ -49,6 +57,7 @@ export class Scene {
   /** How many of PostgreSQL there are. */
   members = NODES
   readonly #loads: ChaosLoad[] = []
+  #busy = 0
 
   /** Three machines in one Swarm, which have the images. */
   async begin(): Promise<void> {
@@ -80,8 +89,11 @@ export class Scene {
   }
 
   /** For who has to find out why something failed. */
-  async tell(title: string, more = ''): Promise<void> {
-    console.error(`how it was then: ${await this.cluster.evidence(title, more)}`)
+  async tell({ name, result }: TestRun, more = ''): Promise<void> {
+    // At once: the reporter tells them when all is over.
+    const errors = (result?.errors ?? []).map(({ message }) => message).join('\n')
+    const file = await this.cluster.evidence(name, `${errors}\n${more}`)
+    console.error(`${name}: ${errors}\nhow it was then: ${file}`)
   }
 
   /** init and up, as docs/deploy.md says. */
@@ -156,9 +168,12 @@ export class Scene {
 
   /** Clients at every node, all of them answered often. */
   async busy(name: string): Promise<Loads> {
+    // What they write has a name of its own, also where a step is done twice.
+    this.#busy += 1
+    const prefix = `${name}${this.#busy}`
     const started = this.places.map((node): [LabNode, ChaosLoad] => {
       const door = this.#door(node)
-      return [node, new ChaosLoad({ write: door, read: door }, `${name}-${node.name}`, SIZE)]
+      return [node, new ChaosLoad({ write: door, read: door }, `${prefix}-${node.name}`, SIZE)]
     })
     for (const [, load] of started) {
       this.#loads.push(load)
