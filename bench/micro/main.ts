@@ -4,7 +4,7 @@
  *   npm run bench:micro                  nanoseconds of each case, by mitata
  *   npm run bench:micro -- WORD          of those whose name holds the word
  *   npm run bench:micro -- --check       compares with baseline.json; ends with 1 when one is worse
- *   npm run bench:micro -- --write       measures the baseline anew
+ *   npm run bench:micro -- --write       measures the baseline anew; with a word, of those that hold it
  *
  * `--check` takes a minute and is part of no test: it compares the ratio of each case to a
  * reference in the same process, and the bytes it allocates, never times.
@@ -29,9 +29,9 @@ const ATTEMPTS_MAX = 4
 /** The baseline is what is usual, and not what once was best. */
 const WRITE_ATTEMPTS = 5
 
-const [word = ''] = process.argv.slice(2)
+const [word = '', ofWord = ''] = process.argv.slice(2)
 if (word === '--check') process.exitCode = check()
-else if (word === '--write') write()
+else if (word === '--write') write(ofWord)
 else {
   for (const [name, make] of Object.entries(CASES)) {
     if (!name.includes(word)) continue
@@ -70,9 +70,11 @@ function check(): number {
   return found.length === 0 ? 0 : 1
 }
 
-function write(): void {
-  const baseline: Record<string, Measured> = {}
+function write(part: string): void {
+  const known = part === '' ? {} : (JSON.parse(readFileSync(BASELINE, 'utf8')) as Baseline)
+  const baseline: Record<string, Measured> = { ...known }
   for (const name of Object.keys(CASES)) {
+    if (!name.includes(part)) continue
     const { ratio, bytes } = middle(Array.from({ length: WRITE_ATTEMPTS }, () => measure(name)))
     baseline[name] = { ratio: Number(ratio.toPrecision(3)), bytes }
     print(name, baseline[name])
