@@ -44,8 +44,8 @@ interface TestRun {
 }
 
 type Loads = ReadonlyMap<LabNode, ChaosLoad>
-/** By node: what its clients were told. */
-export type Told = Readonly<Record<string, Account>>
+/** By node: what its clients were told, and how many writes of an unknown end are there. */
+export type Told = Readonly<Record<string, Account & { readonly unknownDone: number }>>
 
 export const imageOf = (name: string): string => `127.0.0.1:1/${name}:test`
 
@@ -232,12 +232,13 @@ export class Scene {
     const rows = await this.query<{ id: string; times: number }>(`/* pgsteer: primary */ ${sql}`)
     const held = { times: new Map(rows.map(({ id, times }) => [id, times])), forkLsn: null }
     const rest = { pooler: 'pgsteer', port: 5432, struckMs: nowMs, outageMs: 0, load: 0 }
-    const told = [...loads].map(([node, load]): [string, Account] => {
+    const told = [...loads].map(([node, load]): [string, Told[string]] => {
       const account = accountOf(load, held, { scenario, ...rest, handoverMs: null })
       const said = `${node.name}: ${JSON.stringify(account)}`
       expect(account.acknowledged, said).toBeGreaterThan(0)
       expect(account, said).toMatchObject({ ...NOTHING_LOST, ...expected })
-      return [node.name, account]
+      const unknownDone = load.of('unknown').filter(({ id }) => held.times.has(id)).length
+      return [node.name, { ...account, unknownDone }]
     })
     return Object.fromEntries(told)
   }
