@@ -186,7 +186,9 @@ function provisionDockerTools() {
   if (existsSync(DOCKER_TOOLS) || (isDockerWord('stack config') && isDockerWord('compose version')))
     return
   say('Fetching Debian 13 packages: docker-cli docker-compose ...')
-  unpackFrom('trixie', DOCKER_TOOLS, { command: ['download', '-qq', 'docker-cli', 'docker-compose'] })
+  unpackFrom('trixie', DOCKER_TOOLS, {
+    command: ['download', '-qq', 'docker-cli', 'docker-compose'],
+  })
 }
 
 /** Unpacks what apt-get's `command` fetches of that release of Debian; the machine's own packages stay as they are. */
