@@ -66,6 +66,16 @@ test('the stack files, deployed together, obey every rule', () => {
   expect(told(judge(stacks()))).toBe('')
 })
 
+test('no two stacks make one and the same config, which `docker stack rm` of either would remove', () => {
+  const names = stacks().flatMap(({ written }) =>
+    Object.values((written['configs'] ?? {}) as Record<string, { name?: string }>).map(
+      ({ name = '' }) => name.replaceAll(/\$\{(\w+)[^}]*\}/g, '$1'),
+    ),
+  )
+  expect(names.length).toBeGreaterThan(15)
+  expect(names.filter((name, index) => names.indexOf(name) !== index)).toEqual([])
+})
+
 test.each(DEPLOYED)('docker accepts $name with what it insists on', async ({ files }) => {
   const { code, errors } = await config(files, environmentFor(files))
   expect(errors).toBe('')
