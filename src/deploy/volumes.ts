@@ -13,12 +13,18 @@ import { readYaml } from './yaml.ts'
 
 const DEADLINE_MS = 180_000
 const SOCKET = '/var/run/docker.sock'
-/** Containers of a removed service keep its volume for some seconds. */
+/**
+ * Containers of a removed service keep its volume for some seconds, and those of jobs that ended for as long as
+ * Docker remembers them: they are removed, which Docker refuses for one that runs.
+ */
 const REMOVE = `
 for volume in "$@"; do
   for attempt in 1 2 3 4 5 6 7 8 9 10; do
     code=$(curl --silent --output /tmp/said --write-out '%{http_code}' --unix-socket ${SOCKET} --request DELETE "http://docker/volumes/$volume")
     case $code in 204|404) break ;; esac
+    for container in $(grep -o '[0-9a-f]\\{64\\}' /tmp/said); do
+      curl --silent --output /dev/null --unix-socket ${SOCKET} --request DELETE "http://docker/containers/$container"
+    done
     sleep 3
   done
   case $code in
