@@ -94,6 +94,16 @@ export class Docker {
     throw failure(args, stderr)
   }
 
+  /** Tasks of these ids, without those that Docker has forgotten since it named them. */
+  async tasks(ids: readonly string[]): Promise<unknown[]> {
+    if (ids.length === 0) return []
+    const args = ['inspect', '--type', 'task', ...ids]
+    const { code, stdout, stderr } = await this.#run(args, {})
+    // It prints those that there are in either case.
+    if (code !== 0 && !/no such|not found/i.test(stderr)) throw failure(args, stderr)
+    return stdout.trim() === '' ? [] : (JSON.parse(stdout) as unknown[])
+  }
+
   /** As `find`, with what Docker's second stream has behind it: a service's logs come with both streams apart. */
   async logs(service: string): Promise<string> {
     const { code, stdout, stderr } = await this.#run(['service', 'logs', '--raw', service], {})

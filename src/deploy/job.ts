@@ -180,8 +180,7 @@ export class Jobs {
 
   async #tasks(name: string): Promise<Task[]> {
     const ids = await this.#docker.lines(['service', 'ps', '-q', '--no-trunc', name])
-    if (ids.length === 0) return []
-    return (await this.#docker.inspect(['inspect', '--type', 'task', ...ids])).map(taskOf)
+    return (await this.#docker.tasks(ids)).map(taskOf)
   }
 }
 

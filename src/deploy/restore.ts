@@ -241,8 +241,7 @@ async function untilGone({ context, settings }: Work, name: string): Promise<voi
   const service = serviceName(settings.cluster, name)
   await untilNothingLacks(context, STOP_MS, async () => {
     const ids = await docker.lines(['service', 'ps', '-q', '--no-trunc', service])
-    const tasks =
-      ids.length === 0 ? [] : await docker.inspect(['inspect', '--type', 'task', ...ids])
+    const tasks = await docker.tasks(ids)
     const states = tasks.map((task) => textOf(pick(task, 'Status', 'State')))
     if (!states.some((state) => ['running', 'starting', 'preparing'].includes(state)))
       return undefined

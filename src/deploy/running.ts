@@ -85,8 +85,7 @@ export async function waitForTasks(
     const { template, tasks } = await runningOf(context, service)
     if (template === last.template) return undefined
     const made = [...tasks].filter((id) => !last.tasks.has(id))
-    const states =
-      made.length === 0 ? [] : await context.docker.inspect(['inspect', '--type', 'task', ...made])
+    const states = await context.docker.tasks(made)
     return states.some((task) => pick(task, 'Status', 'State') === 'running')
       ? undefined
       : new OperatorError(
