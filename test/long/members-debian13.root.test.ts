@@ -4,6 +4,7 @@
  */
 import { afterEach, beforeEach, expect, test } from 'vitest'
 import { furnish, settled, sight, startSteer } from '../failover/steer-cluster.ts'
+import { expectExactlyOnce } from '../failover/steer-judgements.ts'
 import { Load } from '../failover/steer-load.ts'
 import { debian13, PatroniCluster } from '../support/patroni.ts'
 import type { Steer } from '../support/steer.ts'
@@ -50,15 +51,9 @@ async function ports(): Promise<Record<string, number>> {
 async function expectHonest(): Promise<void> {
   await load.resumed(performance.now())
   await load.stop()
-  const client = await steer.connect()
-  const { rows } = await client.query<{ id: string; times: number }>(
-    'select id, count(*)::int as times from written group by 1',
-  )
-  await client.end()
-  const times = new Map(rows.map((row) => [row.id, row.times]))
-  expect(load.acknowledged.filter(({ id }) => times.get(id) !== 1)).toEqual([])
-  expect(rows.filter((row) => row.times > 1)).toEqual([])
-  expect(load.unseen).toEqual([])
+  const known = await sight(steer)
+  const port = known.members.find(({ name }) => name === known.primary)?.port ?? 0
+  await expectExactlyOnce({ cluster, steer, load, primary: port }, port)
   expect(load.refused).toEqual([])
 }
 
