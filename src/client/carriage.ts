@@ -78,6 +78,8 @@ export class Carriage implements Carrier, RelayOwner {
   #isHeldUp = false
   /** Of its riders, the last ones: gathered, and not sent yet. */
   #unsent = 0
+  /** Replies that were owed before the last one boarded. */
+  #owedBefore = 0
   /** What is gathered is sent at the end of this turn. */
   isFlushDue = false
 
@@ -172,6 +174,7 @@ export class Carriage implements Carrier, RelayOwner {
     const nowMs = this.#services.clock.nowMs()
     if (isFirst) this.#begin(nowMs)
     else this.#gather()
+    this.#owedBefore = this.server.ledger.length
     this.#riders.push(session)
     this.server.requestMs = nowMs
     this.#queuedMs += session.riding.expectedMs
@@ -249,7 +252,7 @@ export class Carriage implements Carrier, RelayOwner {
     try {
       this.relay.onBytes(chunk, server)
     } catch (error) {
-      if (this.#isOpen) this.#breach(toProxyError(error))
+      if (this.#isOpen) this.breach(toProxyError(error))
       return
     }
     if (this.relay.isOver) server.destroy(new ProxyError('server_ended', { reason: 'FATAL' }))
@@ -281,7 +284,7 @@ export class Carriage implements Carrier, RelayOwner {
   }
 
   /** The server is not to be trusted any more; nobody can say what became of the first. */
-  #breach(error: ProxyError): void {
+  breach(error: ProxyError): void {
     const [head, ...others] = this.#riders.splice(0)
     this.#services.log.error({ server: this.server.id, code: error.code }, error.message)
     if (this.#state !== 'gone') this.#discard(error)
@@ -289,12 +292,18 @@ export class Carriage implements Carrier, RelayOwner {
     for (const session of others) session?.riding.moved()
   }
 
-  /** A message could not be made: what was booked for it was not sent. */
-  fail(error: ProxyError, session: Session): void {
-    this.abandon(session)
-    const others = this.#riders.splice(0)
-    if (this.#state !== 'gone') this.#discard(error)
-    for (const other of others) other?.riding.moved()
+  /**
+   * The last one that boarded has said what no client may say, and nothing of it was sent: who is there
+   * is answered as if it had not come. Then the server ends, since what it has prepared is not sure.
+   */
+  refuse(session: Session): void {
+    invariant(this.#riders.at(-1) === session, 'who is refused boarded last')
+    this.#riders.pop()
+    if (this.#unsent > 0) this.#unsent -= 1
+    this.#queuedMs -= session.riding.expectedMs
+    this.server.ledger.takeBack(this.#owedBefore)
+    this.server.isDoomed = true
+    this.retire()
   }
 
   // RelayOwner: the first that waits.

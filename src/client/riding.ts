@@ -127,8 +127,10 @@ export class Riding {
     try {
       this.#send(carriage)
     } catch (error) {
-      // What was booked for it was not sent.
-      carriage.fail(toProxyError(error), this.#session)
+      // Of what no client may send nothing was sent; what else it is, is a bug.
+      if (error instanceof ProxyError) carriage.refuse(this.#session)
+      else carriage.breach(toProxyError(error))
+      this.carriage = null
       this.#session.close(toProxyError(error))
     }
   }

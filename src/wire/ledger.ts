@@ -131,6 +131,16 @@ export class Ledger {
     }
   }
 
+  /** What was booked last was not sent: it is settled as failed until `length` are left. */
+  takeBack(length: number): void {
+    while (this.length > length) {
+      this.#tail -= 1
+      const entry = this.#entries[this.#tail]
+      this.#entries[this.#tail] = undefined
+      entry?.subject?.settle(false)
+    }
+  }
+
   /** Settles everything as failed: the server is gone. */
   abandon(): void {
     while (this.length > 0) this.take().subject?.settle(false)

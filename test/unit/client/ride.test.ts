@@ -453,6 +453,41 @@ test('a statement whose Parse failed for another is prepared anew, elsewhere', a
   expect(world.written(other)).toBe('PBES')
 })
 
+// A message that cannot be sent.
+
+/** A Describe whose name has no end, in a unit that looks like one. */
+function brokenUnit(nonce: number): Buffer[] {
+  const describe = Buffer.from([0x44, 0, 0, 0, 6, 0x50, 0x78])
+  const [parse, bind, execute, sync] = unitOf(nonce)
+  return [parse, bind, describe, execute, sync].filter((one) => one !== undefined)
+}
+
+test('a unit that no client may send ends its session and moves nobody, however far they are', async () => {
+  const { world, server, riders } = await riding(2)
+  world.bytesTo(server)
+  const answer = answerOf(1)
+  server.onBytes(answer.subarray(0, -6))
+  const late = world.client()
+  late.sends(...brokenUnit(3))
+  expect(late.closed).toBe('broken_message')
+  expect(riders.map(({ session }) => session.state)).toEqual(['riding', 'riding'])
+  server.onBytes(Buffer.concat([answer.subarray(-6), answerOf(2)]))
+  expect(riders.map((rider) => rider.types())).toEqual(['TDCZ', 'TDCZ'])
+  await turn()
+  expect(world.written(server)).toBe('')
+  expect(server.state).toBe('closed')
+  expect(world.counters.ridesMoved).toBe(0)
+})
+
+test('and when it is the first, its server is not used again', async () => {
+  const { world, server, riders } = await riding(1)
+  server.onBytes(answerOf(1))
+  world.bytesTo(server)
+  riders[0]?.sends(...brokenUnit(3))
+  expect(riders[0]?.closed).toBe('broken_message')
+  expect(server.state).toBe('closed')
+})
+
 // Leaving.
 
 test('a client that goes leaves its place empty', async () => {

@@ -62,6 +62,17 @@ describe('an error', () => {
   })
 })
 
+test('what was booked and not sent is taken back, the last one first, and what stands before stays', () => {
+  const log: string[] = []
+  const ledger = new Ledger()
+  for (const name of ['sent', 'one', 'two']) ledger.push(entry('query', log, name))
+  ledger.takeBack(1)
+  expect(log).toEqual(['two false', 'one false'])
+  expect([ledger.length, ledger.head?.kind]).toEqual([1, 'query'])
+  ledger.push(entry('sync', log))
+  expect([ledger.take().kind, ledger.take().kind, ledger.length]).toEqual(['query', 'sync', 0])
+})
+
 test('a server in COPY FROM STDIN ignores the Syncs that were sent ahead, and only those', () => {
   const ledger = new Ledger()
   for (const kind of ['execute', 'sync', 'sync', 'query', 'sync'] as const) ledger.push(entry(kind))
