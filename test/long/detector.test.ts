@@ -1,7 +1,9 @@
 /**
  * The nonce detector over every shape of answer and every way through pgsteer, while servers are
  * terminated and a replica is killed, for DETECTOR_MINUTES altogether (3 when nothing is said).
- * `npm run detector` runs it alone; DETECTOR_SHAPES chooses shapes by a word of their names.
+ * `npm run detector` runs it alone; DETECTOR_SHAPES chooses shapes by a word of their names, DETECTOR_FAULTS
+ * says how many right answers there are from one fault to the next (600), DETECTOR_SEED what the clients
+ * do: a failure tells the seed that it had.
  */
 import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
@@ -18,7 +20,8 @@ const MINUTES = Number(process.env['DETECTOR_MINUTES'] ?? 3)
 const WANTED = process.env['DETECTOR_SHAPES'] ?? ''
 const CLIENTS = 48
 /** Right answers from one fault to the next. */
-const ANSWERS_PER_FAULT = 600
+const ANSWERS_PER_FAULT = Number(process.env['DETECTOR_FAULTS'] ?? 600)
+const SEED = Number(process.env['DETECTOR_SEED'] ?? Math.floor(Math.random() * 2 ** 31))
 
 const directory = mkdtempSync(join(tmpdir(), 'pgsteer-detector-'))
 afterAll(() => rmSync(directory, { recursive: true, force: true }))
@@ -116,7 +119,13 @@ async function detect(shape: Shape, ms: number): Promise<void> {
   const isOver = (): boolean => isBroken || performance.now() > endMs
   try {
     const { workers } = steer
-    const options = { steer, clients: CLIENTS, answers: Number.POSITIVE_INFINITY, slowOneIn: 100 }
+    const options = {
+      steer,
+      clients: CLIENTS,
+      answers: Number.POSITIVE_INFINITY,
+      slowOneIn: 100,
+      seed: SEED,
+    }
     const running = detectNonces({ ...options, mayBreak: true, isOver, progress, ...shape.nonces })
     const found = running.finally(() => {
       isBroken = true
@@ -148,7 +157,7 @@ test('two answers that are swapped once are seen', async () => {
   }
 }, 120_000)
 
-describe(`in ${MINUTES} minutes no answer is wrong`, () => {
+describe(`in ${MINUTES} minutes no answer is wrong (seed ${SEED})`, () => {
   const ms = (MINUTES * 60_000) / SHAPES.length
   test.each(SHAPES)('$name', (shape) => detect(shape, ms), ms + 180_000)
 })

@@ -3,10 +3,10 @@
  * that reaches the wrong client, comes twice or is out of order cannot go unseen. Clients mix both
  * protocols, errors, transactions, cancels and disconnects in the middle of a statement.
  */
-import { randomInt } from 'node:crypto'
 import { once } from 'node:events'
 import { connect } from 'node:net'
 import { connect as connectTls } from 'node:tls'
+import { Chance } from '../simulation/chance.ts'
 import { frontend } from './bytes.ts'
 import { type Answer, WireClient } from './wire-client.ts'
 
@@ -34,6 +34,8 @@ export interface NonceOptions {
   readonly isOver?: () => boolean
   /** Kept up to date while it runs. */
   readonly progress?: { right: number }
+  /** Of what the clients do, in which order; when it is left out another one each time. */
+  readonly seed?: number
 }
 
 export interface NonceResult {
@@ -46,9 +48,11 @@ export interface NonceResult {
   readonly disconnects: number
   /** Connections that their server's end took along. */
   readonly broken: number
+  /** The same seed lets every client do the same; what meets what is a matter of time. */
+  readonly seed: number
 }
 
-type Counts = { -readonly [Key in keyof Omit<NonceResult, 'wrong'>]: number }
+type Counts = { -readonly [Key in keyof Omit<NonceResult, 'seed' | 'wrong'>]: number }
 
 const { parse, bind, execute, sync, query, describe } = frontend
 
@@ -69,12 +73,14 @@ const LARGE_BYTES = 600_000
 export async function detectNonces(options: NonceOptions): Promise<NonceResult> {
   const counts: Counts = Object.assign(options.progress ?? {}, NOTHING_YET)
   const wrong: string[] = []
+  const seed = options.seed ?? Math.floor(Math.random() * 2 ** 31)
   const each = Array.from({ length: options.clients }, async (_, id) => {
-    const one = new NonceClient(id, options, counts, wrong)
+    const one = new NonceClient(id, { ...options, seed }, counts, wrong)
     while (!one.isDone) await one.live()
   })
   await Promise.all(each)
-  return { ...counts, wrong }
+  if (wrong.length > 0) wrong.push(`seed ${seed}`)
+  return { ...counts, wrong, seed }
 }
 
 /** One client, over as many connections as it takes. */
@@ -83,10 +89,18 @@ class NonceClient {
   readonly #options: NonceOptions
   readonly #counts: Counts
   readonly #wrong: string[]
+  readonly #chance: Chance
   #serial = 0
 
-  constructor(id: number, options: NonceOptions, counts: Counts, wrong: string[]) {
+  constructor(
+    id: number,
+    options: NonceOptions & { readonly seed: number },
+    counts: Counts,
+    wrong: string[],
+  ) {
     this.#id = id
+    // Neighbours in number are to have nothing in common.
+    this.#chance = new Chance(Math.imul(options.seed + id + 1, 0x9e_37_79_b1))
     this.#options = options
     this.#counts = counts
     this.#wrong = wrong
@@ -112,7 +126,7 @@ class NonceClient {
     client.send(parse(prepared, 'SELECT $1::text, 1 AS named'), sync())
     const ready = await client.ready()
     if (ready.sqlstate !== undefined) this.#judgeError(ready, '42P05')
-    const turns = 20 + randomInt(400)
+    const turns = 20 + this.#chance.int(400)
     for (let turn = 0; turn < turns && !client.isEnded; turn += 1) {
       if (this.isDone) break
       if (!(await this.#turn(client, prepared))) return
@@ -137,8 +151,8 @@ class NonceClient {
 
   /** Returns false when the connection is over. */
   async #turn(client: WireClient, prepared: string): Promise<boolean> {
-    if (this.#options.isDense === true && randomInt(4) !== 0) return this.#dense(client)
-    switch (randomInt(16)) {
+    if (this.#options.isDense === true && this.#chance.int(4) !== 0) return this.#dense(client)
+    switch (this.#chance.int(16)) {
       case 0:
       case 1:
         return this.#pipeline(client)
@@ -152,9 +166,9 @@ class NonceClient {
       case 6:
         return this.#transaction(client)
       case 7:
-        return randomInt(12) === 0 ? this.#cancel(client) : this.#simple(client)
+        return this.#chance.int(12) === 0 ? this.#cancel(client) : this.#simple(client)
       case 8:
-        return randomInt(80) === 0 ? this.#disconnect(client) : this.#simple(client)
+        return this.#chance.int(80) === 0 ? this.#disconnect(client) : this.#simple(client)
       case 9:
         return this.#setting(client)
       case 10:
@@ -162,11 +176,11 @@ class NonceClient {
       case 11:
         return this.#counting(client)
       case 12:
-        return randomInt(8) === 0 ? this.#cancelRead(client) : this.#plain(client)
+        return this.#chance.int(8) === 0 ? this.#cancelRead(client) : this.#plain(client)
       case 13:
-        return randomInt(20) === 0 ? this.#large(client) : this.#plain(client)
+        return this.#chance.int(20) === 0 ? this.#large(client) : this.#plain(client)
       case 14:
-        return randomInt(80) === 0 ? this.#leaveRead(client) : this.#plain(client)
+        return this.#chance.int(80) === 0 ? this.#leaveRead(client) : this.#plain(client)
       default:
         return this.#simple(client)
     }
@@ -174,7 +188,7 @@ class NonceClient {
 
   async #simple(client: WireClient): Promise<boolean> {
     const nonce = this.#nonce()
-    const padding = randomInt(10) === 0 ? 20_000 : 5
+    const padding = this.#chance.int(10) === 0 ? 20_000 : 5
     return this.#expect(await client.query(`SELECT '${nonce}', repeat('p', ${padding})`), [nonce])
   }
 
@@ -192,7 +206,7 @@ class NonceClient {
 
   #isLate(): boolean {
     const { slowOneIn = 0 } = this.#options
-    return slowOneIn > 0 && randomInt(slowOneIn) === 0
+    return slowOneIn > 0 && this.#chance.int(slowOneIn) === 0
   }
 
   #count(nonce: string, isLate: boolean): string {
@@ -202,7 +216,7 @@ class NonceClient {
   /** One read that fails, in one of the two protocols; the error repeats the nonce. */
   async #failingRead(client: WireClient): Promise<boolean> {
     const nonce = this.#nonce()
-    if (randomInt(2) === 0) client.send(query(`SELECT '${nonce}'::int`))
+    if (this.#chance.int(2) === 0) client.send(query(`SELECT '${nonce}'::int`))
     else
       client.send(parse('', 'SELECT $1::text::int'), bind({ values: [nonce] }), execute(), sync())
     const answer = await client.ready()
@@ -215,7 +229,7 @@ class NonceClient {
   /** Cancels a read that may stand behind those of others, or before them. */
   async #cancelRead(client: WireClient): Promise<boolean> {
     const nonce = this.#nonce()
-    client.send(query(this.#count(nonce, randomInt(2) === 0)))
+    client.send(query(this.#count(nonce, this.#chance.int(2) === 0)))
     await cancel(this.#options.steer.port, client)
     const answer = await client.ready()
     if (answer.sqlstate !== '57014') return this.#expect(answer, [nonce])
@@ -235,7 +249,7 @@ class NonceClient {
 
   /** Leaves in the middle of a read. */
   #leaveRead(client: WireClient): Promise<boolean> {
-    client.send(query(this.#count(this.#nonce(), randomInt(2) === 0)))
+    client.send(query(this.#count(this.#nonce(), this.#chance.int(2) === 0)))
     client.destroy()
     this.#counts.disconnects += 1
     return Promise.resolve(false)
@@ -262,7 +276,7 @@ class NonceClient {
   /** Several batches in one write, one of them failing, each with its own Sync. */
   async #pipeline(client: WireClient): Promise<boolean> {
     const nonces = Array.from({ length: PIPELINE }, () => this.#nonce())
-    const broken = randomInt(PIPELINE)
+    const broken = this.#chance.int(PIPELINE)
     client.send(
       ...nonces.flatMap((nonce, index) => [
         parse('', index === broken ? 'SELECT 1/0, $1::text' : 'SELECT $1::text'),
@@ -282,7 +296,7 @@ class NonceClient {
   /** Many statements in one batch, in one of the two protocols. */
   async #dense(client: WireClient): Promise<boolean> {
     const nonces = Array.from({ length: DENSE }, () => this.#nonce())
-    if (randomInt(2) === 0) {
+    if (this.#chance.int(2) === 0) {
       const text = nonces.map((nonce) => `SELECT '${nonce}'`).join(';')
       return this.#expect(await client.query(text), nonces)
     }
@@ -309,7 +323,7 @@ class NonceClient {
     const still = await client.query(`SELECT txid_current() IS NOT NULL, '${second}'`)
     if (still.rows[0]?.[1] === second) this.#counts.right += 1
     else if (!this.#judgeError(still, second)) return false
-    const end = await client.query(randomInt(2) === 0 ? 'COMMIT' : 'ROLLBACK')
+    const end = await client.query(this.#chance.int(2) === 0 ? 'COMMIT' : 'ROLLBACK')
     return end.status === 'I' ? true : this.#judgeError(end, 'COMMIT')
   }
 
@@ -342,7 +356,7 @@ class NonceClient {
 
   #nonce(): string {
     this.#serial += 1
-    return `n${this.#id}.${this.#serial}.${randomInt(2 ** 40).toString(36)}`
+    return `n${this.#id}.${this.#serial}.${this.#chance.int(2 ** 32).toString(36)}`
   }
 
   #expect(answer: Answer, nonces: readonly string[]): boolean {
