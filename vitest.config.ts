@@ -2,6 +2,8 @@ import { defineConfig } from 'vitest/config'
 
 /** Of tests that take seconds at most: a machine with other work may need many times as long. */
 const LOADED_MS = 30_000
+/** Suites with servers of their own mostly wait for them: two files at once, whatever the machine has. */
+const SERVERS_WORKERS = 2
 
 export default defineConfig({
   test: {
@@ -32,7 +34,7 @@ export default defineConfig({
           testTimeout: 60_000,
           hookTimeout: 120_000,
           pool: 'forks',
-          fileParallelism: false,
+          maxWorkers: SERVERS_WORKERS,
         },
       },
       {
@@ -42,7 +44,7 @@ export default defineConfig({
           testTimeout: 180_000,
           hookTimeout: 180_000,
           pool: 'forks',
-          fileParallelism: false,
+          maxWorkers: SERVERS_WORKERS,
         },
       },
       {
