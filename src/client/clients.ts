@@ -67,6 +67,8 @@ interface Replica {
 
 /** Limits and timeouts are looked at this often. */
 const TICK_MS = 250
+/** Who has been silent for so long while clients are sent away is not waited for. */
+const SILENT_MS = 3000
 /** A cancel connection is closed after this, found or not. */
 const CANCEL_LINGER_MS = 10
 
@@ -85,6 +87,8 @@ export class Clients {
   #loggingIn = 0
   #serial = 0
   #drainingBecause: ProxyError | null = null
+  /** Of clients that were told the end and have not ended their side. */
+  readonly #departing = new Set<Channel>()
   #onEmpty: (() => void) | null = null
 
   constructor(deps: ClientsDeps) {
@@ -168,12 +172,13 @@ export class Clients {
   }
 
   /**
-   * Lets clients go: those that are between transactions at once when `force` is set, the others
-   * when they leave. Resolves when none is left.
+   * Lets clients go: with `force` each behind its next answer outside of a transaction, or when it has been silent for a
+   * while; else when they leave by themselves. Resolves when none is left, and all have read what they were told: what
+   * somebody sends to a process that has ended destroys what he has not read.
    */
   drain(error: ProxyError, force: boolean): Promise<void> {
     this.#drainingBecause = error
-    if (force) this.#closeIdle(error)
+    if (force) for (const session of this.#sessions.values()) session.standing.leave(error)
     if (this.count === 0) return Promise.resolve()
     return new Promise((resolve) => {
       this.#onEmpty = resolve
@@ -281,6 +286,7 @@ export class Clients {
     }
     const welcome = await pool.welcome()
     if (arrival.channel.isClosed) return
+    if (this.#drainingBecause !== null) throw new ProxyError('shutting_down')
     // Only now: with `* =` any name may be asked for, and a server has to know it.
     this.#deps.onDatabaseUsed(pool.config.serverDatabase)
     // Others may have come while the first server of the pool was opened.
@@ -357,6 +363,7 @@ export class Clients {
 
   #onSessionClosed(session: Session, reason: string): void {
     this.#sessions.delete(session.clientId)
+    if (this.#drainingBecause !== null) this.#departing.add(session.channel)
     session.pool.leave()
     this.#dropKey(session.clientId)
     this.#admission.left(session.database, session.user)
@@ -376,20 +383,23 @@ export class Clients {
 
   #checkEmpty(): void {
     if (this.count > 0) return
+    for (const channel of this.#departing) if (channel.isClosed) this.#departing.delete(channel)
+    if (this.#departing.size > 0) return
     this.#onEmpty?.()
     this.#onEmpty = null
   }
 
-  #closeIdle(error: ProxyError): void {
+  #closeSilent(error: ProxyError, nowMs: number): void {
     for (const session of this.#sessions.values())
-      if (isBetweenTransactions(session)) session.close(error)
+      if (session.standing.isBetween && nowMs - session.activeMs >= SILENT_MS) session.close(error)
   }
 
   #tick(): void {
     const nowMs = this.#deps.clock.nowMs()
     for (const session of this.#sessions.values()) session.checkTime(nowMs)
     const draining = this.#drainingBecause
-    if (draining?.code === 'server_shutting_down') this.#closeIdle(draining)
+    if (draining?.code === 'server_shutting_down') this.#closeSilent(draining, nowMs)
+    if (draining !== null) this.#checkEmpty()
   }
 
   #sessionFacts(session: Session): ClientFacts {
@@ -399,7 +409,7 @@ export class Clients {
       id: session.clientId,
       database: session.database,
       user: session.user,
-      state: session.clientState,
+      state: session.standing.clientState,
       address: channel.remoteAddress,
       port: channel.remotePort,
       localAddress: channel.localAddress,
@@ -420,10 +430,6 @@ export class Clients {
       cancels: server?.cancelsUnderWay ?? 0,
     }
   }
-}
-
-function isBetweenTransactions({ transaction, isOwed, state }: Session): boolean {
-  return transaction.state === 'idle' && !isOwed && state !== 'waiting'
 }
 
 function replicaFacts(replica: Replica): ClientFacts {

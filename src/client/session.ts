@@ -29,7 +29,6 @@ import { Carriage } from './carriage.ts'
 import { CausalPosition, noteAnswer, readOf } from './causal.ts'
 import { type Completion, type Decision, decide, noteStatement } from './decide.ts'
 import { isDoubted } from './doubt.ts'
-import type { ClientState } from './facts.ts'
 import { Input } from './input.ts'
 import { Lease } from './lease.ts'
 import { completeNext, noteRefusal, refuseNext } from './local.ts'
@@ -42,6 +41,7 @@ import { Riding } from './riding.ts'
 import { type Parts, reader, readNext, Sending, type Sent } from './sending.ts'
 import { forwardContext, type SessionSeed, type SessionServices } from './services.ts'
 import { SessionSettings } from './settings.ts'
+import { Standing } from './standing.ts'
 import { mayBecome, type SessionState } from './states.ts'
 import { checkTime } from './timeouts.ts'
 import { Transaction } from './transaction.ts'
@@ -81,6 +81,7 @@ export class Session implements Receiver, Waiter {
   readonly #lease: Lease
   readonly replies: Replies
   readonly riding: Riding
+  readonly standing: Standing
   #waitReason: Waiter['waitReason'] = null
   #state: SessionState = 'idle'
   readonly #reported: Reported
@@ -123,6 +124,7 @@ export class Session implements Receiver, Waiter {
       reported: this.#reported,
     }
     this.#sending = new Sending(this, this.#parts)
+    this.standing = new Standing(this, this.#parts)
     this.riding = new Riding(this, this.#parts, {
       move: (to) => this.#move(to),
       advance: () => this.#advance(),
@@ -171,12 +173,6 @@ export class Session implements Receiver, Waiter {
   }
   get server(): ServerConnection | null {
     return this.#lease.server ?? this.riding.server
-  }
-  get clientState(): ClientState {
-    if (this.#state === 'waiting') return isHeldReason(this.waitReason) ? 'held' : 'waiting'
-    if (this.#state === 'closed') return 'closed'
-    if (this.#state === 'riding') return 'active'
-    return this.#lease.isEmpty ? 'idle' : 'active'
   }
   /** Answers are owed by a server. */
   get isOwed(): boolean {
@@ -343,6 +339,8 @@ export class Session implements Receiver, Waiter {
     } finally {
       this.#isAdvancing = false
     }
+    const { farewell } = this.standing
+    if (farewell !== null && this.standing.isBetween) return this.close(farewell)
     const bytesMax = this.services.config().pgsteer.batchBytesMax * 2
     const { forwarder, unsentBytes } = this.#lease
     const isFull = unsentBytes >= Math.max(bytesMax, DRAIN_BYTES)

@@ -42,6 +42,8 @@ interface Pull {
 
 /** Bytes that may arrive before anybody asked for them, per channel. */
 const PENDING_BYTES_MAX = 64 * 1024
+/** Of what is gathered: longer pieces go out as they come. */
+const GATHERED_BYTES_MAX = 16 * 1024
 /** How long a peer may take to end its side. */
 const LINGER_MS = 5000
 /** Who has so many bytes unsent is told of a drain: what is under way alone does not tell. */
@@ -62,6 +64,7 @@ export class Channel {
   #isSettled = false
   /** What goes with the next write. */
   #held: Buffer = EMPTY
+  #isGathering = false
   /** Runs while the peer may still end its side. */
   #linger: Timer | null = null
   /** Of a plain socket that stays so: what is written goes there at once. Else -1. */
@@ -162,7 +165,11 @@ export class Channel {
    */
   write(bytes: Buffer): boolean {
     if (this.#closed !== null) return true
-    if (this.#held.length > 0) return this.#writeHeld(bytes)
+    if (this.#held.length > 0 || this.#isGathering) return this.#writeHeld(bytes)
+    return this.#writeOut(bytes)
+  }
+
+  #writeOut(bytes: Buffer): boolean {
     this.bytesSent += bytes.length
     const sent = this.#writeNow(bytes)
     if (sent === bytes.length) return true
@@ -175,6 +182,14 @@ export class Channel {
   /** Sends bytes together with those of the next `write`, or before the channel ends. */
   hold(bytes: Buffer): void {
     this.#held = this.#held.length === 0 ? bytes : Buffer.concat([this.#held, bytes])
+  }
+
+  /**
+   * From here on all that is written in one turn goes out as one piece, up to some length: who is sent an answer and
+   * the end behind it is not woken in between.
+   */
+  gather(): void {
+    this.#isGathering = true
   }
 
   pause(): void {
@@ -192,7 +207,7 @@ export class Channel {
   /** Sends what is queued, then ends; a peer that does not end its side is cut. Safe to call twice. */
   close(): void {
     if (this.#closed !== null || this.#isClosing) return
-    if (this.#held.length > 0) this.write(EMPTY)
+    this.#flush()
     this.#isClosing = true
     this.#fd = -1
     const socket = this.#socket
@@ -203,6 +218,7 @@ export class Channel {
 
   /** The peer said that it is done: ends at once what was sent whole, else as `close` does. */
   hangUp(): void {
+    this.#flush()
     if (this.unsentBytes === 0 && !this.#isClosing) this.destroy()
     else this.close()
   }
@@ -311,9 +327,19 @@ export class Channel {
   }
 
   #writeHeld(bytes: Buffer): boolean {
+    const together = Buffer.concat([this.#held, bytes])
+    this.#held = EMPTY
+    if (!this.#isGathering || together.length > GATHERED_BYTES_MAX) return this.#writeOut(together)
+    this.#held = together
+    queueMicrotask(() => this.#flush())
+    return !this.#socket.writableNeedDrain
+  }
+
+  #flush(): void {
+    if (this.#held.length === 0 || this.#isClosing || this.#closed !== null) return
     const held = this.#held
     this.#held = EMPTY
-    return this.write(Buffer.concat([held, bytes]))
+    this.#writeOut(held)
   }
 
   #onData(chunk: Buffer): void {

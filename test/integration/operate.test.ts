@@ -130,13 +130,22 @@ describe('SIGTERM', () => {
     await steer.stop()
   })
 
-  test('SIGINT ends sessions between transactions and waits for the others', async () => {
+  test('SIGINT ends each session behind its next answer outside of a transaction, or when it is silent', async () => {
     const steer = await Steer.start(shared.cluster)
-    const [idle, open] = [await steer.wire(), await steer.wire()]
+    const [silent, busy, open] = [await steer.wire(), await steer.wire(), await steer.wire()]
     await open.query('BEGIN')
     await open.query('SELECT 1')
     steer.signal('SIGINT')
-    await idle.ended()
+    await waitFor('it listens no more', async () => {
+      const refused = await WireClient.connect({ port: steer.port }).then(
+        (late) => late.destroy(),
+        () => true,
+      )
+      return refused === true
+    })
+    expect((await busy.query('SELECT 3')).rows).toEqual([['3']])
+    await busy.ended()
+    await silent.ended()
     expect((await open.query('SELECT 2')).rows).toEqual([['2']])
     await open.query('COMMIT')
     await open.ended()

@@ -97,6 +97,11 @@ export class Client {
     return Buffer.concat(this.#wire.chunks.splice(0))
   }
 
+  /** In how many pieces it was sent what `take` would return. */
+  get pieces(): number {
+    return this.#wire.chunks.length
+  }
+
   /** It does not read any more, until it goes on. */
   stopsReading(): void {
     this.#wire.isStuck = true

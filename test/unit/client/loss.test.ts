@@ -339,7 +339,7 @@ test('a write that is held is told nothing, and runs once when there is a primar
   const client = world.client()
   client.sends(frontend.query(`${HINT}INSERT INTO t VALUES (1)`))
   await world.settle()
-  expect([client.session.clientState, told(client)]).toEqual(['held', ''])
+  expect([client.session.standing.clientState, told(client)]).toEqual(['held', ''])
   world.world.pools.setTopology(topology({ term: 3 }))
   await world.settle()
   expect([told(client), world.written(client.server)]).toEqual(['', 'Q'])

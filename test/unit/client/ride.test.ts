@@ -500,6 +500,6 @@ test('a client that goes leaves its place empty', async () => {
 
 test('who rides is active, and at work on its server', async () => {
   const { server, riders } = await riding(2)
-  expect(riders.map(({ session }) => session.clientState)).toEqual(['active', 'active'])
+  expect(riders.map(({ session }) => session.standing.clientState)).toEqual(['active', 'active'])
   expect(riders[1]?.session.server).toBe(server)
 })

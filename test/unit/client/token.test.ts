@@ -385,7 +385,7 @@ describe('SHOW pgsteer.lsn', () => {
     })
     client.sends(frontend.query('SHOW pgsteer.lsn'))
     await world.settle()
-    expect(client.session.clientState).toBe('held')
+    expect(client.session.standing.clientState).toBe('held')
     const other = world.client()
     expect(query(other, "SET pgsteer.lsn = '3:0/1'").text).toContain('55P02')
   })

@@ -81,6 +81,22 @@ describe('a channel that somebody logs in on', () => {
     expect(channel.bytesSent).toBe(17)
   })
 
+  test('that gathers sends what is written in one turn as one piece, and longer pieces as they come', async () => {
+    const { channel, peer } = await pair()
+    channel.gather()
+    channel.write(Buffer.alloc(3))
+    channel.write(Buffer.alloc(4))
+    expect(channel.bytesSent).toBe(0)
+    await Promise.resolve()
+    expect(channel.bytesSent).toBe(7)
+    channel.write(Buffer.alloc(20_000))
+    expect(channel.bytesSent).toBe(20_007)
+    channel.write(Buffer.alloc(5))
+    channel.close()
+    expect(channel.bytesSent).toBe(20_012)
+    expect(await collect(peer, 20_013)).toHaveLength(20_012)
+  })
+
   test('sends what is held back before it ends', async () => {
     const { channel, peer } = await pair()
     channel.hold(Buffer.from('last'))
