@@ -90,8 +90,17 @@ export const HOSTS: Readonly<Record<string, AlertCase>> = {
   },
   DiskFullSoon: {
     fires: { [disk('avail_bytes')]: '39-0.05x500', [disk('size_bytes')]: '100x500' },
-    // Fast, but there is much left.
-    silent: { [disk('avail_bytes')]: '90-0.1x500', [disk('size_bytes')]: '100x500' },
+    silent: {
+      // Fast, but there is much left.
+      [disk('avail_bytes')]: '90-0.1x500',
+      [disk('size_bytes')]: '100x500',
+      // A new machine that is given its images and data.
+      [disk('avail_bytes', 'new')]: '_x350 39-0.3x69',
+      [disk('size_bytes', 'new')]: '100x500',
+      // Much was written at once, hours ago.
+      [disk('avail_bytes', 'grown')]: '39x200 12x300',
+      [disk('size_bytes', 'grown')]: '100x500',
+    },
     labels: FILESYSTEM,
     at: '7h',
     every: '1m',

@@ -19,7 +19,7 @@ export const up = (job: string, instance: string): string =>
   `up{job="${job}",instance="${instance}"}`
 export const activity = (state: string): string =>
   `pg_stat_activity_max_tx_duration${at('a', `,datname="d",state="${state}"`)}`
-export const disk = (what: string): string =>
-  `node_filesystem_${what}${at('h', ',fstype="ext4",mountpoint="/",device="/dev/vda"')}`
+export const disk = (what: string, host = 'h'): string =>
+  `node_filesystem_${what}${at(host, ',fstype="ext4",mountpoint="/",device="/dev/vda"')}`
 export const backup = (what: string, more = ''): string => `pgbackrest_${what}{stanza="m"${more}}`
 export const DAY_S = 86_400
