@@ -10,6 +10,7 @@
  *   npm run test:chaos -- --all            all of its scenarios, and other poolers beside (40 minutes)
  *   npm run test:swarm                     the whole deployment on a Docker Swarm of three nodes
  *   npm run test:swarm:full                with monitoring, backups, upgrades, certificates (40 minutes)
+ *   npm run test:swarm:full -- FILE        one of its parts alone: test/swarm/moves.root.test.ts
  *   npm run image                          builds pgsteer's image and tests it (root or a running Docker)
  *
  * Files named *.root.test.ts need root and network namespaces; without them they are counted as not run.
@@ -77,7 +78,8 @@ async function runSwarm(files, env) {
     const more = { PGSTEER_LAB: directory, PGSTEER_LAB_IMAGES: images }
     // The long form has all of the short one.
     const suites = env.SWARM_FORM === 'full' ? ['full', 'moves'] : ['cluster']
-    const parameters = [...suites.map((suite) => `test/swarm/${suite}.root.test.ts`), ...files]
+    const all = suites.map((suite) => `test/swarm/${suite}.root.test.ts`)
+    const parameters = files.some((file) => file.endsWith('.ts')) ? files : [...all, ...files]
     return await runProject('swarm', parameters, { ...env, ...more })
   } finally {
     for (const path of [directory, images, SCRATCHES.swarm]) removeLab(path)
