@@ -1,7 +1,7 @@
 /**
  * Applications that write, read back and read through one address while the cluster behind it
  * breaks, and what each of their statements was told. Clients keep their connection for as
- * long as it lives and send nothing a second time; what an error proves is decided here by its
+ * long as it lives, and look before each piece of work whether it does, as pools do. They send nothing a second time; what an error proves is decided here by its
  * SQLSTATE alone. It judges nothing.
  */
 import { setTimeout as pause } from 'node:timers/promises'
@@ -36,6 +36,8 @@ export interface Doors {
   readonly write: Door
   /** For those who only read. */
   readonly read: Door
+  /** Where all of them go while their own does not open. */
+  readonly others?: readonly Door[]
 }
 
 /** How many clients of each kind. */
@@ -167,6 +169,8 @@ export class ChaosLoad {
   }
 
   async #readBack(client: Client, id: string): Promise<void> {
+    // What one session sees is promised to no other one.
+    if (!this.#open.has(client)) return
     const answer = await client.query('select from written where id = $1', [id]).catch(reasonOf)
     if (typeof answer === 'string') this.readErrors.push(answer)
     else if (answer.rowCount !== 1) this.unseen.push(id)
@@ -195,19 +199,30 @@ export class ChaosLoad {
   /** The client if its connection lives, else a new one; null when that is refused. */
   async #living(client: Client | null, door: Door): Promise<Client | null> {
     if (client !== null && this.#open.has(client)) return client
+    for (const one of [door, ...(this.#doors.others ?? [])]) {
+      const fresh = await this.#enter(one)
+      if (fresh !== null) return fresh
+    }
+    this.refused += 1
+    await pause(PACE_MS)
+    return null
+  }
+
+  async #enter(door: Door): Promise<Client | null> {
     const fresh = clientOf(door)
     try {
       await fresh.connect()
     } catch {
-      this.refused += 1
-      await pause(PACE_MS)
       return null
     }
     // Not before: node-postgres forgets who waits for a log-in that is ended.
     this.#open.add(fresh)
-    fresh.on('end', () => {
+    const onEnd = (): void => {
       if (this.#open.delete(fresh) && !LEAVING.has(fresh)) this.dropped += 1
-    })
+    }
+    // The end may say why, and is known from then on.
+    fresh.on('error', onEnd)
+    fresh.on('end', onEnd)
     return fresh
   }
 }

@@ -7,10 +7,12 @@ import { resolve } from 'node:path'
 import { afterAll, afterEach, beforeAll, beforeEach, expect, test } from 'vitest'
 import { waitFor } from '../support/wait.ts'
 import { Recorder } from './record.ts'
-import { Scene } from './scene.ts'
+import { brief, imageOf, NOTHING_TOLD, Scene, STAYED } from './scene.ts'
 
 const REPORT = resolve(import.meta.dirname, '../../.cache/reports/swarm-moves.json')
 const FAILOVER = { withinMs: 300_000, everyMs: 1000 }
+/** Another each time, also on a lab that stays. */
+const NEXT = `127.0.0.1:1/node:next-${Date.now()}`
 
 const scene = new Scene()
 const { cluster, lab } = scene
@@ -68,6 +70,17 @@ test('the fourth member goes, with its data', async () => {
   for (const node of lab.nodes)
     expect(await cluster.names(node, 'volume')).not.toContain('main_pg4')
   await scene.routeEverywhere()
+})
+
+test('members are upgraded one by one under load, and no client sees an error', async () => {
+  for (const node of lab.nodes) await node.docker('tag', imageOf('node'), NEXT)
+  const loads = await scene.busy('members')
+  await record.step('upgrade of the members', async () => {
+    await cluster.command('upgrade', `--node-image=${NEXT}`)
+    await scene.resumed(loads.values())
+    await scene.isWhole()
+    return brief(await scene.settle(loads, 'members', { ...NOTHING_TOLD, ...STAYED }))
+  })
 })
 
 test('a node is lost for good, and all that it had is made anew on another one', async () => {
