@@ -208,6 +208,7 @@ export class Carriage implements Carrier, RelayOwner {
 
   #begin(nowMs: number): void {
     this.#headSinceMs = nowMs
+    this.relay.hasAnswered = false
     this.#isSuspect = false
     this.#isLearnt = false
     this.#isLate = false

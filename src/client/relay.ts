@@ -59,6 +59,8 @@ const READ_BYTES_MAX = 64 * 1024
  * middle of a message cannot be told anything any more.
  */
 const ROW_BYTES_MAX = 16 * 1024
+/** A ReadyForQuery. */
+const READY_BYTES = 6
 const EMPTY = Buffer.alloc(0)
 
 export class Relay {
@@ -71,6 +73,8 @@ export class Relay {
   #passing = 0
   #isPassingForward = true
   readonly #pieces: Buffer[] = []
+  /** There is more among the pieces than replies of ours that stand before what the server will say. */
+  #hasSpoken = false
   #chunk: Buffer = EMPTY
   #runStart = 0
   #offset = 0
@@ -115,7 +119,7 @@ export class Relay {
   reset(): void {
     this.#held = EMPTY
     this.#passing = 0
-    this.#pieces.length = 0
+    this.#drop()
     this.isSwallowing = false
     this.hasAnswered = false
     this.lastWord = 'none'
@@ -140,7 +144,7 @@ export class Relay {
     this.#endRun(end)
     if (end < this.#chunk.length) this.#held = Buffer.from(this.#chunk.subarray(end))
     this.#chunk = EMPTY
-    this.#flush()
+    this.#flushFor(server)
   }
 
   /** What comes next is for another client. */
@@ -158,7 +162,15 @@ export class Relay {
   /** Replies of our own whose turn has come. */
   drainLocals(server: ServerConnection): void {
     this.#locals(server)
-    this.#flush()
+    this.#flushFor(server)
+  }
+
+  /**
+   * A reply of ours goes out with what the server says behind it: as long as the server has said nothing,
+   * the batch may go elsewhere.
+   */
+  #flushFor({ ledger }: ServerConnection): void {
+    if (this.#hasSpoken || ledger.length === 0) this.#flush()
   }
 
   #continue(server: ServerConnection): void {
@@ -179,7 +191,7 @@ export class Relay {
   #keepAnswer(): void {
     this.#endRun(this.#offset)
     this.keptBack = Buffer.concat(this.#pieces)
-    this.#pieces.length = 0
+    this.#drop()
   }
 
   /** It was no farewell. */
@@ -188,10 +200,18 @@ export class Relay {
     this.lastWord = 'none'
     if (this.keptBack.length > 0) this.#pieces.push(this.keptBack)
     this.#pieces.push(notice)
+    this.#hasSpoken = true
     this.keptBack = EMPTY
   }
 
+  /** What waits to go out is void. */
+  #drop(): void {
+    this.#pieces.length = 0
+    this.#hasSpoken = false
+  }
+
   #flush(): void {
+    this.#hasSpoken = false
     const bytes = this.#joined()
     if (bytes === undefined) return
     this.hasAnswered = true
@@ -307,7 +327,7 @@ export class Relay {
     this.#copyIn.fail()
     if (server.ledger.length > 0) server.ledger.fail()
     if (isOwn && this.#owner.onError(fields, isUnanswered, server)) {
-      this.#pieces.length = 0
+      this.#drop()
       this.#runStart = this.#offset
       this.isSwallowing = true
     }
@@ -353,8 +373,14 @@ export class Relay {
     if (end > this.#runStart) {
       const isAll = this.#runStart === 0 && end === this.#chunk.length
       this.#pieces.push(isAll ? this.#chunk : this.#chunk.subarray(this.#runStart, end))
+      this.#hasSpoken = true
     }
     this.#runStart = end
+  }
+
+  #place(reply: Buffer): void {
+    this.#pieces.push(reply)
+    if (endsReady(reply)) this.#hasSpoken = true
   }
 
   #locals(server: ServerConnection): void {
@@ -365,10 +391,15 @@ export class Relay {
       if (head === undefined || head.kind !== 'local') return
       server.ledger.take()
       this.#endRun(this.#offset)
-      if (head.reply !== null && !this.isSwallowing) this.#pieces.push(head.reply())
+      if (head.reply !== null && !this.isSwallowing) this.#place(head.reply())
       head.subject?.settle(true)
     }
   }
+}
+
+/** Whether a reply is the whole answer to something. */
+function endsReady(reply: Buffer): boolean {
+  return reply[reply.length - READY_BYTES] === frame.READY_FOR_QUERY
 }
 
 /**

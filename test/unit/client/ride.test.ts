@@ -453,6 +453,35 @@ test('a statement whose Parse failed for another is prepared anew, elsewhere', a
   expect(world.written(other)).toBe('PBES')
 })
 
+test('a ParseComplete of ours is no answer yet: what is refused behind it is kept from its client', async () => {
+  const unit = (): Buffer[] => unitOf(1, 's')
+  const failed = await riding(2, { messages: [unit(), unit()] })
+  failed.server.onBytes(failureOf('42P01'))
+  failed.server.onBytes(failureOf('26000'))
+  expect(failed.riders.map((rider) => rider.types())).toEqual(['EZ', ''])
+  const hidden = await riding(2, { messages: [unit(), unit()] })
+  hidden.server.onBytes(Buffer.concat([backend.parseComplete(), boundAnswerOf(1)]))
+  hidden.server.onBytes(Buffer.concat([backend.bindComplete(), failureOf('25006')]))
+  expect(hidden.riders.map((rider) => rider.types())).toEqual(['12DCZ', ''])
+  const lost = await riding(2, { messages: [unit(), unit()] })
+  lost.server.onBytes(Buffer.concat([backend.parseComplete(), boundAnswerOf(1)]))
+  lost.server.onBytes(backend.errorResponse('57P01', 'terminating connection', 'FATAL'))
+  lost.world.world.channelOf(lost.server).finish()
+  expect(lost.riders.map((rider) => rider.types())).toEqual(['12DCZ', ''])
+  expect(lost.riders[1]?.session.state).toBe('waiting')
+})
+
+test('what a server says while nobody rides is no answer to who comes next', async () => {
+  const { server, riders } = await riding(1)
+  server.onBytes(answerOf(1))
+  riders[0]?.take()
+  server.onBytes(backend.noticeResponse('01000', 'mind'))
+  riders[0]?.sends(frontend.query(textOf(3)))
+  expect(riders[0]?.session.state).toBe('riding')
+  server.onBytes(failureOf('25006'))
+  expect(riders[0]?.types()).toBe('')
+})
+
 // A message that cannot be sent.
 
 /** A Describe whose name has no end, in a unit that looks like one. */
