@@ -50,6 +50,8 @@ export interface Subject {
 
 /** A ledger that was longer than this gives its room back when it is empty. */
 const ROOM_MAX = 64
+/** So much room before the head is used again also when it never is. */
+const GONE_MAX = 1024
 
 export class Ledger {
   /** Those before the head and behind the tail are gone: their room is used again. */
@@ -98,7 +100,21 @@ export class Ledger {
     this.#entries[this.#head] = undefined
     this.#head += 1
     if (this.#head === this.#tail) this.#restart()
+    else if (this.#head >= GONE_MAX && this.#head > this.#tail >> 1) this.#compact()
     return entry
+  }
+
+  /** What is owed moves to the front: at most as much as was taken since the last time. */
+  #compact(): void {
+    this.#entries.copyWithin(0, this.#head, this.#tail)
+    this.#tail -= this.#head
+    this.#head = 0
+    this.#entries.length = this.#tail
+  }
+
+  /** Room that it takes, used or not. */
+  get room(): number {
+    return this.#entries.length
   }
 
   /** Empty: the next entry is the first again. */

@@ -73,6 +73,19 @@ test('what was booked and not sent is taken back, the last one first, and what s
   expect([ledger.take().kind, ledger.take().kind, ledger.length]).toEqual(['query', 'sync', 0])
 })
 
+test('a ledger that is never empty uses its room again', () => {
+  const ledger = new Ledger()
+  const kinds: readonly EntryKind[] = ['parse', 'bind', 'execute', 'sync']
+  const taken: EntryKind[] = []
+  for (let turn = 0; turn < 20_000; turn += 1) {
+    for (const kind of kinds) ledger.push(entry(kind))
+    if (turn > 0) for (let reply = 0; reply < 4; reply += 1) taken.push(ledger.take().kind)
+  }
+  expect(ledger.length).toBe(4)
+  expect(ledger.room).toBeLessThan(3000)
+  expect(taken.every((kind, at) => kind === kinds[at % 4])).toBe(true)
+})
+
 test('a server in COPY FROM STDIN ignores the Syncs that were sent ahead, and only those', () => {
   const ledger = new Ledger()
   for (const kind of ['execute', 'sync', 'sync', 'query', 'sync'] as const) ledger.push(entry(kind))
