@@ -206,7 +206,8 @@ export class Waiting {
         if (!isRider(ticket) || !settings.includes(ticket.waiter.settings)) count += 1
       }
     }
-    return count
+    // Nobody boards from there.
+    return count + Math.min(this.any.length, RIDERS_LOOK_MAX)
   }
 
   /** Whether the samples that came let a held session go on. */

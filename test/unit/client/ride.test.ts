@@ -4,6 +4,7 @@
  */
 import { expect, test } from 'vitest'
 import { backend, frontend } from '../../support/bytes.ts'
+import { member, noPrimary, primary, routedIni, topology } from '../../support/pools.ts'
 import {
   answerOf,
   CLOSED,
@@ -103,6 +104,38 @@ test('a write that would wait for ever gets the server back, made ordinary again
   server.onBytes(CLOSED)
   expect(writers.map(({ session }) => session.state)).toEqual(['active', 'waiting'])
   expect(world.bytesTo(server).toString()).toContain('INSERT')
+})
+
+test('who asks what anybody may answer is not starved by reads that ride on every server', async () => {
+  const ini = routedIni('default_pool_size = 2', 'multiplex_reads = auto\nno_replica = wait')
+  const world = new SessionWorld(ini)
+  const members = [primary('pg1'), member('pg2')]
+  world.world.pools.setTopology(topology({ members }))
+  learn(world, textOf(1))
+  const readers = Array.from({ length: 8 }, () => world.client())
+  for (const reader of readers) reader.sends(frontend.query(textOf(1)))
+  await world.settle()
+  const lonely = [member('pg1', { eligible: false }), member('pg2')]
+  world.world.pools.setTopology(noPrimary({ serial: 2, members: lonely }))
+  const [first] = readers
+  const serve = async (): Promise<void> => {
+    for (const server of first?.session.pool.fleet.servers() ?? []) {
+      const said = world.bytesTo(server).toString('latin1')
+      if (said.includes('read_only TO on')) server.onBytes(OPENED)
+      else if (said.includes('RESET default')) server.onBytes(CLOSED)
+      else if (server.ledger.length > 0) server.onBytes(answerOf(1))
+    }
+    for (const reader of readers)
+      if (reader.session.state === 'idle') reader.sends(frontend.query(textOf(1)))
+    await turn()
+    await world.world.pass(1)
+  }
+  for (let time = 0; time < 20; time += 1) await serve()
+  expect(world.carriages.size).toBe(2)
+  const setter = world.client()
+  setter.sends(frontend.query('SET search_path TO x'))
+  for (let time = 0; time < 200 && setter.session.state === 'waiting'; time += 1) await serve()
+  expect(setter.session.state).toBe('active')
 })
 
 test('a server on which nobody rides for a while is ordinary again', async () => {
