@@ -4,7 +4,7 @@
  */
 import { expect, test } from 'vitest'
 import { backend, frontend } from '../../support/bytes.ts'
-import { routedIni, topology } from '../../support/pools.ts'
+import { member, primary, routedIni, topology } from '../../support/pools.ts'
 import { type Client, SessionWorld } from '../../support/session.ts'
 
 const REFUSED = backend.errorResponse('25006', 'cannot execute INSERT in a read-only transaction')
@@ -79,3 +79,29 @@ test.each(['22012', '57014', '42501', '23505'])(
     expect(client.types()).toBe('EZ')
   },
 )
+
+test('a statement that the replica has under its name is healed as well: ParseComplete waits for it', async () => {
+  const world = new SessionWorld(routedIni('default_pool_size = 1'))
+  world.world.pools.setTopology(topology({ members: [primary('pg1'), member('pg2')] }))
+  const unit = [
+    frontend.parse('s', 'SELECT a FROM t'),
+    frontend.bind({ statement: 's' }),
+    frontend.execute(),
+    frontend.sync(),
+  ]
+  const answered = Buffer.concat([backend.bindComplete(), ROW, READY])
+  const [one, two] = [world.client(), world.client()]
+  one.sends(...unit)
+  await world.settle()
+  one.server.onBytes(Buffer.concat([backend.parseComplete(), answered]))
+  two.sends(...unit)
+  await world.settle()
+  expect(two.types()).toBe('')
+  const conflict = backend.errorResponse('40001', 'conflict with recovery')
+  two.server.onBytes(Buffer.concat([backend.bindComplete(), conflict, READY]))
+  await world.settle()
+  expect(two.types()).toBe('')
+  expect(two.server.identity.role).toBe('primary')
+  two.server.onBytes(Buffer.concat([backend.parseComplete(), answered]))
+  expect(two.types()).toBe('12TDCZ')
+})
