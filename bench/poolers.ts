@@ -61,7 +61,9 @@ export class Contender {
     const logFile = join(directory, 'log')
     // One PgBouncer has one process for its clients.
     const count = isPgbouncer(name) ? settings.workers : 1
-    const children = Array.from({ length: count }, () => launch(name, bench, { ini, logFile }))
+    const children = Array.from({ length: count }, () =>
+      launch(name, bench, { ini, logFile, port }),
+    )
     for (const { pid } of children) if (pid !== undefined) bench.cluster.guard(pid)
     for (const child of children) await untilServing({ port, child, logFile, settings })
     return new Contender(name, port, settings, children)
@@ -94,6 +96,13 @@ export class Contender {
   }
 }
 
+interface Files {
+  readonly ini: string
+  readonly logFile: string
+  /** Where it listens. */
+  readonly port: number
+}
+
 async function stop(child: ChildProcess): Promise<void> {
   if (child.exitCode !== null || child.signalCode !== null) return
   const ended = once(child, 'exit')
@@ -102,7 +111,7 @@ async function stop(child: ChildProcess): Promise<void> {
   if (child.exitCode === null && child.signalCode === null) child.kill('SIGKILL')
 }
 
-function launch(name: string, bench: Bench, files: { ini: string; logFile: string }): ChildProcess {
+function launch(name: string, bench: Bench, files: Files): ChildProcess {
   const log = openSync(files.logFile, 'a')
   try {
     const foreign = foreignProgram(name, bench, files.ini)
@@ -114,11 +123,10 @@ function launch(name: string, bench: Bench, files: { ini: string; logFile: strin
         env: { ...process.env, ...foreign.env },
         stdio: ['ignore', log, log],
       })
-    const checkout = name === 'before' ? (bench.before ?? CHECKOUT) : CHECKOUT
     const { NODE_OPTIONS: _, ...inherited } = process.env
     const env =
       bench.nodeOptions === '' ? inherited : { ...inherited, NODE_OPTIONS: bench.nodeOptions }
-    return spawn(process.execPath, [join(checkout, 'src/cli.ts'), files.ini], {
+    return spawn(process.execPath, ourProgram(name, bench, files), {
       cwd: bench.cluster.directory,
       env,
       stdio: ['ignore', log, log],
@@ -126,6 +134,14 @@ function launch(name: string, bench: Bench, files: { ini: string; logFile: strin
   } finally {
     closeSync(log)
   }
+}
+
+/** What Node runs. */
+function ourProgram(name: string, bench: Bench, { ini, port }: Files): string[] {
+  if (name === 'relay')
+    return [join(import.meta.dirname, 'relay.ts'), String(port), String(bench.cluster.primary.port)]
+  const checkout = name === 'before' ? (bench.before ?? CHECKOUT) : CHECKOUT
+  return [join(checkout, 'src/cli.ts'), ini]
 }
 
 function foreignProgram(name: string, bench: Bench, config: string): Program | undefined {

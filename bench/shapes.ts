@@ -19,6 +19,7 @@ export type Script =
 export const CONTENDERS = [
   'direct',
   'haproxy',
+  'relay',
   'pgbouncer',
   'pgbouncer-64k',
   'pgpool',
@@ -122,7 +123,7 @@ export const SHAPES: readonly Shape[] = [
   select('simple', 1, { contenders: WITH_BOUND, goals: ONE_CLIENT }),
   select('extended', 1, {}),
   select('prepared', 1, {}),
-  select('simple', 4, { contenders: [...WITH_BOUND, 'routed'], goals: AS_MANY }),
+  select('simple', 4, { contenders: [...WITH_BOUND, 'relay', 'routed'], goals: AS_MANY }),
   select('extended', 4, { goals: EXTENDED }),
   select('prepared', 4, { goals: EXTENDED }),
   select('simple', 64, { pool: 'tuned', contenders: SHARED, goals: MANY }),
