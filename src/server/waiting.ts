@@ -61,7 +61,7 @@ export class Waiting {
 
   /** Whether the session still waits and is to be put somewhere. */
   isLifted(ticket: Ticket): boolean {
-    return this.#tickets.of(ticket.waiter) === ticket && ticket.queue === null
+    return this.#waits(ticket) && ticket.queue === null
   }
 
   /** Where the session belongs now. */
@@ -130,7 +130,9 @@ export class Waiting {
     return true
   }
 
+  /** Refusing the one before may have freed a server for it: then it does not wait any more. */
   refuse(ticket: Ticket, error: ProxyError): void {
+    if (!this.#waits(ticket)) return
     this.#forget(ticket)
     ticket.waiter.refused(error)
   }
@@ -248,6 +250,7 @@ export class Waiting {
     const { queryWaitTimeoutMs } = this.#state.config
     const notifyMs = this.#context.config.pgbouncer.queryWaitNotifyMs
     for (const ticket of this.#tickets.all()) {
+      if (!this.#waits(ticket)) continue
       if (this.#isHoldOver(ticket, nowMs)) continue
       const queuedMs = ticket.heldSinceMs === null ? nowMs - ticket.queuedSinceMs : 0
       if (queryWaitTimeoutMs > 0 && queuedMs >= queryWaitTimeoutMs) {
@@ -314,6 +317,10 @@ export class Waiting {
   #explain(ticket: Ticket, reason: HoldReason | 'pool' | 'replica'): void {
     const isPaused = this.#context.isPaused(this.#state.config.database)
     ticket.waiter.waitReason = isPaused ? 'paused' : reason
+  }
+
+  #waits(ticket: Ticket): boolean {
+    return this.#tickets.of(ticket.waiter) === ticket
   }
 
   #forget(ticket: Ticket): void {
