@@ -68,7 +68,12 @@ export class Naming {
     if (least === undefined) return
     server.statements.remove(least)
     outgoing.bytes(closeStatement(least.name))
-    server.ledger.push(swallowEntry('close', new Entered(() => server.statements.add(least))))
+    const takeBack = (): void => {
+      server.statements.add(least)
+      // What went out behind the Close took the statement for gone: its name is not sure any more.
+      server.isDoomed = true
+    }
+    server.ledger.push(swallowEntry('close', new Entered(takeBack)))
   }
 
   /** The server has the named statement after this, if the batch does not fail before. */
