@@ -43,8 +43,9 @@ export class Parking {
       wanted === 'replica'
         ? mayServe(server)
         : isFor(role, wanted) && (wanted === 'any' || !isJudged || mayServe(server))
+    // Of one that was cut off its session learns in a moment.
     for (const [role, server] of this.#servers)
-      if (role === 'plain' || isFit(role, server)) {
+      if (server.state !== 'closed' && (role === 'plain' || isFit(role, server))) {
         this.#delete(role)
         return server
       }
@@ -54,6 +55,7 @@ export class Parking {
   /** The server of this role, whatever it may do, which is parked no longer, or null. */
   takeOut(role: 'primary' | 'replica'): ServerConnection | null {
     const server = this.#servers?.get(role) ?? null
+    if (server?.state === 'closed') return null
     this.#delete(role)
     return server
   }

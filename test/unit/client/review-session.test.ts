@@ -2,7 +2,7 @@ import { describe, expect, test } from 'vitest'
 import { DRAIN_BYTES } from '../../../src/net/channel.ts'
 import { backend, errorFields, frames, frontend, message } from '../../support/bytes.ts'
 import { flight, lose, told } from '../../support/loss.ts'
-import { member, plainIni, primary, routedIni, topology } from '../../support/pools.ts'
+import { member, noPrimary, plainIni, primary, routedIni, topology } from '../../support/pools.ts'
 import { type Client, SessionWorld } from '../../support/session.ts'
 
 const ANSWER = Buffer.concat([backend.commandComplete('SELECT 1'), backend.readyForQuery()])
@@ -195,6 +195,19 @@ test('session mode: a write under way is unknown when a kept replica ends the se
   const [error] = frames(client.take()).frames
   expect(errorFields(error?.body ?? Buffer.alloc(0))['C']).toBe('08007')
   expect(client.closed).toBe('session_outcome_unknown')
+})
+
+test('session mode: nothing is sent to a kept server that was cut off in the same moment', async () => {
+  const { world, client } = await sessionMode([primary('pg1')])
+  const kept = [...client.session.pool.fleet.servers()]
+  client.take()
+  for (const server of kept) world.bytesTo(server)
+  world.world.pools.setTopology(noPrimary({ serial: 2, term: 2, members: [member('pg1')] }))
+  client.sends(frontend.query('INSERT INTO t VALUES (1)'))
+  expect(kept.map((server) => world.written(server))).toEqual(kept.map(() => ''))
+  await world.settle()
+  const [error] = frames(client.take()).frames
+  expect(errorFields(error?.body ?? Buffer.alloc(0))['C']).toBe('57P01')
 })
 
 test('a Parse that is longer than the input may be is waited for, and sent whole', async () => {
