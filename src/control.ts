@@ -18,6 +18,7 @@ import type { RouteExplanation } from './admin/views/cluster.ts'
 import { systemClock, type Timer, wait } from './base/clock.ts'
 import { reasonOf } from './base/errors.ts'
 import type { Log } from './base/log.ts'
+import { workerSlots } from './client/cancel.ts'
 import type { DirectTls } from './cluster/direct.ts'
 import { FunctionReader } from './cluster/functions.ts'
 import { EMPTY_TOPOLOGY, type Topology } from './cluster/topology.ts'
@@ -25,7 +26,14 @@ import { probeAccess, Watcher } from './cluster/watcher.ts'
 import { type Config, databaseOf } from './config/config.ts'
 import { createApp } from './http/app.ts'
 import { type InstanceIdentity, InstanceKeeper } from './instances.ts'
-import { childLink, type Link, type Tellings, type WorkerAct } from './link.ts'
+import {
+  type Crew,
+  childLink,
+  type Link,
+  type Station,
+  type Tellings,
+  type WorkerAct,
+} from './link.ts'
 import { namedSocket } from './net/dial.ts'
 import { FATAL_EXIT, processLog } from './program.ts'
 import { FACTS_MS, Reports } from './reports.ts'
@@ -58,6 +66,7 @@ interface Before {
   /** What the console had set. */
   readonly state: AdminState | null
   readonly instance: InstanceIdentity
+  readonly crew: Crew
 }
 
 class Control implements Actions {
@@ -77,11 +86,14 @@ class Control implements Actions {
   readonly #tenure: Tenure
   readonly #startedWallMs = clock.wallMs()
   #state: AdminState
+  /** The workers that there are. */
+  #crew: Crew
   #suspicion: Timer | null = null
   #serial = 0
   #http: ReturnType<typeof createApp> | null = null
 
-  constructor(link: Link, config: Config, { previous, state, instance }: Before) {
+  constructor(link: Link, config: Config, { previous, state, instance, crew }: Before) {
+    this.#crew = crew
     this.#link = link
     this.#config = config
     this.#probeTls = probeTls(config)
@@ -119,7 +131,7 @@ class Control implements Actions {
     this.#instances.start()
     await this.#listen()
     this.#link.tell('main', 'started', { station: 'control' })
-    for (let worker = 0; worker < this.#config.pgsteer.workers; worker += 1) this.#greet(worker)
+    for (const worker of this.#workers()) this.#greet(worker)
   }
 
   /** Port 0 turns HTTP off. */
@@ -138,10 +150,17 @@ class Control implements Actions {
         config: ({ config }) => this.#onConfig(config),
         busy: ({ worker, busy }) => this.#onBusy(worker, busy),
         suspect: () => this.#suspect(),
-        gone: ({ station }) => this.#link.lost(station),
+        gone: ({ station }) => this.#onGone(station),
+        crew: (crew) => {
+          this.#crew = crew
+        },
         database_used: ({ database }) => this.#onDatabaseUsed(database),
       },
       {
+        retire: ({ facts }) => {
+          this.#reports.retire(facts)
+          return Promise.resolve(null)
+        },
         find_peer: ({ id }) => this.#instances.find(id),
         execute: ({ sql, role }) => runCommand(sql, role, this, this.#config.pgsteer.errorCodes),
       },
@@ -207,6 +226,11 @@ class Control implements Actions {
     this.#functions?.setDatabases([...this.#databases])
   }
 
+  #onGone(station: Station): void {
+    this.#link.lost(station)
+    if (typeof station === 'number' && this.#busyWorkers.delete(station)) this.#setPace()
+  }
+
   #onBusy(worker: number, busy: boolean): void {
     if (busy) this.#busyWorkers.add(worker)
     else this.#busyWorkers.delete(worker)
@@ -252,7 +276,12 @@ class Control implements Actions {
   }
 
   #workers(): number[] {
-    return Array.from({ length: this.#config.pgsteer.workers }, (_, worker) => worker)
+    return [...this.#crew.places.keys()]
+  }
+
+  /** Numbers that workers may have. */
+  get #slots(): number {
+    return workerSlots(this.#config.pgsteer.workers)
   }
 
   async #everyWorker(act: WorkerAct): Promise<boolean> {
@@ -265,7 +294,7 @@ class Control implements Actions {
   async #turnStats(): Promise<void> {
     const { window } = this.#reports
     const facts = await this.#reports.ask(this.#workers(), 'counts')
-    const merged = this.#reports.merge(facts, this.#config.pgsteer.workers)
+    const merged = this.#reports.merge(facts, this.#slots)
     window.turn(merged.clients.stats)
     if (!this.#config.pgbouncer.logStats) return
     this.#log.info(statsLine(averageOfAll(window.averages(merged.clients.stats))))
@@ -275,7 +304,7 @@ class Control implements Actions {
 
   async snapshot(detail: FactsDetail): Promise<Snapshot> {
     const workers = await this.#reports.ask(this.#workers(), detail)
-    const facts = this.#reports.merge(workers, this.#config.pgsteer.workers)
+    const facts = this.#reports.merge(workers, this.#slots)
     return {
       version: VERSION,
       wallMs: clock.wallMs(),
@@ -288,6 +317,8 @@ class Control implements Actions {
       state: this.#state,
       facts,
       workersWanted: this.#config.pgsteer.workers,
+      places: this.#crew.places,
+      roll: this.#crew.roll,
       averages: this.#reports.window.averages(facts.clients.stats),
       control: processFacts(),
       dns: [],
@@ -312,6 +343,14 @@ class Control implements Actions {
       this.#log.error(`RELOAD failed, the running configuration stays: ${reasonOf(error)}`)
       throw error
     }
+  }
+
+  upgrade(): Promise<readonly string[]> {
+    return this.#link.ask('main', 'upgrade', null, 0)
+  }
+
+  async restartWorkers(): Promise<void> {
+    await this.#link.ask('main', 'restart_workers', null, 0)
   }
 
   async pause(database: string | null): Promise<void> {
@@ -350,7 +389,7 @@ class Control implements Actions {
   }
 
   killClient(id: number): Promise<boolean> {
-    const { worker, id: local } = localId(id, this.#config.pgsteer.workers)
+    const { worker, id: local } = localId(id, this.#slots)
     return this.#link.ask(worker, 'act', { verb: 'kill_client', id: local }, FACTS_MS)
   }
 
@@ -471,17 +510,17 @@ function probeTls({ pgbouncer, cluster }: Config): Omit<DirectTls, 'mode'> {
 }
 
 /** The newest Topology that a worker has, or null when none answers. */
-async function toldBefore(workers: number): Promise<Topology | null> {
-  const asked = Array.from({ length: workers }, (_, worker) =>
+async function toldBefore({ places }: Crew): Promise<Topology | null> {
+  const asked = [...places.keys()].map((worker) =>
     link.ask(worker, 'topology', null, FACTS_MS).catch(() => null),
   )
   const told = (await Promise.all(asked)).filter((topology) => topology !== null)
   return told.toSorted((one, other) => other.serial - one.serial)[0] ?? null
 }
 
-async function run({ config, isRestart, state, instance }: Tellings['start']): Promise<void> {
-  const previous = isRestart ? await toldBefore(config.pgsteer.workers) : null
-  const control = new Control(link, config, { previous, state, instance })
+async function run({ config, isRestart, state, instance, crew }: Tellings['start']): Promise<void> {
+  const previous = isRestart ? await toldBefore(crew) : null
+  const control = new Control(link, config, { previous, state, instance, crew })
   process.on('SIGTERM', () => {
     void control.stop().finally(() => process.exit(0))
   })

@@ -4,16 +4,24 @@
  */
 
 import type { ConsoleResult, ConsoleRole } from './admin/commands.ts'
-import type { AdminState, FactsDetail, ShutdownMode, WorkerFacts } from './admin/facts.ts'
+import type {
+  AdminState,
+  FactsDetail,
+  RollFacts,
+  ShutdownMode,
+  WorkerFacts,
+  WorkerPlace,
+} from './admin/facts.ts'
 import { type Clock, systemClock } from './base/clock.ts'
 import { invariant } from './base/invariant.ts'
 import type { Instances } from './cluster/instances.ts'
 import type { Topology } from './cluster/topology.ts'
 import type { Config, PeerConfig } from './config/config.ts'
 import type { InstanceIdentity } from './instances.ts'
+import { isSocketHandle, type SocketHandle } from './net/listener.ts'
 import type { CatalogueFacts } from './routing/catalogue.ts'
 
-/** Workers by their number from 0. */
+/** Workers by their number from 0; one more than `workers`, of which one is free but in a roll. */
 export type Station = 'main' | 'control' | number
 
 /** What is said without an answer. */
@@ -28,7 +36,17 @@ export interface Tellings {
     /** To the control process: what the console had set before, kept by the supervisor. */
     readonly state: AdminState | null
     readonly instance: InstanceIdentity
+    /** To the control process: who is there. */
+    readonly crew: Crew
+    /** To a worker: the one whose place it takes, and whose listening sockets it asks for. */
+    readonly predecessor: number | null
   }
+  /** To the control process: workers came or went, or a roll went on. */
+  crew: Crew
+  /** To a worker's successor: one of its listening sockets comes with this. */
+  socket: { readonly path: string | null }
+  /** To a worker: another one has its sockets; it lets its clients finish and ends. */
+  leave: { readonly worker: number }
   /** A worker is up: it wants to know everything. */
   hello: { readonly worker: number }
   config: { readonly config: Config }
@@ -53,8 +71,22 @@ export interface Tellings {
   gone: { readonly station: Station }
 }
 
+/** The workers that there are, as the supervisor knows them. */
+export interface Crew {
+  readonly places: ReadonlyMap<number, WorkerPlace>
+  readonly roll: RollFacts
+}
+
 /** What is asked and answered. */
 export interface Questions {
+  /** A worker's successor asks for its sockets: they are told to it first. Answer: how many. */
+  hand_over: { readonly ask: { readonly to: number }; readonly answer: number }
+  /** A worker that ends says so with all that it counted, and is asked no more. */
+  retire: { readonly ask: { readonly facts: WorkerFacts }; readonly answer: null }
+  /** To the supervisor: replaces the workers; answered when the first one serves in its place. */
+  restart_workers: { readonly ask: null; readonly answer: null }
+  /** The same if the installed program is another one than the workers'. Sentences for people. */
+  upgrade: { readonly ask: null; readonly answer: readonly string[] }
   facts: { readonly ask: { readonly detail: FactsDetail }; readonly answer: WorkerFacts }
   execute: {
     readonly ask: { readonly sql: string; readonly role: ConsoleRole }
@@ -95,7 +127,9 @@ interface Envelope {
   readonly failure: string | null
 }
 
-type TellingHandlers = { [K in keyof Tellings]?: (body: Tellings[K], from: Station) => void }
+type TellingHandlers = {
+  [K in keyof Tellings]?: (body: Tellings[K], from: Station, handle: SocketHandle | null) => void
+}
 type QuestionHandlers = {
   [K in keyof Questions]?: (
     ask: Questions[K]['ask'],
@@ -105,7 +139,7 @@ type QuestionHandlers = {
 
 /** Handlers by name. A name decides the type of its body, which no map can say. */
 interface Handler {
-  handle(body: unknown, from: Station): unknown
+  handle(body: unknown, from: Station, handle: SocketHandle | null): unknown
 }
 
 interface Asked {
@@ -117,16 +151,19 @@ interface Asked {
 /** Questions under way; a peer that never answers must not fill the memory. */
 const ASKED_MAX = 10_000
 
+/** `handle`  a listening socket that goes along; it stays open here. */
+type Send = (envelope: Envelope, handle: SocketHandle | null) => void
+
 export class Link {
   readonly #me: Station
-  readonly #send: (envelope: Envelope) => void
+  readonly #send: Send
   readonly #clock: Clock
   readonly #asked = new Map<number, Asked>()
   #tellings: ReadonlyMap<string, Handler> = new Map()
   #questions: ReadonlyMap<string, Handler> = new Map()
   #serial = 0
 
-  constructor(me: Station, send: (envelope: Envelope) => void, clock: Clock = systemClock) {
+  constructor(me: Station, send: Send, clock: Clock = systemClock) {
     this.#me = me
     this.#send = send
     this.#clock = clock
@@ -139,6 +176,11 @@ export class Link {
 
   tell<K extends keyof Tellings>(to: Station, name: K, body: Tellings[K]): void {
     this.#post({ to, name, body, question: null, isAnswer: false, failure: null })
+  }
+
+  /** A listening socket, of which both sides have a handle then. It comes before what is said later. */
+  give(to: Station, body: Tellings['socket'], handle: SocketHandle): void {
+    this.#post({ to, name: 'socket', body, question: null, isAnswer: false, failure: null }, handle)
   }
 
   /**
@@ -189,13 +231,13 @@ export class Link {
       }
   }
 
-  receive(envelope: Envelope): void {
+  receive(envelope: Envelope, handle: SocketHandle | null = null): void {
     if (envelope.isAnswer) {
       this.#answered(envelope)
       return
     }
     if (envelope.question === null) {
-      this.#tellings.get(envelope.name)?.handle(envelope.body, envelope.from)
+      this.#tellings.get(envelope.name)?.handle(envelope.body, envelope.from, handle)
       return
     }
     void this.#answer(envelope)
@@ -216,16 +258,23 @@ export class Link {
     let failure: string | null = null
     try {
       if (handler === undefined) throw new Error(`nobody answers ${name} here`)
-      body = await handler.handle(envelope.body, to)
+      body = await handler.handle(envelope.body, to, null)
     } catch (error) {
       failure = error instanceof Error ? error.message : String(error)
     }
     this.#post({ to, name, body, question, isAnswer: true, failure })
   }
 
-  #post(envelope: Omit<Envelope, 'from'>): void {
-    this.#send({ ...envelope, from: this.#me })
+  #post(envelope: Omit<Envelope, 'from'>, handle: SocketHandle | null = null): void {
+    this.#send({ ...envelope, from: this.#me }, handle)
   }
+}
+
+/** What answers a question to somebody who is not there; null: it was no question. */
+export function goneAnswer({ from, to, name, question, isAnswer }: Envelope): Envelope | null {
+  if (question === null || isAnswer) return null
+  const failure = `${String(to)} is gone`
+  return { from: to, to: from, name, body: null, question, isAnswer: true, failure }
 }
 
 function handlersOf(
@@ -243,11 +292,11 @@ export function isEnvelope(message: unknown): message is Envelope {
 
 /** The link of a child process to its supervisor. */
 export function childLink(me: Station): Link {
-  const link = new Link(me, (envelope) => {
-    if (process.connected) process.send?.(envelope)
+  const link = new Link(me, (envelope, handle) => {
+    if (process.connected) process.send?.(envelope, handle ?? undefined)
   })
-  process.on('message', (message) => {
-    if (isEnvelope(message)) link.receive(message)
+  process.on('message', (message, handle) => {
+    if (isEnvelope(message)) link.receive(message, isSocketHandle(handle) ? handle : null)
   })
   return link
 }

@@ -17,6 +17,8 @@ export class Reports {
   readonly #link: Link
   readonly #retired = new Retired()
   readonly #last = new Map<number, WorkerFacts>()
+  /** Numbers whose worker has said its last. */
+  readonly #ended = new Set<number>()
 
   constructor(link: Link, clock: Clock) {
     this.#link = link
@@ -28,6 +30,14 @@ export class Reports {
     const previous = this.#last.get(worker)
     if (previous !== undefined) this.#retired.add(previous)
     this.#last.delete(worker)
+    this.#ended.delete(worker)
+  }
+
+  /** A worker ends and says its last: it counts with that from here on. */
+  retire(facts: WorkerFacts): void {
+    this.#retired.add(facts)
+    this.#last.delete(facts.worker)
+    this.#ended.add(facts.worker)
   }
 
   /** Of those that answer in time. */
@@ -35,6 +45,7 @@ export class Reports {
     const asked = workers.map(async (worker) => {
       try {
         const facts = await this.#link.ask(worker, 'facts', { detail }, FACTS_MS)
+        if (this.#ended.has(worker)) return null
         this.#last.set(worker, facts)
         return facts
       } catch {
@@ -45,10 +56,10 @@ export class Reports {
     return (await Promise.all(asked)).filter((facts) => facts !== null)
   }
 
-  /** All of it together, of `workersWanted` workers. */
-  merge(answered: readonly WorkerFacts[], workersWanted: number): Facts {
+  /** All of it together; `slots` numbers that workers may have. */
+  merge(answered: readonly WorkerFacts[], slots: number): Facts {
     const present = new Set(answered.map(({ worker }) => worker))
     const absent = [...this.#last.values()].filter(({ worker }) => !present.has(worker))
-    return mergeFacts(answered, workersWanted, this.#retired.with(absent))
+    return mergeFacts(answered, slots, this.#retired.with(absent))
   }
 }

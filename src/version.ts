@@ -2,9 +2,18 @@
 import { readFileSync } from 'node:fs'
 
 const file = new URL('../package.json', import.meta.url)
-const content: unknown = JSON.parse(readFileSync(file, 'utf8'))
 
-export const VERSION: string =
-  typeof content === 'object' && content !== null && 'version' in content
+/** Of this process. */
+export const VERSION: string = installedVersion()
+
+/**
+ * Of the program as it is on disk now: another one than this process runs, after an upgrade.
+ *
+ * Errors  Error when the package file cannot be read.
+ */
+export function installedVersion(): string {
+  const content: unknown = JSON.parse(readFileSync(file, 'utf8'))
+  return typeof content === 'object' && content !== null && 'version' in content
     ? String(content.version)
     : 'unknown'
+}

@@ -8,7 +8,7 @@ import { type AdminState, countClients, processFacts, type WorkerFacts } from '.
 import { KeyDeriver } from './auth/derive.ts'
 import { type AuthQuery, Lookup } from './auth/lookup.ts'
 import { type AuthRules, authRules } from './auth/rules.ts'
-import { systemClock } from './base/clock.ts'
+import { systemClock, wait } from './base/clock.ts'
 import { ProxyError, reasonOf } from './base/errors.ts'
 import type { Log } from './base/log.ts'
 import type { CancelKey } from './client/cancel.ts'
@@ -18,7 +18,7 @@ import { Peers, peerTlsSettings, peerTlsUse } from './client/peers.ts'
 import { type Instances, withInstances } from './cluster/instances.ts'
 import type { Config, PeerConfig } from './config/config.ts'
 import { childLink, type Link, type WorkerAct } from './link.ts'
-import { type Listener, listen } from './net/listener.ts'
+import { type Inherited, type Listener, listen } from './net/listener.ts'
 import { ClientTls, clientTlsSettings, ServerTls, serverTlsSettings, tlsText } from './net/tls.ts'
 import { FATAL_EXIT, processLog } from './program.ts'
 import { catalogueOf, EMPTY_CATALOGUE } from './routing/catalogue.ts'
@@ -35,6 +35,13 @@ const clock = systemClock
 const number = Number(process.argv[2])
 /** The control process asks etcd in this time, or not at all. */
 const FIND_MS = 3000
+/** The worker whose place this one takes hands its sockets over in this time. */
+const HAND_OVER_MS = 5000
+/** A successor knows the cluster before it takes clients; that long it waits to be told. */
+const TOLD_MS = 10_000
+const LOOK_MS = 10
+/** The control process takes note of what a worker counted in this time. */
+const RETIRE_MS = 2000
 /** An instance that lost its number again and again forgets the oldest. */
 const FORMER_MAX = 16
 
@@ -64,6 +71,9 @@ class Worker {
   #listener: Listener | null = null
   #stopping: ShutdownMode | null = null
   #isDraining = false
+  #isLeaving = false
+  #isTold = false
+  readonly #inherited: Inherited[] = []
 
   constructor(link: Link, config: Config, mockSeed: Uint8Array, instances: Instances) {
     this.#link = link
@@ -118,33 +128,64 @@ class Worker {
     })
   }
 
-  async start(): Promise<void> {
+  /**
+   * `predecessor`  the worker whose sockets it listens on, or null: it opens its own.
+   * Errors  rejects when it cannot serve.
+   */
+  async start(predecessor: number | null): Promise<void> {
     this.#hear()
+    if (predecessor !== null) await this.#succeed(predecessor)
     const { pgbouncer } = this.#config
     this.#listener = await listen({
       config: this.#config,
       log: this.#log,
       onChannel: (channel) => this.#clients.accept(channel),
+      inherited: this.#inherited,
     })
     this.#log.info({ addresses: pgbouncer.listenAddr, port: pgbouncer.listenPort }, 'listening')
-    this.#link.tell('control', 'hello', { worker: number })
+    if (predecessor === null) this.#link.tell('control', 'hello', { worker: number })
     this.#link.tell('main', 'ready', { worker: number })
+  }
+
+  /** What the other worker's clients have is had here, before the first client comes. */
+  async #succeed(predecessor: number): Promise<void> {
+    this.#link.tell('control', 'hello', { worker: number })
+    const untilMs = clock.nowMs() + TOLD_MS
+    while (!this.#isTold && clock.nowMs() < untilMs) await wait(clock, LOOK_MS)
+    if (!this.#isTold) throw new Error('the control process does not say what there is')
+    const sockets = await this.#link.ask(predecessor, 'hand_over', { to: number }, HAND_OVER_MS)
+    if (sockets === 0 || sockets !== this.#inherited.length)
+      throw new Error(`worker ${predecessor} handed over ${this.#inherited.length} sockets`)
+  }
+
+  #handOver(to: number): number {
+    const sockets = this.#listener?.handles() ?? []
+    for (const { handle, path } of sockets) this.#link.give(to, { path }, handle)
+    return sockets.length
   }
 
   #hear(): void {
     this.#link.on(
       {
         config: ({ config }) => this.#reload(config),
-        topology: ({ topology }) => this.#pools.setTopology(topology),
+        topology: ({ topology }) => {
+          this.#isTold = true
+          this.#pools.setTopology(topology)
+        },
         instances: ({ instances }) => this.#setInstances(instances),
         catalogue: ({ facts }) =>
           this.#statementsOf(facts.database).setCatalogue(catalogueOf(facts)),
         state: ({ state }) => this.#adopt(state),
         cancel: ({ processId, secret }) => this.#clients.cancel(processId, Buffer.from(secret)),
         shutdown: ({ mode }) => this.#shutdown(mode),
+        leave: () => this.#leave(),
+        socket: ({ path }, _from, handle) => {
+          if (handle !== null) this.#inherited.push({ handle, path })
+        },
         gone: ({ station }) => this.#link.lost(station),
       },
       {
+        hand_over: ({ to }) => Promise.resolve(this.#handOver(to)),
         facts: ({ detail }) => Promise.resolve(this.#facts(detail === 'all')),
         act: (act) => this.#act(act),
         writes_running: ({ withinMs }) => this.#pools.writesEnded(withinMs),
@@ -368,6 +409,10 @@ class Worker {
       this.#exit(0)
       return
     }
+    if (this.#isLeaving) {
+      this.#endAfter(this.#config.pgsteer.shutdownTimeoutMs)
+      return
+    }
     const { shutdownNoticeMs } = this.#config.pgsteer
     if (shutdownNoticeMs === 0) this.#drain(mode)
     else clock.after(shutdownNoticeMs, () => this.#drain(mode))
@@ -377,20 +422,44 @@ class Worker {
   #drain(mode: ShutdownMode): void {
     this.#isDraining = true
     this.#listener?.close()
-    const deadlineMs = this.#config.pgsteer.shutdownTimeoutMs
-    clock.after(deadlineMs, () => {
-      this.#log.warn({ clients: this.#clients.count }, 'drain deadline passed, ending what is left')
-      this.#exit(0)
-    })
+    this.#endAfter(this.#config.pgsteer.shutdownTimeoutMs)
     const isPatient = mode === 'wait_for_clients'
     const told = new ProxyError(isPatient ? 'shutting_down' : 'server_shutting_down')
     this.#clients
-      .drain(told, !isPatient)
+      .drain(told, isPatient ? 'patient' : 'forced')
       .then(() => this.#pools.shutdown(mode))
       .then(
         () => this.#exit(0),
         () => this.#exit(0),
       )
+  }
+
+  /** Its successor has its sockets: clients leave behind their next transaction. */
+  #leave(): void {
+    if (this.#isLeaving || this.#stopping !== null) return
+    this.#isLeaving = true
+    this.#listener?.leave()
+    this.#pools.leave()
+    this.#endAfter(this.#config.pgsteer.workerDrainMsMax)
+    this.#log.info({ clients: this.#clients.count }, 'leaving')
+    void this.#clients
+      .drain(new ProxyError('server_shutting_down'), 'replaced')
+      .then(() => this.#retire())
+  }
+
+  async #retire(): Promise<void> {
+    // Without a control process the counts are lost, as they are when it ends.
+    const facts = this.#facts(false)
+    await this.#link.ask('control', 'retire', { facts }, RETIRE_MS).catch(() => null)
+    this.#exit(0)
+  }
+
+  #endAfter(deadlineMs: number): void {
+    clock.after(deadlineMs, () => {
+      this.#log.warn({ clients: this.#clients.count }, 'drain deadline passed, ending what is left')
+      if (this.#isLeaving) void this.#retire()
+      else this.#exit(0)
+    })
   }
 
   #exit(code: number): void {
@@ -410,10 +479,10 @@ process.on('disconnect', () => process.exit(1))
 const link = childLink(number)
 link.on(
   {
-    start: ({ config, mockSeed, instance }) => {
+    start: ({ config, mockSeed, instance, predecessor }) => {
       // The control process says more, but may be away: keys given out until then have the number.
       const worker = new Worker(link, config, mockSeed, { id: instance.id, all: [] })
-      worker.start().catch((error: unknown) => {
+      worker.start(predecessor).catch((error: unknown) => {
         processLog(config, `worker${number}`).fatal(reasonOf(error))
         process.exit(FATAL_EXIT)
       })

@@ -28,6 +28,13 @@ export interface Actions {
   state(): AdminState
   /** Applies the files again. Rejects with what is wrong; resolves with sentences for the operator. */
   reload(): Promise<readonly string[]>
+  /**
+   * Replaces the workers one after the other if another program is installed than they run. Resolves
+   * with sentences when the first successor serves; rejects with why it does not, or none is to be.
+   */
+  upgrade(): Promise<readonly string[]>
+  /** The same, whatever is installed. */
+  restartWorkers(): Promise<void>
   /** Resolves when no server is in use any more; null = every database. */
   pause(database: string | null): Promise<void>
   resume(database: string | null): Promise<void>
@@ -180,6 +187,8 @@ async function change(command: Change, actions: Actions): Promise<ConsoleResult>
   switch (command.verb) {
     case 'reload':
       return await reload(actions)
+    case 'restart_workers':
+      return await restartWorkers(actions)
     case 'set':
       return await set(command.key, command.value, actions)
     case 'kill_client':
@@ -203,12 +212,28 @@ async function change(command: Change, actions: Actions): Promise<ConsoleResult>
 }
 
 async function reload(actions: Actions): Promise<ConsoleResult> {
+  const sentences: string[] = []
   try {
-    const sentences = await actions.reload()
-    return done('RELOAD', ...sentences.map((message) => ({ message, detail: null })))
+    sentences.push(...(await actions.reload()))
   } catch (error) {
     throw new ProxyError('console_reload', {}, error)
   }
+  try {
+    sentences.push(...(await actions.upgrade()))
+  } catch (error) {
+    throw new ProxyError('console_restart', {}, error)
+  }
+  return done('RELOAD', ...sentences.map((message) => ({ message, detail: null })))
+}
+
+async function restartWorkers(actions: Actions): Promise<ConsoleResult> {
+  try {
+    await actions.restartWorkers()
+  } catch (error) {
+    throw new ProxyError('console_restart', {}, error)
+  }
+  const message = 'the first worker is replaced, the others follow: SHOW WORKERS'
+  return done('RESTART', { message, detail: null })
 }
 
 async function set(key: string, value: string, actions: Actions): Promise<ConsoleResult> {

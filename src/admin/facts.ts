@@ -48,7 +48,7 @@ export interface ClientCounts {
 export type FactsDetail = 'counts' | 'all'
 
 export interface WorkerFacts {
-  /** From 0. */
+  /** From 0 to `workers`, of which one number is free but while workers are replaced. */
   readonly worker: number
   readonly startedWallMs: number
   readonly version: string
@@ -82,6 +82,8 @@ export interface Facts {
 export interface WorkerSummary {
   readonly worker: number
   readonly startedWallMs: number
+  readonly version: string
+  readonly clients: number
   readonly process: ProcessFacts
   readonly listeners: readonly ListenerFacts[]
   readonly topologyTerm: number
@@ -89,6 +91,20 @@ export interface WorkerSummary {
   readonly isPaused: boolean
   readonly isShuttingDown: boolean
 }
+
+/** Where a worker stands: its successor arrives before it leaves. */
+export type WorkerPlace = 'arriving' | 'serving' | 'leaving'
+
+/** The replacement of all workers that is under way, or the last one. */
+export interface RollFacts {
+  readonly isRunning: boolean
+  /** Workers that have a successor. */
+  readonly replaced: number
+  /** What the last one ended of; null when nothing went wrong. */
+  readonly failure: string | null
+}
+
+export const NO_ROLL: RollFacts = { isRunning: false, replaced: 0, failure: null }
 
 /** Where the members come from and what happened to the cluster since the start. */
 export interface ClusterFacts {
@@ -145,6 +161,9 @@ export interface Snapshot {
   readonly facts: Facts
   /** Workers that should run; `facts.workers` are those that answered. */
   readonly workersWanted: number
+  /** By number, as the supervisor knows them. */
+  readonly places: ReadonlyMap<number, WorkerPlace>
+  readonly roll: RollFacts
   /** By database; from StatsWindow. */
   readonly averages: Readonly<Record<string, DatabaseStats>>
   readonly control: ProcessFacts

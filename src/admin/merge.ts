@@ -84,11 +84,13 @@ function totalsOf({ clients }: WorkerFacts): ClientsFacts {
 }
 
 function summary(facts: WorkerFacts): WorkerSummary {
-  const { worker, startedWallMs, process, listeners } = facts
+  const { worker, startedWallMs, version, process, listeners } = facts
   const { topologyTerm, topologySerial, isPaused, isShuttingDown } = facts
   return {
     worker,
     startedWallMs,
+    version,
+    clients: facts.counts.reduce((sum, { active, waiting }) => sum + active + waiting, 0),
     process,
     listeners,
     topologyTerm,

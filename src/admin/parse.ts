@@ -20,6 +20,7 @@ export type Command =
   | { readonly verb: 'empty' }
   | { readonly verb: 'help' }
   | { readonly verb: 'reload' }
+  | { readonly verb: 'restart_workers' }
   | { readonly verb: 'show'; readonly view: string }
   | { readonly verb: 'faked_show' | 'faked_set'; readonly name: string }
   | { readonly verb: 'set'; readonly key: string; readonly value: string }
@@ -83,6 +84,9 @@ function simpleCommand(verb: string, argument: string, text: string): Command {
     case 'reload':
       if (argument !== '') throw invalid(text)
       return { verb }
+    case 'restart':
+      if (argument.toLowerCase() !== 'workers') throw invalid(text)
+      return { verb: 'restart_workers' }
     case 'pause':
     case 'resume':
     case 'reconnect':

@@ -31,6 +31,14 @@ interface Entry<T> {
   readonly holder: T
 }
 
+/**
+ * Numbers that the workers of an instance may have: one more than serve, since a successor is there
+ * before the worker whose place it takes is gone.
+ */
+export function workerSlots(workers: number): number {
+  return workers + 1
+}
+
 /** The keys that one worker has given out. */
 export class CancelKeys<T> {
   readonly #worker: number
@@ -38,7 +46,7 @@ export class CancelKeys<T> {
   /** Process ids have 15 random bits: a few holders may share one. */
   readonly #entries = new Map<number, Entry<T>[]>()
 
-  /** Shape: `worker` from 0 to `workers` - 1, of at most 64. */
+  /** Shape: `worker` from 0 to `workers` - 1, of at most 128. */
   constructor(worker: number, workers: number) {
     this.#worker = worker
     this.#workerBits = bitsFor(workers)

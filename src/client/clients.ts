@@ -20,7 +20,7 @@ import {
   READY_IDLE,
 } from '../wire/messages.ts'
 import { Admission } from './admission.ts'
-import { type CancelKey, CancelKeys, instanceOf, workerOf } from './cancel.ts'
+import { type CancelKey, CancelKeys, instanceOf, workerOf, workerSlots } from './cancel.ts'
 import { Carriages } from './carriages.ts'
 import { ClientCounters } from './counters.ts'
 import type { ClientFacts, ClientsFacts } from './facts.ts'
@@ -58,6 +58,12 @@ export interface ConsoleClient {
   facts(): ClientFacts | null
 }
 
+/**
+ * How clients are sent away: not at all (they go by themselves), each behind its next answer, or so
+ * while another process takes new ones, so that those that were coming still get in.
+ */
+export type DrainManner = 'patient' | 'forced' | 'replaced'
+
 interface Replica {
   readonly id: number
   readonly arrival: SessionArrival
@@ -87,13 +93,14 @@ export class Clients {
   #loggingIn = 0
   #serial = 0
   #drainingBecause: ProxyError | null = null
+  #manner: DrainManner = 'patient'
   /** Of clients that were told the end and have not ended their side. */
   readonly #departing = new Set<Channel>()
   #onEmpty: (() => void) | null = null
 
   constructor(deps: ClientsDeps) {
     this.#deps = deps
-    this.#keys = new CancelKeys(deps.worker, deps.config().pgsteer.workers)
+    this.#keys = new CancelKeys(deps.worker, workerSlots(deps.config().pgsteer.workers))
     this.#admission = new Admission(() => deps.config())
     this.#services = {
       clock: deps.clock,
@@ -172,16 +179,18 @@ export class Clients {
   }
 
   /**
-   * Lets clients go: with `force` each behind its next answer outside of a transaction, or when it has been silent for a
-   * while; else when they leave by themselves. Resolves when none is left, and all have read what they were told: what
-   * somebody sends to a process that has ended destroys what he has not read.
+   * Lets clients go: when they leave by themselves, or each behind its next answer outside of a transaction, or when it
+   * has been silent for a while. Resolves when none is left, and all have read what they were told: what somebody sends
+   * to a process that has ended destroys what he has not read. Replaced, a worker ends its console clients likewise.
    */
-  drain(error: ProxyError, force: boolean): Promise<void> {
+  drain(error: ProxyError, manner: DrainManner): Promise<void> {
     this.#drainingBecause = error
-    if (force) for (const session of this.#sessions.values()) session.standing.leave(error)
-    if (this.count === 0) return Promise.resolve()
+    this.#manner = manner
+    if (manner !== 'patient')
+      for (const session of this.#sessions.values()) session.standing.leave(error)
     return new Promise((resolve) => {
       this.#onEmpty = resolve
+      this.#checkEmpty()
     })
   }
 
@@ -264,9 +273,9 @@ export class Clients {
   }
 
   #tellWorker(key: CancelKey): string {
-    const { workers } = this.#deps.config().pgsteer
-    const worker = workerOf(key, workers)
-    if (worker === this.#deps.worker || worker >= workers) return 'unknown'
+    const slots = workerSlots(this.#deps.config().pgsteer.workers)
+    const worker = workerOf(key, slots)
+    if (worker === this.#deps.worker || worker >= slots) return 'unknown'
     this.#deps.onForeignCancel(worker, key.processId, key.secret)
     return 'worker'
   }
@@ -277,7 +286,7 @@ export class Clients {
   }
 
   async #admit(arrival: SessionArrival): Promise<void> {
-    if (this.#drainingBecause !== null) throw new ProxyError('shutting_down')
+    this.#checkDrain(arrival)
     this.#admission.check(this.count, arrival.database, arrival.user)
     const pool = this.#deps.pools.pool(arrival.database, arrival.user, arrival.secret)
     if (arrival.replication !== null) {
@@ -286,12 +295,18 @@ export class Clients {
     }
     const welcome = await pool.welcome()
     if (arrival.channel.isClosed) return
-    if (this.#drainingBecause !== null) throw new ProxyError('shutting_down')
+    this.#checkDrain(arrival)
     // Only now: with `* =` any name may be asked for, and a server has to know it.
     this.#deps.onDatabaseUsed(pool.config.serverDatabase)
     // Others may have come while the first server of the pool was opened.
     this.#admission.check(this.count, arrival.database, arrival.user)
     this.#start(arrival, pool, welcome)
+  }
+
+  /** Errors  ProxyError `shutting_down` where nobody new is taken; a replication connection would not go again. */
+  #checkDrain({ replication }: SessionArrival): void {
+    if (this.#drainingBecause === null) return
+    if (this.#manner !== 'replaced' || replication !== null) throw new ProxyError('shutting_down')
   }
 
   #start(arrival: SessionArrival, pool: Pool, served: ReadonlyMap<string, string>): void {
@@ -322,6 +337,7 @@ export class Clients {
         'client logged in',
       )
     channel.write(welcomeFrames(welcome, key, loginNotifyMessage))
+    if (this.#drainingBecause !== null) session.standing.leave(this.#drainingBecause)
     session.begin()
   }
 
@@ -382,11 +398,23 @@ export class Clients {
   }
 
   #checkEmpty(): void {
-    if (this.count > 0) return
+    if (this.count > 0 || (this.#manner === 'replaced' && !this.#isAlone())) return
     for (const channel of this.#departing) if (channel.isClosed) this.#departing.delete(channel)
     if (this.#departing.size > 0) return
     this.#onEmpty?.()
     this.#onEmpty = null
+  }
+
+  /** Nobody is coming, and no console client is left. */
+  #isAlone(): boolean {
+    const wallMs = this.#deps.clock.wallMs()
+    const error = this.#drainingBecause
+    for (const client of this.#consoles.values()) {
+      const facts = client.facts()
+      const isSilent = facts === null || wallMs - facts.requestWallMs >= SILENT_MS
+      if (error !== null && facts?.state !== 'active' && isSilent) client.end(error)
+    }
+    return this.#loggingIn === 0 && this.#consoles.size === 0
   }
 
   #closeSilent(error: ProxyError, nowMs: number): void {

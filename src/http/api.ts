@@ -51,8 +51,12 @@ export function clusterJson(snapshot: Snapshot): object {
       isSelf: peer.id === instanceNumber(snapshot),
     })),
     workersWanted: snapshot.workersWanted,
+    roll: snapshot.roll,
     workers: facts.workers.map((worker) => ({
       worker: worker.worker,
+      state: snapshot.places.get(worker.worker) ?? 'serving',
+      version: worker.version,
+      clients: worker.clients,
       processId: worker.process.processId,
       startedWallMs: worker.startedWallMs,
       rssBytes: worker.process.rssBytes,

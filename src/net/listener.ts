@@ -5,9 +5,10 @@
  * socket.
  */
 import { once } from 'node:events'
-import { chmodSync, statSync, unlinkSync } from 'node:fs'
+import { chmodSync, linkSync, renameSync, rmSync, statSync, unlinkSync } from 'node:fs'
 import { connect, createServer, type ListenOptions, type Server, type Socket } from 'node:net'
 import { reasonOf } from '../base/errors.ts'
+import { invariant } from '../base/invariant.ts'
 import type { Log } from '../base/log.ts'
 import type { Config } from '../config/config.ts'
 import { Channel } from './channel.ts'
@@ -18,6 +19,26 @@ export interface ListenerOptions {
   readonly log: Log
   /** The channel belongs to the receiver from here on. */
   readonly onChannel: (channel: Channel) => void
+  /** The sockets of a process whose place this one takes: they are listened on, and no others. */
+  readonly inherited?: readonly Inherited[]
+}
+
+/**
+ * A listening socket as Node hands it from process to process: what is inside of a Server, and has no
+ * type but that. Both ends have it open then, and what waits in its queue is lost by neither's end.
+ */
+export type SocketHandle = Server
+
+export interface Inherited {
+  readonly handle: SocketHandle
+  /** Of a Unix socket, which does not know its name any more; null for TCP. */
+  readonly path: string | null
+}
+
+interface Listening {
+  readonly server: Server
+  readonly path: string | null
+  readonly isInherited: boolean
 }
 
 export interface ListenAddress {
@@ -46,7 +67,7 @@ export async function listen(options: ListenerOptions): Promise<Listener> {
 
 export class Listener {
   readonly #options: ListenerOptions
-  #servers: Server[] = []
+  #sockets: Listening[] = []
   #isClosed = false
   #complainedMs = Number.NEGATIVE_INFINITY
 
@@ -55,24 +76,52 @@ export class Listener {
   }
 
   get addresses(): readonly ListenAddress[] {
-    return this.#servers.flatMap((server) => {
+    return this.#sockets.flatMap(({ server, path }) => {
+      if (path !== null) return [{ address: path, port: 0 }]
       const address = server.address()
-      if (address === null) return []
-      if (typeof address === 'string') return [{ address, port: 0 }]
-      return [{ address: address.address, port: address.port }]
+      return address === null || typeof address === 'string'
+        ? []
+        : [{ address: address.address, port: address.port }]
     })
   }
 
   /** Lets go of the sockets: new clients are refused, or reach another process on the same port. */
   pauseAccepting(): void {
-    for (const server of this.#servers.splice(0)) server.close()
+    for (const { server } of this.#sockets.splice(0)) server.close()
+  }
+
+  /** For a successor; they are still listened on here. */
+  handles(): Inherited[] {
+    return this.#sockets.map(({ server, path }) => {
+      const handle: unknown = Reflect.get(server, '_handle')
+      invariant(isSocketHandle(handle), 'what listens has a handle')
+      return { handle, path }
+    })
+  }
+
+  /** For good, where another process listens on these sockets: the name of the Unix socket stays. */
+  leave(): void {
+    this.#isClosed = true
+    for (const { server, path, isInherited } of this.#sockets.splice(0)) {
+      if (isInherited || !isFile(path)) {
+        server.close()
+        continue
+      }
+      // Node removes the name that it gave: for some microseconds there is only another one.
+      const spare = `${path}.${process.pid}`
+      linkSync(path, spare)
+      server.close()
+      renameSync(spare, path)
+    }
   }
 
   /** Errors  rejects when an address cannot be listened on, and listens on none then. */
   async resumeAccepting(): Promise<void> {
-    if (this.#isClosed || this.#servers.length > 0) return
+    if (this.#isClosed || this.#sockets.length > 0) return
     const { listenAddr, listenPort, unixSocketDir } = this.#options.config.pgbouncer
     try {
+      for (const one of this.#options.inherited ?? []) await this.#inherit(one)
+      if (this.#sockets.length > 0) return
       for (const address of listenAddr) await this.#listenTcp(address, listenPort)
       if (unixSocketDir !== null) await this.#listenUnix(socketPath(unixSocketDir, listenPort))
     } catch (error) {
@@ -84,7 +133,12 @@ export class Listener {
   /** For good. Safe to call twice; connections that were accepted stay. */
   close(): void {
     this.#isClosed = true
+    // Node removes the names that it gave.
+    const names = this.#sockets.flatMap((one) =>
+      one.isInherited && isFile(one.path) ? [one.path] : [],
+    )
     this.pauseAccepting()
+    for (const name of names) rmSync(name, { force: true })
   }
 
   async #listenTcp(address: string, port: number): Promise<void> {
@@ -123,19 +177,30 @@ export class Listener {
   }
 
   async #open(where: ListenOptions): Promise<void> {
-    const { tcpKeepalive, tcpKeepidleMs } = this.#options.config.pgbouncer
-    const isUnix = where.path !== undefined
-    const keepAliveMs = tcpKeepalive ? tcpKeepidleMs : null
     const server = createServer({ pauseOnConnect: true })
     server.listen(where)
+    await this.#add({ server, path: where.path ?? null, isInherited: false })
+  }
+
+  async #inherit({ handle, path }: Inherited): Promise<void> {
+    const server = createServer({ pauseOnConnect: true })
+    server.listen(handle, this.#options.config.pgbouncer.listenBacklog)
+    await this.#add({ server, path, isInherited: true })
+  }
+
+  async #add(socket: Listening): Promise<void> {
+    const { server, path } = socket
+    const isUnix = path !== null
+    const { tcpKeepalive, tcpKeepidleMs } = this.#options.config.pgbouncer
+    const keepAliveMs = tcpKeepalive ? tcpKeepidleMs : null
     await once(server, 'listening')
     const isInherited = isUnix || setOptions(server, keepAliveMs)
-    server.on('connection', (socket) => {
-      if (!isInherited) setSocketOptions(socket, keepAliveMs)
-      this.#accept(socket, isUnix)
+    server.on('connection', (client) => {
+      if (!isInherited) setSocketOptions(client, keepAliveMs)
+      this.#accept(client, isUnix)
     })
     server.on('error', (error) => this.#complain(error))
-    this.#servers.push(server)
+    this.#sockets.push(socket)
   }
 
   #accept(socket: Socket, isUnix: boolean): void {
@@ -159,7 +224,7 @@ export class Listener {
   }
 }
 
-interface Listening {
+interface Tunable {
   setNoDelay(isOn: boolean): number
   setKeepAlive(isOn: boolean, delaySeconds: number): number
 }
@@ -171,9 +236,19 @@ interface Listening {
  */
 function setOptions(server: Server, keepAliveMs: number | null): boolean {
   const handle: unknown = Reflect.get(server, '_handle')
-  if (process.platform !== 'linux' || !isListening(handle)) return false
+  if (process.platform !== 'linux' || !isTunable(handle)) return false
   if (handle.setNoDelay(true) !== 0) return false
   return keepAliveMs === null || handle.setKeepAlive(true, Math.floor(keepAliveMs / 1000)) === 0
+}
+
+/** Not the name of an abstract socket, which is in no directory. */
+function isFile(path: string | null): path is string {
+  return path?.startsWith('\0') === false
+}
+
+/** What comes along with a message between processes is one, or nothing. */
+export function isSocketHandle(handle: unknown): handle is SocketHandle {
+  return typeof handle === 'object' && handle !== null && 'close' in handle
 }
 
 function setSocketOptions(socket: Socket, keepAliveMs: number | null): void {
@@ -181,9 +256,9 @@ function setSocketOptions(socket: Socket, keepAliveMs: number | null): void {
   if (keepAliveMs !== null) socket.setKeepAlive(true, keepAliveMs)
 }
 
-function isListening(handle: unknown): handle is Listening {
+function isTunable(handle: unknown): handle is Tunable {
   if (typeof handle !== 'object' || handle === null) return false
-  const { setNoDelay, setKeepAlive } = handle as Partial<Listening>
+  const { setNoDelay, setKeepAlive } = handle as Partial<Tunable>
   return typeof setNoDelay === 'function' && typeof setKeepAlive === 'function'
 }
 

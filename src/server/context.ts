@@ -34,6 +34,8 @@ export interface PoolContext {
   isDisabled(database: string): boolean
   /** No session gets a server any more: the error to tell, or null. */
   readonly stopping: ProxyError | null
+  /** Another process takes new clients: servers that nobody waits for are closed when they are free. */
+  readonly isLeaving: boolean
   /**
    * Makes room for one more server of `pool`, by closing idle ones of other pools if need be.
    * Returns false when there is none; the pool is advanced when there may be again.

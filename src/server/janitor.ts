@@ -76,7 +76,7 @@ function closeExcess(pool: Pool, member: MemberPool, context: PoolContext): void
 
 /** min_pool_size, as long as somebody is there to use it. */
 function keepMinimum(pool: Pool, member: MemberPool, context: PoolContext): void {
-  if (isHandingOver(member, context)) return
+  if (context.isLeaving || isHandingOver(member, context)) return
   const { minPoolSize, serverUser, user } = pool.config
   const isInUse = pool.clients > 0 || pool.isWaitedFor || serverUser !== user
   if (minPoolSize === 0 || !isInUse || pool.isPaused || !pool.roster.mayServe(member)) return

@@ -536,6 +536,7 @@ export class Pool {
     if (server.isDoomed) return 'doomed'
     if (this.isPaused) return 'paused'
     if (this.#context.stopping !== null) return 'shutdown'
+    if (this.#context.isLeaving && this.waiting.length === 0) return 'shutdown'
     if (member.isGone) return 'member_gone'
     const { term, role } = server.identity
     if (role === 'primary' && term !== this.#context.view.topology.term) return 'fenced'

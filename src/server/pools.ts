@@ -227,6 +227,13 @@ export class Pools {
     return this.#until(() => this.#of(database).every((pool) => !pool.fleet.hasDoomed))
   }
 
+  /** Another process takes new clients: what nobody here waits for is closed, now and later. */
+  leave(): void {
+    this.#shared.isLeaving = true
+    for (const pool of this.#pools.values())
+      if (pool.waiting.length === 0) pool.fleet.closeFree('shutdown')
+  }
+
   /** Resolves when the mode's condition is met: at once, or when no server is left. */
   shutdown(mode: ShutdownMode): Promise<void> {
     if (mode === 'wait_for_clients') return Promise.resolve()
@@ -396,6 +403,7 @@ export class Pools {
       view: viewOf(EMPTY_TOPOLOGY, 0),
       tickMs: this.#deps.clock.nowMs(),
       stopping: null,
+      isLeaving: false,
       nextServerId: () => {
         this.#serverId += 1
         return this.#serverId

@@ -30,6 +30,8 @@ export function fakeActions(
       await note('reload')
       return ['listen_port needs a restart']
     },
+    upgrade: () => Promise.resolve([]),
+    restartWorkers: () => note('restart_workers'),
     pause: (database) => {
       const { pausedDatabases } = state
       state =

@@ -3,7 +3,7 @@
  * with what a test is about given by hand.
  */
 import type { Snapshot, WorkerFacts } from '../../src/admin/facts.ts'
-import { countClients } from '../../src/admin/facts.ts'
+import { countClients, NO_ROLL } from '../../src/admin/facts.ts'
 import { mergeFacts } from '../../src/admin/merge.ts'
 import { emptyHistogram, observeMs } from '../../src/base/histogram.ts'
 import { type ClientFacts, type ClientsFacts, emptyStats } from '../../src/client/facts.ts'
@@ -283,6 +283,8 @@ export function snapshotOf(
     },
     facts: mergeFacts(workers, Math.max(1, workers.length)),
     workersWanted: workers.length,
+    places: new Map(workers.map(({ worker }) => [worker, 'serving'])),
+    roll: NO_ROLL,
     averages: { app: { ...emptyStats(), queries: 2.4, queryMs: 1.25 } },
     control: processFactsOf(1000),
     dns: [{ hostname: 'db.example', ttlMs: 9000, addresses: ['10.9.9.9'] }],

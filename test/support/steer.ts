@@ -47,11 +47,13 @@ export interface SteerOptions {
   readonly place?: Place
   /** For clients and for HTTP; free ones when nothing is said. */
   readonly ports?: readonly [number, number]
+  /** Folder with src/ and package.json of the program; this repository without it. */
+  readonly program?: string
   /** More of its environment. */
   readonly env?: Readonly<Record<string, string>>
 }
 
-const CLI = resolve(import.meta.dirname, '../../src/cli.ts')
+const PROGRAM = resolve(import.meta.dirname, '../..')
 const USERS = ['postgres', 'demo', 'pgsteer', 'replicator']
 const READY_MS_MAX = 40_000
 const STOP_MS_MAX = 30_000
@@ -104,7 +106,8 @@ export class Steer {
     writeFileSync(join(directory, 'pgsteer.ini'), iniText(servers, ports, options))
     writeFileSync(join(directory, 'userlist.txt'), userlist(options))
     const log = openSync(join(directory, 'pgsteer.log'), 'a')
-    const command = [process.execPath, CLI, join(directory, 'pgsteer.ini')]
+    const cli = join(options.program ?? PROGRAM, 'src/cli.ts')
+    const command = [process.execPath, cli, join(directory, 'pgsteer.ini')]
     const [file = '', ...parameters] = [...(options.place?.enter ?? []), ...command]
     const child = spawn(file, parameters, {
       env: { ...environment(), ...options.env },

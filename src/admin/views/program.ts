@@ -40,6 +40,24 @@ export function showState({ state }: Snapshot): Row[] {
   ]
 }
 
+export const WORKERS = columns(`
+  worker:int4 process_id:int4 state version started clients:int8 listeners:int4`)
+
+/** Ours: the processes that serve clients. While they are replaced, one arrives and one leaves. */
+export function showWorkers({ facts, places }: Snapshot): Row[] {
+  return facts.workers.map(({ worker, process, version, startedWallMs, clients, listeners }) =>
+    row(
+      worker,
+      process.processId,
+      places.get(worker) ?? 'serving',
+      version,
+      timestamp(startedWallMs),
+      clients,
+      listeners.length,
+    ),
+  )
+}
+
 export const MEM = columns('name size:int4 used:int4 free:int4 memtotal:int4')
 
 /** Bytes by process, with `size` 1: the JavaScript heap, buffers outside of it, and resident. */

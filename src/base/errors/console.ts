@@ -108,6 +108,15 @@ export const CONSOLE_ERRORS = {
     'error',
     'RELOAD failed, see logs for additional details',
   ],
+  console_restart: [
+    'ERROR',
+    'F0000',
+    'F0000',
+    'operator',
+    'never',
+    'error',
+    'the workers are not replaced, see logs for additional details',
+  ],
   console_route: [
     'ERROR',
     '0A000',

@@ -185,6 +185,11 @@ export const PGSTEER_KEYS = {
     '0',
     'For so long after SIGTERM or SIGINT new clients are still taken, while `/readyz` says no already: time for a balancer to send them elsewhere. The drain begins then.',
   ),
+  worker_drain_ms_max: ms(
+    '600000',
+    'So long a worker that is replaced (RESTART WORKERS, RELOAD after an upgrade) lets its clients end their transactions; what is left then is cut off.',
+    { min: 1000 },
+  ),
   log_level: choice(LOG_LEVELS, 'info', 'What is logged.'),
   log_format: choice(
     ['json', 'pretty'],

@@ -1,0 +1,193 @@
+/** Workers are replaced one after the other: no transaction is lost, and no new client is refused. */
+import type { Client } from 'pg'
+import { describe, expect, test } from 'vitest'
+import { frontend } from '../support/bytes.ts'
+import { useCluster } from '../support/postgres.ts'
+import { type Steer, useSteer } from '../support/steer.ts'
+import { waitFor } from '../support/wait.ts'
+import { WireClient } from '../support/wire-client.ts'
+
+const SLEEP = 'SELECT pg_sleep(60)'
+
+const shared = useCluster({ replicas: 1 })
+
+async function workersOf(steer: Steer): Promise<Record<string, string>[]> {
+  return steer.console('SHOW WORKERS')
+}
+
+interface Roll {
+  readonly isRunning: boolean
+  readonly replaced: number
+  readonly failure: string | null
+}
+
+async function rollOf({ httpPort }: Steer): Promise<Roll> {
+  const response = await fetch(`http://127.0.0.1:${httpPort}/api/cluster`)
+  const { roll } = (await response.json()) as { readonly roll: Roll }
+  return roll
+}
+
+async function untilRolled(steer: Steer, before: readonly number[]): Promise<void> {
+  await waitFor('the end of it', async () => !(await rollOf(steer)).isRunning)
+  expect(await rollOf(steer)).toEqual({ isRunning: false, replaced: before.length, failure: null })
+  const { workers } = steer
+  expect(workers).toHaveLength(before.length)
+  expect(workers.filter((pid) => before.includes(pid))).toEqual([])
+}
+
+async function one(client: Client): Promise<unknown> {
+  const { rows } = await client.query('SELECT 1 AS one')
+  return rows
+}
+
+/** Clients that connect, write for a while in transactions, and connect again when they are sent away. */
+class Load {
+  readonly errors: unknown[] = []
+  acknowledged = 0
+  #isOver = false
+  #id = 0
+  readonly #loops: Promise<void>[]
+
+  constructor(steer: Steer) {
+    const lives = [
+      Number.POSITIVE_INFINITY,
+      Number.POSITIVE_INFINITY,
+      Number.POSITIVE_INFINITY,
+      1,
+      1,
+    ]
+    this.#loops = lives.map((life) => this.#loop(steer, life))
+  }
+
+  async stop(): Promise<void> {
+    this.#isOver = true
+    await Promise.all(this.#loops)
+  }
+
+  async #loop(steer: Steer, life: number): Promise<void> {
+    while (!this.#isOver)
+      try {
+        await this.#live(await steer.connect(), life)
+      } catch (error) {
+        this.errors.push(error)
+      }
+  }
+
+  async #live(client: Client, life: number): Promise<void> {
+    const sentAway: Error[] = []
+    client.on('error', (error) => sentAway.push(error))
+    for (let turn = 0; turn < life && !this.#isOver && sentAway.length === 0; turn += 1) {
+      this.#id += 1
+      const id = this.#id
+      await client.query('BEGIN')
+      await client.query('INSERT INTO rolled VALUES ($1)', [id])
+      await client.query('COMMIT')
+      this.acknowledged += 1
+    }
+    await client.end()
+  }
+}
+
+describe.each([1, 2])('%i workers', (workers) => {
+  const front = useSteer(shared, { pgsteer: { workers, error_codes: 'postgres' } })
+
+  test('under load: no statement fails, and every commit is there once', async () => {
+    const { steer } = front
+    const admin = await steer.connect()
+    await admin.query('CREATE TABLE IF NOT EXISTS rolled (id int PRIMARY KEY)')
+    await admin.query('TRUNCATE rolled')
+    await admin.end()
+    const load = new Load(steer)
+    await waitFor('a load', () => load.acknowledged > 20)
+    const before = steer.workers
+    await steer.console('RESTART WORKERS')
+    await untilRolled(steer, before)
+    const seen = load.acknowledged
+    await waitFor('a load on the successors', () => load.acknowledged > seen + 20)
+    await load.stop()
+    expect(load.errors).toEqual([])
+    const client = await steer.connect()
+    const { rows } = await client.query(
+      '/* pgsteer: primary */ SELECT count(*)::int AS n FROM rolled',
+    )
+    expect(rows).toEqual([{ n: load.acknowledged }])
+    await client.end()
+  })
+
+  test('an open transaction goes on in its worker, can be cancelled there, and commits', async () => {
+    const { steer } = front
+    const before = steer.workers
+    const inside = await Promise.all(
+      Array.from({ length: 4 * workers }, async () => {
+        const client = await steer.wire({ password: 'demo' })
+        await client.query('BEGIN')
+        await client.query('SELECT txid_current()')
+        return client
+      }),
+    )
+    await steer.console('RESTART WORKERS')
+    await waitFor('one that leaves', async () =>
+      (await workersOf(steer)).some(({ state }) => state === 'leaving'),
+    )
+    for (const client of inside) {
+      await client.query('SAVEPOINT s')
+      const sleeps = client.query(SLEEP)
+      await cancel(steer, client)
+      expect((await sleeps).sqlstate).toBe('57014')
+      await client.query('ROLLBACK TO s')
+      const last = await client.query('COMMIT')
+      expect(last.tags).toEqual(['COMMIT'])
+    }
+    await untilRolled(steer, before)
+    expect((await workersOf(steer)).map(({ state }) => state)).toEqual(before.map(() => 'serving'))
+  })
+})
+
+describe('one worker', () => {
+  const front = useSteer(shared, { pgsteer: { error_codes: 'postgres' } })
+
+  test('one that is idle is told 57P01, and one that comes then is served by a successor', async () => {
+    const { steer } = front
+    const before = steer.workers
+    const idle = await steer.wire({ password: 'demo' })
+    await steer.console('RESTART WORKERS')
+    const told = await idle.until('E')
+    expect(told.errors.map((error) => error['C'])).toEqual(['57P01'])
+    await untilRolled(steer, before)
+    const client = await steer.connect()
+    expect(await one(client)).toEqual([{ one: 1 }])
+    await client.end()
+  })
+
+  test('what the ended workers counted is kept', async () => {
+    const { steer } = front
+    const count = async (): Promise<number> => {
+      const rows = await steer.console('SHOW STATS_TOTALS')
+      return Number(rows.find(({ database }) => database === 'demo')?.['xact_count'])
+    }
+    const client = await steer.connect()
+    for (let n = 0; n < 5; n += 1) await one(client)
+    await client.end()
+    const counted = await count()
+    expect(counted).toBeGreaterThan(4)
+    const before = steer.workers
+    await steer.console('RESTART WORKERS')
+    await untilRolled(steer, before)
+    expect(await count()).toBe(counted)
+  })
+})
+
+/** Once, when the server runs it: a request that comes late would end what follows. */
+async function cancel(steer: Steer, { processId, key }: WireClient): Promise<void> {
+  const watcher = await steer.connect()
+  await waitFor('the statement to run', async () => {
+    const { rows } = await watcher.query(
+      `/* pgsteer: primary */ SELECT 1 FROM pg_stat_activity WHERE query = '${SLEEP}'`,
+    )
+    return rows.length > 0
+  })
+  await watcher.end()
+  const client = await WireClient.connect({ host: steer.host, port: steer.port })
+  client.send(frontend.cancelRequest(processId, key))
+  await client.ended()
+}
