@@ -1,4 +1,4 @@
-import { spawnSync } from 'node:child_process'
+import { spawn, spawnSync } from 'node:child_process'
 import { once } from 'node:events'
 import { existsSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs'
 import { connect, createServer } from 'node:net'
@@ -8,7 +8,7 @@ import { pino } from 'pino'
 import { afterEach, describe, expect, it } from 'vitest'
 import { loadConfig } from '../../../src/config/load.ts'
 import type { Channel } from '../../../src/net/channel.ts'
-import { type Listener, listen } from '../../../src/net/listener.ts'
+import { type Inherited, isSocketHandle, type Listener, listen } from '../../../src/net/listener.ts'
 
 const directory = mkdtempSync(join(tmpdir(), 'pgsteer-listen-'))
 const listeners: Listener[] = []
@@ -20,16 +20,38 @@ afterEach(() => {
 })
 process.on('exit', () => rmSync(directory, { recursive: true, force: true }))
 
-async function open(keys: string, pgsteer = ''): Promise<Listener> {
+async function open(
+  keys: string,
+  pgsteer = '',
+  inherited: readonly Inherited[] = [],
+): Promise<Listener> {
   const file = join(directory, 'pgsteer.ini')
   writeFileSync(file, `[databases]\na = host=h\n[pgbouncer]\n${keys}\n[pgsteer]\n${pgsteer}\n`)
   const listener = await listen({
+    inherited,
     config: loadConfig(file, {}).config,
     log: pino({ level: 'silent' }),
     onChannel: (channel) => channels.push(channel),
   })
   listeners.push(listener)
   return listener
+}
+
+/** Listens on the sockets of `before`, which go to another process and back as they do between workers. */
+async function heir(before: Listener): Promise<Listener> {
+  const echo = "process.on('message', (message, handle) => process.send(message, handle))"
+  const child = spawn(process.execPath, ['-e', echo], {
+    stdio: ['ignore', 'inherit', 'inherit', 'ipc'],
+  })
+  const inherited: Inherited[] = []
+  for (const { handle, path } of before.handles()) {
+    child.send('', handle)
+    const [, back]: unknown[] = await once(child, 'message')
+    if (!isSocketHandle(back)) throw new Error('no handle came back')
+    inherited.push({ handle: back, path })
+  }
+  child.kill()
+  return await open('', '', inherited)
 }
 
 async function freePort(): Promise<number> {
@@ -163,5 +185,40 @@ describe('the Unix socket', () => {
     writeFileSync(path, 'precious')
     await expect(open(keysFor(7004))).rejects.toThrow('is in the way and is not a socket')
     expect(statSync(path).size).toBe(8)
+  })
+})
+
+describe('a successor', () => {
+  it('listens on the same sockets, and the name of the Unix socket stays', async () => {
+    const port = await freePort()
+    const path = join(directory, `.s.PGSQL.${port}`)
+    const before = await open(
+      `listen_addr = 127.0.0.1\nlisten_port = ${port}\nunix_socket_dir = ${directory}`,
+    )
+    const after = await heir(before)
+    expect(after.addresses).toEqual(before.addresses)
+    before.leave()
+    expect(before.addresses).toEqual([])
+    await reach({ port })
+    await reach({ path })
+    const last = await heir(after)
+    after.leave()
+    await reach({ path })
+    last.close()
+    expect(existsSync(path)).toBe(false)
+  })
+
+  it('gets what waits in the queue', async () => {
+    const port = await freePort()
+    const before = await open(`listen_addr = 127.0.0.1\nlisten_port = ${port}\nunix_socket_dir =`)
+    const after = await heir(before)
+    const count = channels.length
+    const sockets = Array.from({ length: 8 }, () => connect(port, '127.0.0.1'))
+    // In this turn nobody has accepted any of them.
+    before.leave()
+    await Promise.all(sockets.map((socket) => once(socket, 'connect')))
+    while (channels.length < count + 8) await new Promise((resolve) => setImmediate(resolve))
+    for (const socket of sockets) socket.destroy()
+    after.close()
   })
 })
