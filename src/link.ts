@@ -63,7 +63,6 @@ export interface Tellings {
   /** A server of a member was lost: it is asked at once. */
   suspect: { readonly member: string }
   database_used: { readonly database: string }
-  cancel: { readonly processId: number; readonly secret: Uint8Array }
   /** A child goes down: the supervisor expects its end. */
   shutdown: { readonly mode: ShutdownMode }
   ready: { readonly worker: number }
@@ -87,6 +86,11 @@ export interface Questions {
   restart_workers: { readonly ask: null; readonly answer: null }
   /** The same if the installed program is another one than the workers'. Sentences for people. */
   upgrade: { readonly ask: null; readonly answer: readonly string[] }
+  /** A cancel request for a client of that worker; answered when it can hit nothing any more. */
+  cancel: {
+    readonly ask: { readonly processId: number; readonly secret: Uint8Array }
+    readonly answer: null
+  }
   facts: { readonly ask: { readonly detail: FactsDetail }; readonly answer: WorkerFacts }
   execute: {
     readonly ask: { readonly sql: string; readonly role: ConsoleRole }

@@ -120,8 +120,10 @@ class Worker {
       login: () => this.#loginContext(),
       statements: (database) => this.#statementsOf(database),
       onConsole: (arrival) => this.#onConsole(arrival),
-      onForeignCancel: (worker, processId, secret) =>
-        link.tell(worker, 'cancel', { processId, secret }),
+      onForeignCancel: async (worker, processId, secret) => {
+        const { cancelWaitTimeoutMs } = this.#config.pgbouncer
+        await link.ask(worker, 'cancel', { processId, secret }, cancelWaitTimeoutMs)
+      },
       onPeerCancel: (key) => this.#peers.forward(key),
       wasInstance: (id) => this.#formerNumbers.has(id),
       onDatabaseUsed: (database) => this.#onDatabaseUsed(database),
@@ -176,7 +178,6 @@ class Worker {
         catalogue: ({ facts }) =>
           this.#statementsOf(facts.database).setCatalogue(catalogueOf(facts)),
         state: ({ state }) => this.#adopt(state),
-        cancel: ({ processId, secret }) => this.#clients.cancel(processId, Buffer.from(secret)),
         shutdown: ({ mode }) => this.#shutdown(mode),
         leave: () => this.#leave(),
         socket: ({ path }, _from, handle) => {
@@ -188,6 +189,10 @@ class Worker {
         hand_over: ({ to }) => Promise.resolve(this.#handOver(to)),
         facts: ({ detail }) => Promise.resolve(this.#facts(detail === 'all')),
         act: (act) => this.#act(act),
+        cancel: async ({ processId, secret }) => {
+          await this.#clients.cancel(processId, Buffer.from(secret))
+          return null
+        },
         writes_running: ({ withinMs }) => this.#pools.writesEnded(withinMs),
         topology: () => Promise.resolve(this.#pools.topology),
       },

@@ -236,14 +236,13 @@ export class Carriage implements Carrier, RelayOwner {
   }
 
   /**
-   * PostgreSQL is asked to cancel what it does for the first: nobody else is to be hit. Returns false
-   * when it was asked often enough.
+   * PostgreSQL is asked to cancel what it does for the first: nobody else is to be hit. Resolves when
+   * it was asked; null when it was asked often enough.
    */
-  cancel(): boolean {
-    if (this.server.cancelsUnderWay >= CANCELS_MAX) return false
+  cancel(): Promise<void> | null {
+    if (this.server.cancelsUnderWay >= CANCELS_MAX) return null
     this.#moveFollowers()
-    this.#pool.cancel(this.server)
-    return true
+    return this.#pool.cancel(this.server)
   }
 
   // What the server says

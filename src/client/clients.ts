@@ -41,8 +41,8 @@ export interface ClientsDeps {
   statements(database: string): Statements
   /** A client of the console logged in; the channel is handed over. */
   onConsole(arrival: SessionArrival): void
-  /** A cancel request for a key of another worker. */
-  onForeignCancel(worker: number, processId: number, secret: Buffer): void
+  /** A cancel request for a key of another worker; resolves when it can hit nothing any more. */
+  onForeignCancel(worker: number, processId: number, secret: Buffer): Promise<void>
   /** A cancel request for a key of another instance; resolves when it is over, and never rejects. */
   onPeerCancel(key: CancelKey): Promise<string>
   /** This instance had that number before. */
@@ -77,6 +77,8 @@ const TICK_MS = 250
 const SILENT_MS = 3000
 /** A cancel connection is closed after this, found or not. */
 const CANCEL_LINGER_MS = 10
+/** Cancel requests that other workers have not answered yet: nobody had to log in for them. */
+const FOREIGN_CANCELS_MAX = 1000
 
 export class Clients {
   readonly counters = new ClientCounters()
@@ -84,8 +86,9 @@ export class Clients {
   readonly #sessions = new Map<number, Session>()
   readonly #replicas = new Map<number, Replica>()
   readonly #consoles = new Map<number, ConsoleClient>()
-  readonly #keys: CancelKeys<{ cancel(): void }>
+  readonly #keys: CancelKeys<{ cancel(): Promise<void> | void }>
   readonly #cancelKeys = new Map<number, CancelKey>()
+  #foreignCancels = 0
   readonly #admission: Admission
   readonly #welcomes = new WelcomeCache()
   readonly #services: SessionServices
@@ -141,8 +144,8 @@ export class Clients {
   }
 
   /** A cancel request, ours or handed over by another worker. */
-  cancel(processId: number, secret: Buffer): void {
-    this.#keys.find({ processId, secret })?.cancel()
+  async cancel(processId: number, secret: Buffer): Promise<void> {
+    await this.#keys.find({ processId, secret })?.cancel()
   }
 
   kill(clientId: number): boolean {
@@ -248,6 +251,7 @@ export class Clients {
     }
   }
 
+  /** As with PostgreSQL, the request can hit nothing any more when its connection ends. */
   async #onCancelRequest(channel: Channel, key: CancelKey): Promise<void> {
     channel.attach({ onBytes() {}, onDrain() {}, onClosed() {} })
     const outcome = await this.#cancelAnywhere(key)
@@ -261,23 +265,31 @@ export class Clients {
   async #cancelAnywhere(key: CancelKey): Promise<string> {
     const holder = this.#keys.find(key)
     if (holder !== undefined) {
-      holder.cancel()
+      await holder.cancel()
       return 'own'
     }
     const instance = instanceOf(key)
-    if (instance === 0 || instance === this.#instance) return this.#tellWorker(key)
+    if (instance === 0 || instance === this.#instance) return this.#askWorker(key)
     // Where it was our number, another worker may hold the key; the one who has it now does not
     // know the key if it was ours, and a key is found by its one holder or by nobody.
-    if (this.#deps.wasInstance(instance)) this.#tellWorker(key)
+    if (this.#deps.wasInstance(instance)) await this.#askWorker(key)
     return this.#deps.onPeerCancel(key)
   }
 
-  #tellWorker(key: CancelKey): string {
+  async #askWorker(key: CancelKey): Promise<string> {
     const slots = workerSlots(this.#deps.config().pgsteer.workers)
     const worker = workerOf(key, slots)
     if (worker === this.#deps.worker || worker >= slots) return 'unknown'
-    this.#deps.onForeignCancel(worker, key.processId, key.secret)
-    return 'worker'
+    if (this.#foreignCancels >= FOREIGN_CANCELS_MAX) return 'crowded'
+    this.#foreignCancels += 1
+    try {
+      await this.#deps.onForeignCancel(worker, key.processId, key.secret)
+      return 'worker'
+    } catch {
+      return 'unreachable'
+    } finally {
+      this.#foreignCancels -= 1
+    }
   }
 
   /** The number of this instance among its peers, 0 = none. */

@@ -149,9 +149,9 @@ export class Lease {
     return false
   }
 
-  /** Asks PostgreSQL to cancel what runs. */
-  cancel(): void {
-    this.#pool.cancel(this.#held())
+  /** Asks PostgreSQL to cancel what runs; resolves when it was asked. */
+  cancel(): Promise<void> {
+    return this.#pool.cancel(this.#held())
   }
 
   /** Runs a statement of ours; `done` is called, once, if the server is still held then. */

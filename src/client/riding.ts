@@ -189,11 +189,16 @@ export class Riding {
   }
 
   /** Who is not the first is told at once, and what it asked runs for nobody. */
-  cancel(): void {
+  async cancel(): Promise<void> {
     const { carriage } = this
     if (carriage === null) return
-    if (!carriage.isFirst(this.#session)) this.#refuse(new ProxyError('cancelled'))
-    else if (carriage.cancel()) this.#session.meter.cancelled()
+    if (!carriage.isFirst(this.#session)) {
+      this.#refuse(new ProxyError('cancelled'))
+      return
+    }
+    const asked = carriage.cancel()
+    if (asked !== null) this.#session.meter.cancelled()
+    await asked
   }
 
   #refuse(error: ProxyError): void {

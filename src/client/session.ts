@@ -296,18 +296,18 @@ export class Session implements Receiver, Waiter {
     this.#advance()
   }
 
-  /** A cancel request with this client's key came. */
-  cancel(): void {
+  /** A cancel request with this client's key came. Resolves when it can hit nothing any more. */
+  async cancel(): Promise<void> {
     if (this.#state === 'waiting' && this.pool.withdraw(this)) {
       this.#move('idle')
       this.waitReason = null
       this.#answerRefused(new ProxyError('cancelled'))
       this.#advance()
     } else if (this.#state === 'riding') {
-      this.riding.cancel()
+      await this.riding.cancel()
     } else if (this.isOwed && (this.server?.cancelsUnderWay ?? CANCELS_MAX) < CANCELS_MAX) {
       this.meter.cancelled()
-      this.#lease.cancel()
+      await this.#lease.cancel()
     }
   }
 

@@ -230,12 +230,12 @@ export class Pool {
 
   /**
    * Forwards a cancel request. Until the cancel connection ended the server is not handed on: the
-   * request would hit the next session's statement.
+   * request would hit the next session's statement. Resolves then, and never rejects.
    */
-  cancel(server: ServerConnection): void {
-    if (server.state !== 'active') return
+  cancel(server: ServerConnection): Promise<void> {
+    if (server.state !== 'active') return Promise.resolve()
     server.cancelsUnderWay += 1
-    this.#context.cancel(server).then(
+    return this.#context.cancel(server).then(
       () => this.#onCancelled(server),
       () => {
         server.isDoomed = true

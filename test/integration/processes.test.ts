@@ -6,9 +6,12 @@ import { createServer, type Server } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { expect, test } from 'vitest'
+import { workerOf, workerSlots } from '../../src/client/cancel.ts'
+import { cancel } from '../support/nonce.ts'
 import { useCluster } from '../support/postgres.ts'
 import { useSteer } from '../support/steer.ts'
 import { waitFor } from '../support/wait.ts'
+import type { WireClient } from '../support/wire-client.ts'
 
 const shared = useCluster({ replicas: 1 })
 const front = useSteer(shared, { pgsteer: { workers: 2 }, mayRestart: true })
@@ -75,6 +78,43 @@ test('a command that waits for a control process that dies is answered, and its 
   expect((await held).rows).toEqual([{ one: 1 }])
   await client.end()
 })
+
+test('the connection of a cancel request that another worker took ends when it was delivered', async () => {
+  const [mine, other] = await clientsOfBoth()
+  const holder = childOf(String(placeOf(mine)))
+  const running = mine.query('SELECT pg_sleep(60)')
+  process.kill(holder, 'SIGSTOP')
+  let ended = 0
+  try {
+    // The kernel gives some of them to the one that stands still.
+    for (let index = 0; index < 10; index += 1)
+      void cancel(front.steer.port, mine).then(() => {
+        ended += 1
+      })
+    expect((await other.query('SELECT pg_sleep(0.2)')).sqlstate).toBeUndefined()
+    expect(ended).toBe(0)
+  } finally {
+    process.kill(holder, 'SIGCONT')
+  }
+  expect((await running).sqlstate).toBe('57014')
+  await waitFor('all to be over', () => ended === 10)
+  expect((await mine.query('SELECT 1')).rows).toEqual([['1']])
+})
+
+/** One client of each worker. */
+async function clientsOfBoth(): Promise<[WireClient, WireClient]> {
+  const first = await front.steer.wire()
+  return waitFor('a client of the other worker', async () => {
+    const next = await front.steer.wire()
+    if (placeOf(next) !== placeOf(first)) return [first, next] as [WireClient, WireClient]
+    await next.close()
+    return undefined
+  })
+}
+
+function placeOf({ processId, key }: WireClient): number {
+  return workerOf({ processId, secret: key }, workerSlots(2))
+}
 
 test('a worker that dies costs its own clients, and comes back', async () => {
   const before = childOf('0')
