@@ -51,7 +51,7 @@ const RESTART_MS_MAX = 5000
 /** After the drain deadline the children get this long before they are killed. */
 const KILL_AFTER_MS = 3000
 /** A successor serves within this time, or is none. */
-const ARRIVAL_MS_MAX = 30_000
+const ARRIVAL_MS_MAX = 60_000
 
 export class Main {
   #config: Config
@@ -150,8 +150,7 @@ export class Main {
         this.#log.error(`RELOAD failed, the running configuration stays: ${reasonOf(error)}`)
         return
       }
-      // What goes wrong is in the log.
-      this.#upgrade().catch(() => undefined)
+      this.#upgrade().catch((error: unknown) => this.#log.error(`RELOAD: ${reasonOf(error)}`))
     })
     process.on('SIGTERM', () => this.stop('wait_for_clients'))
     process.on('SIGINT', () => this.stop('wait_for_servers'))

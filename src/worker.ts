@@ -36,7 +36,7 @@ const number = Number(process.argv[2])
 /** The control process asks etcd in this time, or not at all. */
 const FIND_MS = 3000
 /** The worker whose place this one takes hands its sockets over in this time. */
-const HAND_OVER_MS = 5000
+const HAND_OVER_MS = 10_000
 /** A successor knows the cluster before it takes clients; that long it waits to be told. */
 const TOLD_MS = 10_000
 const LOOK_MS = 10

@@ -6,12 +6,12 @@ import { createServer, type Server } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { expect, test } from 'vitest'
-import { workerOf, workerSlots } from '../../src/client/cancel.ts'
+import { workerOf, workerOf, workerSlots, workerSlots } from '../../src/client/cancel.ts'
 import { cancel } from '../support/nonce.ts'
 import { useCluster } from '../support/postgres.ts'
 import { useSteer } from '../support/steer.ts'
 import { waitFor } from '../support/wait.ts'
-import type { WireClient } from '../support/wire-client.ts'
+import type { WireClient, WireClient } from '../support/wire-client.ts'
 
 const shared = useCluster({ replicas: 1 })
 const front = useSteer(shared, { pgsteer: { workers: 2 }, mayRestart: true })
@@ -116,9 +116,28 @@ function placeOf({ processId, key }: WireClient): number {
   return workerOf({ processId, secret: key }, workerSlots(2))
 }
 
+/** Clients inside of a transaction, on both workers. */
+async function insideBoth(): Promise<Map<number, WireClient[]>> {
+  const inside = new Map<number, WireClient[]>()
+  while (inside.size < 2) {
+    const client = await front.steer.wire()
+    const worker = workerOf({ processId: client.processId, secret: client.key }, workerSlots(2))
+    inside.set(worker, [...(inside.get(worker) ?? []), client])
+    await client.query('BEGIN')
+    await client.query('SELECT txid_current()')
+  }
+  return inside
+}
+
 test('a worker that dies costs its own clients, and comes back', async () => {
   const before = childOf('0')
+  const inside = await insideBoth()
   process.kill(before, 'SIGKILL')
+  for (const client of inside.get(0) ?? []) await client.ended()
+  for (const client of inside.get(1) ?? []) {
+    expect((await client.query('COMMIT')).tags).toEqual(['COMMIT'])
+    await client.close()
+  }
   await waitFor('a new worker', () => {
     try {
       return childOf('0') !== before

@@ -1,12 +1,15 @@
 /** Workers are replaced one after the other: no transaction is lost, and no new client is refused. */
 import type { Client } from 'pg'
-import { describe, expect, test } from 'vitest'
+import { describe, expect, test, vi } from 'vitest'
 import { frontend } from '../support/bytes.ts'
 import { useCluster } from '../support/postgres.ts'
 import { type Steer, useSteer } from '../support/steer.ts'
 import { waitFor } from '../support/wait.ts'
 import { WireClient } from '../support/wire-client.ts'
 
+/** Processes start, on a machine that has much to do. */
+const LONG = { withinMs: 90_000 }
+vi.setConfig({ testTimeout: 240_000 })
 const SLEEP = 'SELECT pg_sleep(60)'
 
 const shared = useCluster({ replicas: 1 })
@@ -28,7 +31,7 @@ async function rollOf({ httpPort }: Steer): Promise<Roll> {
 }
 
 async function untilRolled(steer: Steer, before: readonly number[]): Promise<void> {
-  await waitFor('the end of it', async () => !(await rollOf(steer)).isRunning)
+  await waitFor('the end of it', async () => !(await rollOf(steer)).isRunning, LONG)
   expect(await rollOf(steer)).toEqual({ isRunning: false, replaced: before.length, failure: null })
   const { workers } = steer
   expect(workers).toHaveLength(before.length)
@@ -126,9 +129,7 @@ describe.each([1, 2])('%i workers', (workers) => {
       }),
     )
     await steer.console('RESTART WORKERS')
-    await waitFor('one that leaves', async () =>
-      (await workersOf(steer)).some(({ state }) => state === 'leaving'),
-    )
+    await untilLeaving(steer)
     for (const client of inside) {
       await client.query('SAVEPOINT s')
       const sleeps = client.query(SLEEP)
@@ -191,3 +192,69 @@ async function cancel(steer: Steer, { processId, key }: WireClient): Promise<voi
   client.send(frontend.cancelRequest(processId, key))
   await client.ended()
 }
+
+/** A transaction that keeps the worker of `steer` from ending. */
+async function hold(steer: Steer): Promise<Client> {
+  const client = await steer.connect()
+  await client.query('BEGIN')
+  await client.query('SELECT txid_current()')
+  return client
+}
+
+async function untilLeaving(steer: Steer): Promise<void> {
+  await waitFor('one that leaves', async () =>
+    (await workersOf(steer)).some(({ state }) => state === 'leaving'),
+  )
+}
+
+describe('while a worker leaves', () => {
+  const front = useSteer(shared, { pgsteer: { error_codes: 'postgres' }, mayRestart: true })
+
+  test('a second replacement is refused, RELOAD begins none, and new clients come in', async () => {
+    const { steer } = front
+    const before = steer.workers
+    const client = await hold(steer)
+    await steer.console('RESTART WORKERS')
+    await untilLeaving(steer)
+    await expect(steer.console('RESTART WORKERS')).rejects.toThrow('the workers are not replaced')
+    await steer.console('RELOAD')
+    expect(steer.workers).toHaveLength(2)
+    const other = await steer.connect()
+    expect(await one(other)).toEqual([{ one: 1 }])
+    await other.end()
+    await client.query('COMMIT')
+    await untilRolled(steer, before)
+  })
+
+  test('it may be killed: that costs its own clients, and the replacement goes on', async () => {
+    const { steer } = front
+    const before = steer.workers
+    const client = await hold(steer)
+    await steer.console('RESTART WORKERS')
+    await untilLeaving(steer)
+    const other = await hold(steer)
+    const [victim] = before
+    if (victim === undefined) throw new Error('there is a worker')
+    process.kill(victim, 'SIGKILL')
+    await expect(client.query('COMMIT')).rejects.toThrow()
+    await untilRolled(steer, before)
+    expect((await other.query('COMMIT')).command).toBe('COMMIT')
+    await other.end()
+  })
+
+  test('SIGTERM lets the transactions of both end, and nobody follows', async () => {
+    const { steer } = front
+    const inside = await hold(steer)
+    await steer.console('RESTART WORKERS')
+    await untilLeaving(steer)
+    const other = await hold(steer)
+    steer.signal('SIGTERM')
+    await waitFor('the end to begin', () => steer.log.includes('shutting down'))
+    for (const client of [inside, other]) {
+      expect((await client.query('COMMIT')).command).toBe('COMMIT')
+      await client.end()
+    }
+    await waitFor('the end', () => steer.exitCode !== null)
+    expect(steer.exitCode).toBe(0)
+  })
+})

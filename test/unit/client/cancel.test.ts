@@ -38,6 +38,7 @@ test.each([
   [0, 1],
   [2, 3],
   [63, 64],
+  [64, 65],
 ])('a key of worker %i of %i names it and its instance, in 31 bits', (worker, workers) => {
   const keys = new CancelKeys<string>(worker, workers)
   for (const instance of [0, 1, 255, 256, 16_383]) {
