@@ -6,7 +6,7 @@
 import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { afterAll, expect, test } from 'vitest'
+import { afterAll, expect, onTestFinished, test } from 'vitest'
 import { ChaosLoad, type Door } from '../chaos/load.ts'
 import { Authority } from '../support/certificates.ts'
 import { useCluster } from '../support/postgres.ts'
@@ -38,13 +38,16 @@ test.each([
 ])('$form: all go over to the other instance, and no statement fails', async (one) => {
   const options: SteerOptions = { pgbouncer: one.pgbouncer }
   const leaving = await Steer.start(shared.cluster, options)
+  onTestFinished(() => leaving.stop())
   const staying = await Steer.start(shared.cluster, options)
+  onTestFinished(() => staying.stop())
   const door = ({ host, port }: Steer): Door => ({ host, port, login: { ...LOGIN, ssl: one.ssl } })
   const owner = await staying.connect({ ssl: one.ssl })
   await owner.query(TABLE)
   await owner.end()
   const doors = { write: door(leaving), read: door(leaving), others: [door(staying)] }
   const load = new ChaosLoad(doors, one.form, { writers: 12, readers: 6 })
+  onTestFinished(() => load.abort())
   load.start()
   await waitFor('a busy load', load.advance(ANSWERS), BUSY)
   leaving.signal('SIGINT')
@@ -55,6 +58,4 @@ test.each([
   expect(load.readErrors).toEqual([])
   expect(load.writes.filter(({ outcome }) => outcome !== 'acknowledged')).toEqual([])
   expect([load.refused, load.dropped]).toEqual([0, 18])
-  await leaving.stop()
-  await staying.stop()
 })
