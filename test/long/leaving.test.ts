@@ -28,7 +28,7 @@ const LOGIN = { user: 'demo', password: 'demo', database: 'demo' }
 const TABLE = `create table if not exists written (id text not null,
   port int default inet_server_port(), lsn pg_lsn default pg_current_wal_insert_lsn())`
 const ANSWERS = 20
-const BUSY = { withinMs: 60_000 }
+const BUSY = { withinMs: 120_000 }
 
 afterAll(() => rmSync(directory, { recursive: true }))
 
