@@ -6,12 +6,12 @@ import { createServer, type Server } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { expect, test } from 'vitest'
-import { workerOf, workerOf, workerSlots, workerSlots } from '../../src/client/cancel.ts'
+import { workerOf, workerSlots } from '../../src/client/cancel.ts'
 import { cancel } from '../support/nonce.ts'
 import { useCluster } from '../support/postgres.ts'
 import { useSteer } from '../support/steer.ts'
 import { waitFor } from '../support/wait.ts'
-import type { WireClient, WireClient } from '../support/wire-client.ts'
+import type { WireClient } from '../support/wire-client.ts'
 
 const shared = useCluster({ replicas: 1 })
 const front = useSteer(shared, { pgsteer: { workers: 2 }, mayRestart: true })
