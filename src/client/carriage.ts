@@ -325,8 +325,8 @@ export class Carriage implements Carrier, RelayOwner {
     if (this.#head === session) this.#release()
   }
 
-  onComplete(entry: Entry, tag: string, server: ServerConnection): void {
-    this.#head?.replies.onComplete(entry, tag, server)
+  onComplete(entry: Entry, tag: string, server: ServerConnection): Buffer | null {
+    return this.#head?.replies.onComplete(entry, tag, server) ?? null
   }
 
   onError(

@@ -76,13 +76,16 @@ function isEffective(statement: Statement): boolean {
   )
 }
 
-export function applyEffect(session: Session, completed: Completed): void {
+/** Returns what the client is told about it, or null. */
+export function applyEffect(session: Session, completed: Completed): Buffer | null {
   EFFECTS.get(completed.statement.verb)?.(session, completed)
+  const notices: Buffer[] = []
   for (const reason of session.pins.apply(completed.statement)) {
     session.services.counters.pins.add(reason)
     if (session.pool.config.sessionState === 'warn')
-      session.send(noticeResponse(`pgsteer: the session is tied to its server (${reason})`))
+      notices.push(noticeResponse(`pgsteer: the session is tied to its server (${reason})`))
   }
+  return notices.length === 0 ? null : Buffer.concat(notices)
 }
 
 /**

@@ -23,8 +23,8 @@ export interface CopyIn {
 }
 
 export interface RelayOwner {
-  /** A statement of `entry` completed; `tag` is its command tag. */
-  onComplete(entry: Entry, tag: string, server: ServerConnection): void
+  /** A statement of `entry` completed; `tag` is its command tag. Returns what goes to the client in front of that. */
+  onComplete(entry: Entry, tag: string, server: ServerConnection): Buffer | null
   /** An error of the client's own statement. Returns true to keep it from the client (healing). */
   onError(
     fields: Readonly<Record<string, string>>,
@@ -285,7 +285,11 @@ export class Relay {
     if (type === frame.COMMAND_COMPLETE && head.subject !== null) {
       const body = this.#body(bytes)
       const tag = body.toString('latin1', 0, Math.max(body.length - 1, 0))
-      this.#owner.onComplete(head, tag, server)
+      const notice = this.#owner.onComplete(head, tag, server)
+      if (notice !== null) {
+        this.#endRun(this.#offset)
+        this.#pieces.push(notice)
+      }
     }
     this.#move(bytes, head.forward)
     if (type === frame.COMMAND_COMPLETE) this.completes += 1

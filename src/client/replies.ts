@@ -36,10 +36,10 @@ export class Replies implements RelayOwner {
     this.#session.send(bytes)
   }
 
-  onComplete(entry: Entry, tag: string, server: ServerConnection): void {
-    if (!(entry.subject instanceof Work)) return
+  onComplete(entry: Entry, tag: string, server: ServerConnection): Buffer | null {
+    if (!(entry.subject instanceof Work)) return null
     const statement = entry.subject.shift()
-    if (statement !== undefined) applyEffect(this.#session, { statement, tag, server })
+    return statement === undefined ? null : applyEffect(this.#session, { statement, tag, server })
   }
 
   onError(

@@ -62,6 +62,12 @@ export class Riding {
     return this.carriage?.server ?? null
   }
 
+  /** Its client has got the front of a message whose rest was not sent yet. */
+  get isMidMessage(): boolean {
+    const { carriage } = this
+    return carriage?.relay.isClientMidMessage === true && carriage.isFirst(this.#session)
+  }
+
   /** Whether the batch that was read may stand behind others. */
   judge(batch: BatchReader): boolean {
     this.#isAlike = false

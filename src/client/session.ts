@@ -311,11 +311,12 @@ export class Session implements Receiver, Waiter {
     }
   }
 
-  /** Tells the client why and ends. */
+  /** Tells the client why and ends. Into the middle of a message nothing is written. */
   close(error: ProxyError): void {
     if (this.#state === 'closed') return
     noteRefusal(this, error)
-    if (!this.hasEndBeenTold)
+    const isCut = this.#lease.relay.isClientMidMessage || this.riding.isMidMessage
+    if (!this.hasEndBeenTold && !isCut)
       this.channel.write(errorResponse(error, this.services.config().pgsteer.errorCodes))
     this.channel.close()
     this.#end(error.code)

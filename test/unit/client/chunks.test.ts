@@ -222,7 +222,7 @@ describe('from the server to its client', () => {
       const sent: Buffer[] = []
       const relay = new Relay(
         {
-          onComplete: () => undefined,
+          onComplete: () => null,
           onError: () => false,
           onReady: () => undefined,
           onReport: () => false,
@@ -248,7 +248,7 @@ describe('from the server to its client', () => {
       server.ledger.push(FORWARD.query)
       const relay = new Relay(
         {
-          onComplete: () => undefined,
+          onComplete: () => null,
           onError: () => false,
           onReady: () => undefined,
           onReport: () => false,

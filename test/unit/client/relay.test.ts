@@ -46,8 +46,9 @@ class Client implements RelayOwner {
   get bytes(): Buffer {
     return Buffer.concat(this.sent)
   }
-  onComplete(_entry: Entry, tag: string): void {
+  onComplete(_entry: Entry, tag: string): Buffer | null {
     this.tags.push(tag)
+    return null
   }
   onError(fields: Readonly<Record<string, string>>): boolean {
     this.errors.push(fields['C'] ?? '')
