@@ -93,7 +93,7 @@ function relayed({ bytes, kinds }: { bytes: Buffer; kinds: readonly EntryKind[] 
   const server = { ledger, status: 0 } as unknown as ServerConnection
   let sent = 0
   const owner: RelayOwner = {
-    onComplete: () => {},
+    onComplete: () => null,
     onError: () => false,
     keepsEnd: () => false,
     mayRepeat: () => false,
