@@ -91,37 +91,78 @@ class Load {
   }
 }
 
-describe.each([1, 2])('%i workers', (workers) => {
-  const front = useSteer(shared, { pgsteer: { workers, error_codes: 'postgres' } })
+/** Replaces the workers of `steer` while clients write. */
+async function rollUnderLoad(steer: Steer): Promise<void> {
+  const admin = await steer.connect()
+  await admin.query('CREATE TABLE IF NOT EXISTS rolled (id int PRIMARY KEY)')
+  await admin.query('TRUNCATE rolled')
+  await admin.end()
+  const load = new Load(steer)
+  await waitFor('a load', () => load.acknowledged > 20)
+  const before = steer.workers
+  await steer.console('RESTART WORKERS')
+  await untilRolled(steer, before)
+  const seen = load.acknowledged
+  await waitFor('a load on the successors', () => load.acknowledged > seen + 20)
+  await load.stop()
+  expect(load.errors).toEqual([])
+  const client = await steer.connect()
+  const { rows } = await client.query(
+    '/* pgsteer: primary */ SELECT count(*)::int AS n FROM rolled',
+  )
+  expect(rows).toEqual([{ n: load.acknowledged }])
+  await client.end()
+}
+
+/** Once, when the server runs it: a request that comes late would end what follows. */
+async function cancel(steer: Steer, { processId, key }: WireClient): Promise<void> {
+  const watcher = await steer.connect()
+  await waitFor('the statement to run', async () => {
+    const { rows } = await watcher.query(
+      `/* pgsteer: primary */ SELECT 1 FROM pg_stat_activity WHERE query = '${SLEEP}' AND state = 'active'`,
+    )
+    return rows.length > 0
+  })
+  await watcher.end()
+  const client = await WireClient.connect({ host: steer.host, port: steer.port })
+  client.send(frontend.cancelRequest(processId, key))
+  await client.ended()
+}
+
+/** A transaction that keeps the worker of `steer` from ending. */
+async function hold(steer: Steer): Promise<Client> {
+  const client = await steer.connect()
+  await client.query('BEGIN')
+  await client.query('SELECT txid_current()')
+  return client
+}
+
+async function untilLeaving(steer: Steer): Promise<void> {
+  await waitFor('one that leaves', async () =>
+    (await workersOf(steer)).some(({ state }) => state === 'leaving'),
+  )
+}
+
+describe('two workers', () => {
+  const front = useSteer(shared, { pgsteer: { workers: 2 } })
 
   test('under load: no statement fails, and every commit is there once', async () => {
-    const { steer } = front
-    const admin = await steer.connect()
-    await admin.query('CREATE TABLE IF NOT EXISTS rolled (id int PRIMARY KEY)')
-    await admin.query('TRUNCATE rolled')
-    await admin.end()
-    const load = new Load(steer)
-    await waitFor('a load', () => load.acknowledged > 20)
-    const before = steer.workers
-    await steer.console('RESTART WORKERS')
-    await untilRolled(steer, before)
-    const seen = load.acknowledged
-    await waitFor('a load on the successors', () => load.acknowledged > seen + 20)
-    await load.stop()
-    expect(load.errors).toEqual([])
-    const client = await steer.connect()
-    const { rows } = await client.query(
-      '/* pgsteer: primary */ SELECT count(*)::int AS n FROM rolled',
-    )
-    expect(rows).toEqual([{ n: load.acknowledged }])
-    await client.end()
+    await rollUnderLoad(front.steer)
+  })
+})
+
+describe('one worker', () => {
+  const front = useSteer(shared, { pgsteer: { error_codes: 'postgres' }, mayRestart: true })
+
+  test('under load: no statement fails, and every commit is there once', async () => {
+    await rollUnderLoad(front.steer)
   })
 
   test('an open transaction goes on in its worker, can be cancelled there, and commits', async () => {
     const { steer } = front
     const before = steer.workers
     const inside = await Promise.all(
-      Array.from({ length: 4 * workers }, async () => {
+      Array.from({ length: 3 }, async () => {
         const client = await steer.wire({ password: 'demo' })
         await client.query('BEGIN')
         await client.query('SELECT txid_current()')
@@ -142,10 +183,6 @@ describe.each([1, 2])('%i workers', (workers) => {
     await untilRolled(steer, before)
     expect((await workersOf(steer)).map(({ state }) => state)).toEqual(before.map(() => 'serving'))
   })
-})
-
-describe('one worker', () => {
-  const front = useSteer(shared, { pgsteer: { error_codes: 'postgres' } })
 
   test('one that is idle is told 57P01, and one that comes then is served by a successor', async () => {
     const { steer } = front
@@ -176,39 +213,6 @@ describe('one worker', () => {
     await untilRolled(steer, before)
     expect(await count()).toBe(counted)
   })
-})
-
-/** Once, when the server runs it: a request that comes late would end what follows. */
-async function cancel(steer: Steer, { processId, key }: WireClient): Promise<void> {
-  const watcher = await steer.connect()
-  await waitFor('the statement to run', async () => {
-    const { rows } = await watcher.query(
-      `/* pgsteer: primary */ SELECT 1 FROM pg_stat_activity WHERE query = '${SLEEP}'`,
-    )
-    return rows.length > 0
-  })
-  await watcher.end()
-  const client = await WireClient.connect({ host: steer.host, port: steer.port })
-  client.send(frontend.cancelRequest(processId, key))
-  await client.ended()
-}
-
-/** A transaction that keeps the worker of `steer` from ending. */
-async function hold(steer: Steer): Promise<Client> {
-  const client = await steer.connect()
-  await client.query('BEGIN')
-  await client.query('SELECT txid_current()')
-  return client
-}
-
-async function untilLeaving(steer: Steer): Promise<void> {
-  await waitFor('one that leaves', async () =>
-    (await workersOf(steer)).some(({ state }) => state === 'leaving'),
-  )
-}
-
-describe('while a worker leaves', () => {
-  const front = useSteer(shared, { pgsteer: { error_codes: 'postgres' }, mayRestart: true })
 
   test('a second replacement is refused, RELOAD begins none, and new clients come in', async () => {
     const { steer } = front
