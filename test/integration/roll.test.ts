@@ -203,15 +203,15 @@ describe('one worker', () => {
       const rows = await steer.console('SHOW STATS_TOTALS')
       return Number(rows.find(({ database }) => database === 'demo')?.['xact_count'])
     }
-    const client = await steer.connect()
-    for (let n = 0; n < 5; n += 1) await one(client)
-    await client.end()
-    const counted = await count()
-    expect(counted).toBeGreaterThan(4)
+    const client = await hold(steer)
     const before = steer.workers
     await steer.console('RESTART WORKERS')
+    await untilLeaving(steer)
+    const counted = await count()
+    expect(counted).toBeGreaterThan(20)
+    await client.query('COMMIT')
     await untilRolled(steer, before)
-    expect(await count()).toBe(counted)
+    expect(await count()).toBe(counted + 1)
   })
 
   test('a second replacement is refused, RELOAD begins none, and new clients come in', async () => {
