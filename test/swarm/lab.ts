@@ -238,18 +238,25 @@ export class Lab {
   async stop(): Promise<void> {
     for (const node of this.nodes) await node.kill()
     await run('ip', 'link', 'del', 'lab').catch(() => undefined)
+    // Nothing can be mounted where a file is mounted that is gone: the next lab of this process would not start.
+    for (const [path] of this.#names()) await run('umount', path).catch(() => undefined)
     removeCgroups(this.#directory)
     rmSync(this.#directory, { recursive: true, force: true })
+  }
+
+  /** What clients and engines know of names. */
+  #names(): readonly (readonly [path: string, text: string])[] {
+    const names = this.nodes.map(({ address, name }) => `${address} ${name}\n`)
+    return [
+      ['/etc/hosts', `127.0.0.1 localhost\n${names.join('')}`],
+      ['/etc/resolv.conf', `nameserver ${CLIENTS}\n`],
+    ]
   }
 
   /** Clients and engines find the nodes by name, and no name server at all. */
   async #name(): Promise<void> {
     mkdirSync(this.#directory, { recursive: true })
-    const names = this.nodes.map(({ address, name }) => `${address} ${name}\n`)
-    for (const [path, text] of [
-      ['/etc/hosts', `127.0.0.1 localhost\n${names.join('')}`],
-      ['/etc/resolv.conf', `nameserver ${CLIENTS}\n`],
-    ] as const) {
+    for (const [path, text] of this.#names()) {
       const file = join(this.#directory, path.slice(path.lastIndexOf('/') + 1))
       appendFileSync(file, text)
       await run('mount', '--bind', file, path)
