@@ -24,7 +24,7 @@ export const ETCD: Dashboard = {
         ),
         figure(
           { title: 'Leaders in the range', unit: 'short', about: 'Changes that a member saw.' },
-          ['max(increase(etcd_server_leader_changes_seen_total[$__range]))', 'changes'],
+          ['round(max(increase(etcd_server_leader_changes_seen_total[$__range])))', 'changes'],
           { limits: [1, 4], width: 6 },
         ),
         figure(

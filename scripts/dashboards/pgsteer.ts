@@ -52,7 +52,7 @@ export const PGSTEER: Dashboard = {
             unit: 'short',
             about: 'Changes of the verified primary.',
           },
-          [`max(increase(pgsteer_cluster_failovers_total{${OF}}[$__range]))`, 'changes'],
+          [`round(max(increase(pgsteer_cluster_failovers_total{${OF}}[$__range])))`, 'changes'],
           { limits: [1, 3] },
         ),
         table(
