@@ -245,13 +245,15 @@ describe('a replica that is killed', () => {
     await Promise.all(clients.map((client) => client.close()))
   })
 
-  test('in the middle of a statement: that one fails with a code to retry by', async () => {
+  test('in the middle of a transaction: its statement fails with a code to retry by', async () => {
     const client = await front.steer.wire()
     await waitFor('a read lands on a replica', async () => {
       const { rows } = await client.query('SELECT inet_server_port()')
       return rows[0]?.[0] !== String(shared.cluster.primary.port)
     })
-    client.send(frontend.query('/* pgsteer: replica */ SELECT inet_server_port(), pg_sleep(20)'))
+    // A lone read might be answered by another replica.
+    await client.query('BEGIN READ ONLY')
+    client.send(frontend.query('SELECT inet_server_port(), pg_sleep(20)'))
     const victim = await waitFor('it runs on a replica', async () => {
       for (const name of ['pg2', 'pg3']) {
         const rows = await shared.cluster
