@@ -22,6 +22,7 @@ async function said(sql: string, actions?: FakeActions, role?: ConsoleRole): Pro
 describe('commands are carried out and answered with the tags of PgBouncer', () => {
   test.each([
     ['reload', 'RELOAD', ['reload']],
+    ['restart workers', 'RESTART', ['restart_workers']],
     ['pause', 'PAUSE', ['pause']],
     ['pause app', 'PAUSE', ['pause app']],
     ['disable app', 'DISABLE', ['disable app']],

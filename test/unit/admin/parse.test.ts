@@ -26,6 +26,7 @@ describe('one command per text, as PgBouncer reads it', () => {
     ['', { verb: 'empty' }],
     [' ; ', { verb: 'empty' }],
     ['RELOAD', { verb: 'reload' }],
+    ['restart "Workers";', { verb: 'restart_workers' }],
     ['pause', { verb: 'pause', database: null }],
     ['PAUSE app', { verb: 'pause', database: 'app' }],
     ['PAUSE "My ""Db""";', { verb: 'pause', database: 'My "Db"' }],
