@@ -158,9 +158,9 @@ describe.each([
       const server = await take(pool, one)
       const isLong = turn % 3 === 0
       const first = run(server, `SELECT pg_sleep(${isLong ? 60 : 0})`)
-      pool.cancel(server)
+      void pool.cancel(server)
       // A request that comes before its statement is lost, so a client in earnest repeats it.
-      const again = setInterval(() => pool.cancel(server), 10)
+      const again = setInterval(() => void pool.cancel(server), 10)
       const error = await first
       clearInterval(again)
       if (isLong) expect(error?.sqlstate).toBe('57014')
