@@ -101,7 +101,8 @@ export class Docker {
     const { code, stdout, stderr } = await this.#run(args, {})
     // It prints those that there are in either case.
     if (code !== 0 && !/no such|not found/i.test(stderr)) throw failure(args, stderr)
-    return stdout.trim() === '' ? [] : (JSON.parse(stdout) as unknown[])
+    const described: unknown = stdout.trim() === '' ? [] : JSON.parse(stdout)
+    return Array.isArray(described) ? described : []
   }
 
   /** As `find`, with what Docker's second stream has behind it: a service's logs come with both streams apart. */
