@@ -148,7 +148,7 @@ class Game {
       this.#send(player)
     if (kind === 'cancel' && !player.isGone && player.owed.length === 1) {
       player.isCancelled = true
-      player.client.session.cancel()
+      void player.client.session.cancel()
     }
     if (kind === 'leave') this.#replace(player)
     if (kind === 'lose') await this.#lose()

@@ -359,7 +359,7 @@ test('a slow reader holds up nobody: those behind it go elsewhere before its ser
 
 test('a cancel request for one that stands behind another is answered at once, and hits nobody', async () => {
   const { world, server, riders } = await riding(3)
-  riders[1]?.session.cancel()
+  void riders[1]?.session.cancel()
   expect(world.world.cancels).toHaveLength(0)
   expect(riders[1]?.take().toString('latin1')).toContain('57014')
   expect(riders[1]?.session.state).toBe('idle')
@@ -369,7 +369,7 @@ test('a cancel request for one that stands behind another is answered at once, a
 
 test('a cancel request for the first is sent when nobody stands behind it, and nobody boards until it is over', async () => {
   const { world, server, riders } = await riding(3)
-  riders[0]?.session.cancel()
+  void riders[0]?.session.cancel()
   expect(riders.map(({ session }) => session.state)).toEqual(['riding', 'waiting', 'waiting'])
   expect(world.world.cancels.map((cancel) => cancel.server)).toEqual([server])
   const cancelled = Buffer.concat([backend.errorResponse('57014', 'x'), backend.readyForQuery()])

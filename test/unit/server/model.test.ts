@@ -169,7 +169,7 @@ class Life {
   applyTo(worker: FakeWaiter, server: ServerConnection, operation: Work): void {
     const pool = this.working.get(worker)
     if (operation === 'cancel') {
-      pool?.cancel(server)
+      void pool?.cancel(server)
       return
     }
     if (operation === 'discard') {

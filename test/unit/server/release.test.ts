@@ -108,8 +108,8 @@ describe('cancel', () => {
     const { world, pool, waiter, server } = await held(plainIni('default_pool_size = 1'))
     const next = world.waiter()
     pool.acquire(next)
-    pool.cancel(server)
-    pool.cancel(server)
+    void pool.cancel(server)
+    void pool.cancel(server)
     pool.release(server, waiter)
     expect(server.state).toBe('active_cancel')
     world.cancels[0]?.end()
@@ -122,7 +122,7 @@ describe('cancel', () => {
 
   test('one that ended before the release costs nothing', async () => {
     const { world, pool, waiter, server } = await held(plainIni())
-    pool.cancel(server)
+    void pool.cancel(server)
     world.cancels[0]?.end()
     await flush()
     pool.release(server, waiter)
@@ -131,7 +131,7 @@ describe('cancel', () => {
 
   test('one that did not end in time closes the server', async () => {
     const { world, pool, waiter, server } = await held(plainIni())
-    pool.cancel(server)
+    void pool.cancel(server)
     pool.release(server, waiter)
     world.cancels[0]?.expire()
     await flush()
@@ -140,7 +140,7 @@ describe('cancel', () => {
 
   test('one that is never heard of again closes the server after cancel_wait_timeout', async () => {
     const { world, pool, waiter, server } = await held(plainIni('cancel_wait_timeout = 2'))
-    pool.cancel(server)
+    void pool.cancel(server)
     pool.release(server, waiter)
     await world.pass(2400)
     expect(server.state).toBe('closed')
