@@ -8,15 +8,20 @@ import type { Carriage } from './carriage.ts'
 /** How often it is looked whether the first of one is late. */
 export const WATCH_MS = 10
 
+/** Calls at the end of this turn of the event loop. */
+type Later = (run: () => void) => unknown
+
 export class Carriages {
   readonly #clock: Clock
+  readonly #later: Later
   readonly #all = new Set<Carriage>()
   #timer: Timer | null = null
   readonly #due: Carriage[] = []
   #isFlushDue = false
 
-  constructor(clock: Clock) {
+  constructor(clock: Clock, later: Later = setImmediate) {
     this.#clock = clock
+    this.#later = later
   }
 
   get size(): number {
@@ -49,7 +54,7 @@ export class Carriages {
     this.#due.push(carriage)
     if (this.#isFlushDue) return
     this.#isFlushDue = true
-    setImmediate(this.#flush)
+    this.#later(this.#flush)
   }
 
   readonly #flush = (): void => {

@@ -46,11 +46,14 @@ export class Backend implements Peer {
   #savepoint: number | null = null
   /** What a procedure commits after its first part. */
   #later: readonly string[] = []
+  /** default_transaction_read_only. */
+  isReadOnly = false
   #path = 'public'
   #pathBefore: string | null = null
   #isListening = false
   #owner: string | null = null
-  #runningFor: string | null = null
+  /** Whose statement runs. */
+  runningFor: string | null = null
   #isCancelled = false
   #copying: string[] | null = null
   #wasStandby: boolean
@@ -86,8 +89,8 @@ export class Backend implements Peer {
     const { clock, chance } = this.#tools
     const runs = next.type === 'Q' || next.type === 'E'
     const slowMs = chance.is(0.03) ? 400 : 6
-    if (runs) this.#runningFor = this.#clientOf(next)
-    if (this.#runningFor !== null) this.#fallIntoAmbush()
+    if (runs) this.runningFor = this.#clientOf(next)
+    if (this.runningFor !== null) this.#fallIntoAmbush()
     clock.after(runs ? chance.between(0, slowMs) : 0, () => this.#perform(next))
   }
 
@@ -99,11 +102,14 @@ export class Backend implements Peer {
     clock.after(chance.between(0, 5), () => this.stop(ambush))
   }
 
-  /** A cancel request for what the session `client` ran when it was sent. */
-  cancel(client: string): void {
-    if (this.#runningFor === null || this.#isEnded) return
-    if (this.#runningFor !== client)
-      this.#tools.events.breach(`a cancel of ${client} hits ${this.#runningFor}`)
+  /**
+   * A cancel request for what the session `client` ran when it was sent; null: for what nobody waits
+   * for any more.
+   */
+  cancel(client: string | null): void {
+    if (this.runningFor === null || this.#isEnded) return
+    if (client !== null && this.runningFor !== client)
+      this.#tools.events.breach(`a cancel of ${client} hits ${this.runningFor}`)
     this.#isCancelled = true
   }
 
@@ -161,7 +167,7 @@ export class Backend implements Peer {
 
   #done(): void {
     this.#isBusy = false
-    this.#runningFor = null
+    this.runningFor = null
     this.#isCancelled = false
     this.goOn()
   }
@@ -324,11 +330,13 @@ export class Backend implements Peer {
         this.#savepoint = this.#pending.length
         return this.#complete('SAVEPOINT')
       case 'SET':
+        if (/default_transaction_read_only/.test(sql)) this.isReadOnly = true
         this.#path = /search_path"?\s+TO\s+(\w+)/i.exec(sql)?.[1] ?? this.#path
         return this.#complete('SET')
       case 'RESET':
       case 'DISCARD':
         if (/search_path|ALL/i.test(sql)) this.#path = 'public'
+        if (/default_transaction_read_only|ALL/i.test(sql)) this.isReadOnly = false
         if (/DISCARD ALL/i.test(sql)) {
           this.#statements.clear()
           this.#isListening = false
@@ -361,7 +369,7 @@ export class Backend implements Peer {
   }
 
   #write(verb: string, sql: string, names: readonly string[]): Answer {
-    if (this.member.isInRecovery)
+    if (this.member.isInRecovery || this.isReadOnly)
       return this.#error('25006', `cannot execute ${verb} in a read-only transaction`)
     if (this.#tools.chance.is(0.02)) return this.#error('23505', 'duplicate key')
     if (verb === 'CALL') {

@@ -45,6 +45,13 @@ interface Saying {
   readonly prepares?: string | null
 }
 
+interface ClientIdentity {
+  readonly name: string
+  /** See SimulatedClient. */
+  readonly isKept: boolean
+  readonly isReader: boolean
+}
+
 interface ClientTools {
   readonly clock: SimulationClock
   readonly chance: Chance
@@ -58,6 +65,8 @@ export class SimulatedClient implements Peer {
   readonly name: string
   /** Its server is its own as long as it lives: the pool is in session mode. */
   readonly isKept: boolean
+  /** It hardly does anything but read. */
+  readonly #isReader: boolean
   session: Session | null = null
   isEnded = false
   isStopped = false
@@ -84,8 +93,9 @@ export class SimulatedClient implements Peer {
   #savepoint: number | null = null
   #end: { readonly sqlstate: string } | null = null
 
-  constructor(identity: { name: string; isKept: boolean }, link: Link, tools: ClientTools) {
+  constructor(identity: ClientIdentity, link: Link, tools: ClientTools) {
     this.name = identity.name
+    this.#isReader = identity.isReader
     this.isKept = identity.isKept
     this.link = link
     this.#tools = tools
@@ -132,7 +142,7 @@ export class SimulatedClient implements Peer {
   }
 
   /** Its server is about to be lost: what must be said of everything that is under way? */
-  loses(server: WithServer, sight: Pick<Sight, 'role' | 'isOurs'>): void {
+  loses(server: WithServer, sight: Pick<Sight, 'role' | 'isOurs' | 'isMemberGone'>): void {
     const { told } = this
     const answered = told.answers - this.#answers
     for (const one of this.asked.slice(0, answered)) one.wanted ??= ANYTHING
@@ -156,6 +166,11 @@ export class SimulatedClient implements Peer {
     const cut = waiting[sent.length - (sent.at(-1)?.kind === 'copy' ? 1 : 0)]
     if (cut !== undefined) cut.wanted = null
     this.#lost = 'unclear'
+  }
+
+  /** A server that it shared is about to be lost, and its turn had not come: it gets its answer. */
+  losesPlace(server: WithServer): void {
+    for (const one of this.asked) if (server.hasSent(one.mark)) one.wanted = 'repeat'
   }
 
   /** A server that its session kept, and did not use, is lost. */
@@ -197,7 +212,7 @@ export class SimulatedClient implements Peer {
     const isFree = this.asked.length === 0
     const isPipelining =
       this.asked.length < 3 && this.asked.every(({ kind }) => kind === 'read' || kind === 'write')
-    if (!isFree && !this.#isPatient && chance.is(0.03)) this.session?.cancel()
+    if (!isFree && !this.#isPatient && chance.is(0.03)) void this.session?.cancel()
     else if (chance.is(0.002)) this.leave()
     else if (this.#status !== 'I') {
       if (isFree) this.#inTransaction()
@@ -230,6 +245,7 @@ export class SimulatedClient implements Peer {
 
   #outside(isFree: boolean): void {
     const { chance } = this.#tools
+    if (this.#isReader && !chance.is(0.02)) return this.#statement('read')
     const kind = isFree
       ? chance.weighted({
           read: 10,

@@ -134,7 +134,7 @@ export class Invariants {
     this.#checkRivals()
     for (const [session, client] of this.#proxy.sessions) {
       const { server } = session
-      if (server !== null && server.holder !== session)
+      if (server !== null && server.holder !== (session.riding.carriage ?? session))
         this.#breach('a session holds a server that is not its own')
       if (client.mustBeClosed) this.#breach(`${client.name} lives on without its server`)
       if (session.state === 'waiting') this.#checkWait(session, nowMs)

@@ -32,6 +32,8 @@ export interface Sight {
   readonly farewell: Farewell
   /** The proxy ended the connection, not the server. */
   readonly isOurs: boolean
+  /** All of the member went with it. */
+  readonly isMemberGone: boolean
   /** Of the answer in progress the client was sent: anything, CommandCompletes, an error. */
   readonly hasAnswered: boolean
   readonly completes: number
@@ -135,7 +137,11 @@ function isChange(kind: Kind): boolean {
 function loneWord({ kind }: Underway, sight: Sight): Word {
   if (sight.role === 'replica') {
     const isRead = kind === 'read' || kind === 'write'
-    return isRead && mayRepeat(sight) ? 'repeat' : RETRY
+    if (isRead && mayRepeat(sight)) return 'repeat'
+    // Whether the read is to blame, the end of the member's other connections may tell, or not.
+    return isRead && sight.isMemberGone && sight.farewell === 'none' && !sight.hasAnswered
+      ? ANYTHING
+      : RETRY
   }
   if (sight.farewell === 'shutdown') return RETRY
   return kind === 'read' || isChange(kind) ? UNKNOWN : RETRY

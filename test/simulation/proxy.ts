@@ -5,6 +5,7 @@
  */
 import { ProxyError } from '../../src/base/errors.ts'
 import { createLog } from '../../src/base/log.ts'
+import { Carriage } from '../../src/client/carriage.ts'
 import { Carriages } from '../../src/client/carriages.ts'
 import { ClientCounters } from '../../src/client/counters.ts'
 import { Session } from '../../src/client/session.ts'
@@ -54,7 +55,7 @@ export class SimulatedProxy {
   readonly #invariants: Invariants
   readonly #log = createLog({ level: 'silent', format: 'json' })
   readonly #registry = new PreparedRegistry()
-  readonly #counters = new ClientCounters()
+  readonly counters = new ClientCounters()
   readonly #carriages: Carriages
   readonly #statements = new Statements(1000)
   readonly #backends = new Map<unknown, Backend>()
@@ -69,7 +70,7 @@ export class SimulatedProxy {
     this.ear = new Ear(name)
     this.config = config
     this.#around = around
-    this.#carriages = new Carriages(around.clock)
+    this.#carriages = new Carriages(around.clock, (run) => around.clock.after(0, run))
     this.pools = this.#newPools()
     this.watcher = this.#newWatcher()
     this.#invariants = new Invariants(this, around)
@@ -131,7 +132,7 @@ export class SimulatedProxy {
         log: this.#log,
         pools: this.pools,
         registry: this.#registry,
-        counters: this.#counters,
+        counters: this.counters,
         carriages: this.#carriages,
         config: () => this.config,
         statements: () => this.#statements,
@@ -237,7 +238,8 @@ export class SimulatedProxy {
       chance,
       cluster,
       events: {
-        executes: (id) => judge.executes(id, !member.isInRecovery, member.name),
+        executes: (id, { isReadOnly }) =>
+          judge.executes(id, !member.isInRecovery && !isReadOnly, member.name),
         commits: (ids, record) => judge.commits(ids, record),
         snapshot: (record) => judge.snapshot(record, place()),
         breach: (what) => judge.breach(what),
@@ -273,12 +275,27 @@ export class SimulatedProxy {
     this.#backends.delete(link)
     const server = serverOf(link)
     const holder = server?.holder
-    if (server === null || !(holder instanceof Session)) return
+    if (server === null) return
+    if (holder instanceof Carriage) this.#closingShared(holder, seen, link.endedBy === 'proxy')
+    if (!(holder instanceof Session)) return
     const client = this.sessions.get(holder)
     if (client === undefined) return
     const isOurs = link.endedBy === 'proxy'
+    const isMemberGone = this.#isGone(server)
     if (holder.server !== server) this.#closingKept(holder, client)
-    else if (holder.state === 'active') client.loses(seen, { role: server.identity.role, isOurs })
+    else if (holder.state === 'active')
+      client.loses(seen, { role: server.identity.role, isOurs, isMemberGone })
+  }
+
+  /** What it did for the first may be told of; who stood behind it was not begun. */
+  #closingShared(carriage: Carriage, seen: WithServer, isOurs: boolean): void {
+    for (const [session, client] of this.sessions) {
+      if (session.riding.carriage !== carriage) continue
+      const { role } = carriage.server.identity
+      const isMemberGone = this.#isGone(carriage.server)
+      if (carriage.isFirst(session)) client.loses(seen, { role, isOurs, isMemberGone })
+      else client.losesPlace(seen)
+    }
   }
 
   /** Its session loses with it whatever is under way on another. */
@@ -286,23 +303,44 @@ export class SimulatedProxy {
     const { server } = session
     const seen = server === null ? undefined : this.#seen.get(server.channel)
     if (server === null || seen === undefined || session.state !== 'active') client.losesKept()
-    else client.loses(seen, { role: server.identity.role, isOurs: true })
+    else client.loses(seen, { role: server.identity.role, isOurs: true, isMemberGone: false })
+  }
+
+  #isGone({ identity }: ServerConnection): boolean {
+    return this.#around.cluster.member(identity.member)?.isUp !== true
   }
 
   #cancel(server: ServerConnection): Promise<void> {
     const { clock, chance, cluster } = this.#around
     const { holder } = server
-    const name = holder instanceof Session ? `c${holder.clientId}` : ''
+    const name = this.#askerOf(holder)
     const member = cluster.member(server.identity.member)
     return new Promise((resolve, reject) => {
       const timer = clock.after(10_000, () => reject(new ProxyError('server_connect_timeout')))
       clock.after(chance.between(0, 30), () => {
         if (member?.isReachableFrom(this.name) !== true) return
         timer.cancel()
-        if (member.isUp) this.#backends.get(server.channel)?.cancel(name)
+        const backend = this.#backends.get(server.channel)
+        if (member.isUp) backend?.cancel(this.#isAwaited(holder, backend.runningFor) ? name : null)
         clock.after(chance.between(0, 5), resolve)
       })
     })
+  }
+
+  /** Whose statement a cancel request is for. */
+  #askerOf(holder: unknown): string {
+    if (holder instanceof Session) return `c${holder.clientId}`
+    if (!(holder instanceof Carriage)) return ''
+    const first = [...this.sessions.keys()].find((session) => holder.isFirst(session))
+    return first === undefined ? '' : `c${first.clientId}`
+  }
+
+  /** Of what runs on a shared server for nobody anybody's may be cancelled. */
+  #isAwaited(holder: unknown, client: string | null): boolean {
+    if (!(holder instanceof Carriage)) return true
+    return [...this.sessions.keys()].some(
+      ({ clientId, riding }) => `c${clientId}` === client && riding.carriage === holder,
+    )
   }
 
   #witness(url: string): Promise<unknown> {

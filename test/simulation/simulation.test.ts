@@ -7,18 +7,21 @@
 import { expect, test } from 'vitest'
 import { SimulatedWorld } from './world.ts'
 
-const FIXED = [1, 2, 3, 4, 5]
+/** In the first and the last reads share servers. */
+const FIXED = [1, 2, 3, 4, 5, 24]
 const FRESH = Number(process.env['SIMULATION_LIVES'] ?? 0)
 const TEST_MS_MAX = 1_800_000
 
 async function live(seed: number): Promise<void> {
-  const { broken, trace, counts, steps } = await new SimulatedWorld(seed).run()
+  const { broken, trace, counts, steps, ...outcome } = await new SimulatedWorld(seed).run()
   const replay = `SIMULATION_SEED=${seed} npx vitest run --project simulation`
   const told = [`seed ${seed}: ${broken}`, `again: ${replay}`, ...trace].join('\n')
   expect(broken, told).toBeNull()
   expect(counts.acknowledged, 'writes that were acknowledged').toBeGreaterThan(20)
   expect(counts.reads, 'reads that were answered').toBeGreaterThan(20)
-  if (process.env['SIMULATION_SEED'] !== undefined) console.log(steps, counts, trace.join('\n'))
+  if (outcome.isShared) expect(outcome.rides, 'reads that shared a server').toBeGreaterThan(100)
+  if (process.env['SIMULATION_SEED'] !== undefined)
+    console.log(steps, counts, outcome, trace.join('\n'))
 }
 
 const asked = process.env['SIMULATION_SEED']

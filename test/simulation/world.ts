@@ -24,6 +24,11 @@ const WELL_MS = 20_000
 const LOOK_MS = 5000
 const TRACE_MAX = 80
 const CLIENTS = 8
+/** The one in session mode. */
+const KEPT = 7
+/** So many have to wait for each other where reads are to share servers. */
+const CLIENTS_SHARING = 20
+const SHARED = 0x51_de
 /** Everything that is under way in one moment is run before the next. */
 const TURNS = 24
 
@@ -37,6 +42,8 @@ interface Shape {
   readonly hasHook: boolean
   readonly isSynchronous: boolean
   readonly isFailsafe: boolean
+  /** `multiplex_reads = auto`, with fewer servers and more clients. */
+  readonly isShared: boolean
 }
 
 export interface Outcome {
@@ -44,12 +51,16 @@ export interface Outcome {
   readonly trace: readonly string[]
   readonly counts: Judge['counts']
   readonly steps: number
+  readonly isShared: boolean
+  /** Reads that stood behind others on one server, and those of them that were sent elsewhere. */
+  readonly rides: number
+  readonly ridesMoved: number
 }
 
 export class SimulatedWorld {
   readonly clock = new SimulationClock()
   readonly chance: Chance
-  readonly judge = new Judge()
+  readonly judge: Judge
   readonly cluster: Cluster
   readonly proxies: readonly SimulatedProxy[]
   readonly clients: SimulatedClient[] = []
@@ -60,7 +71,11 @@ export class SimulatedWorld {
 
   constructor(seed: number) {
     this.chance = new Chance(seed)
-    this.shape = shapeOf(this.chance)
+    // Of a chance of its own: what else happens in a life is not to depend on it.
+    this.shape = { ...shapeOf(this.chance), isShared: new Chance(seed ^ SHARED).is(0.4) }
+    // Two halves of a cluster that no DCS holds together are not what is looked for there.
+    if (this.shape.isShared) this.shape = { ...this.shape, source: 'etcd' }
+    this.judge = new Judge(this.shape.isShared)
     const { clock, chance, judge } = this
     const tools = { clock, chance, trace: (text: string) => this.trace(text) }
     this.cluster = new Cluster(tools, this.shape)
@@ -84,7 +99,8 @@ export class SimulatedWorld {
         for (const proxy of this.proxies) proxy.reconnectIfTold()
       })
       await this.#until(this.clock.nowMs() + 2000)
-      for (let index = 0; index < CLIENTS; index += 1) this.#arrive(index)
+      const clients = this.shape.isShared ? CLIENTS_SHARING : CLIENTS
+      for (let index = 0; index < clients; index += 1) this.#arrive(index)
       const endMs = this.clock.nowMs() + CHAOS_MS
       misfortune(this, endMs)
       await this.#until(endMs)
@@ -103,6 +119,9 @@ export class SimulatedWorld {
       trace: [JSON.stringify(this.shape), ...this.#trace],
       counts: this.judge.counts,
       steps: this.#steps,
+      isShared: this.shape.isShared,
+      rides: sum(this.proxies.map(({ counters }) => counters.rides)),
+      ridesMoved: sum(this.proxies.map(({ counters }) => counters.ridesMoved)),
     }
   }
 
@@ -120,7 +139,7 @@ export class SimulatedWorld {
     if (proxy === undefined) return
     const { clock, chance, judge } = this
     const link = new Link({ clock, chance, latencyMs: 0.3, owner: proxy.name })
-    const identity = { name: `c${id}`, isKept: place === CLIENTS - 1 }
+    const identity = { name: `c${id}`, isKept: place === KEPT, isReader: place > KEPT }
     const client = new SimulatedClient(identity, link, { clock, chance, judge })
     this.clients.push(client)
     client.isStopped = this.#isStopping
@@ -203,7 +222,11 @@ export class SimulatedWorld {
   }
 }
 
-function shapeOf(chance: Chance): Shape {
+function sum(numbers: readonly number[]): number {
+  return numbers.reduce((all, one) => all + one, 0)
+}
+
+function shapeOf(chance: Chance): Omit<Shape, 'isShared'> {
   return {
     proxies: chance.is(0.35) ? 2 : 1,
     source: chance.is(0.12) ? 'static' : 'etcd',
@@ -215,7 +238,7 @@ function shapeOf(chance: Chance): Shape {
   }
 }
 
-function iniOf({ source, ttlMs, holdMsMax }: Shape): string {
+function iniOf({ source, ttlMs, holdMsMax, isShared }: Shape): string {
   const hosts = 'hosts = pg1:5432, pg2:5432, pg3:5432'
   const etcd = `scope = demo\netcd_hosts = http://etcd1:2379, http://etcd2:2379\nttl_ms = ${ttlMs}`
   return `[databases]
@@ -223,8 +246,8 @@ kept = pool_mode=session pool_size=4
 * =
 [pgbouncer]
 pool_mode = transaction
-default_pool_size = 2
-reserve_pool_size = 1
+default_pool_size = ${isShared ? 1 : 2}
+reserve_pool_size = ${isShared ? 0 : 1}
 reserve_pool_timeout = 1
 query_wait_timeout = 20
 server_check_delay = 3
@@ -233,7 +256,9 @@ server_idle_timeout = 15
 source = ${source}
 ${source === 'static' ? hosts : etcd}
 [pgsteer]
-hold_waiters_max = 6
+hold_waiters_max = ${isShared ? 12 : 6}
+multiplex_reads = ${isShared ? 'auto' : 'off'}
+multiplex_behind_ms_max = 100
 ${holdMsMax === null ? '' : `failover_hold_ms_max = ${holdMsMax}`}
 `
 }
