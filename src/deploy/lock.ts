@@ -85,7 +85,7 @@ async function make(
 ): Promise<string | undefined> {
   const said: Readonly<Record<string, string>> = {
     [CLUSTER_LABEL]: cluster,
-    [`${LABEL}.user`]: userInfo().username,
+    [`${LABEL}.user`]: userName(),
     [`${LABEL}.host`]: hostname(),
     [`${LABEL}.process`]: String(process.pid),
     [`${LABEL}.command`]: command,
@@ -125,4 +125,13 @@ function told({ user, host, process: pid, command, since }: Held): string {
 /** Where that cannot be known, it may be. */
 function isAlive(pid: number): boolean {
   return !existsSync('/proc/self') || existsSync(`/proc/${pid}`)
+}
+
+/** Who runs this; by number where the system has no name for it, as in a container. */
+export function userName(read: () => string = () => userInfo().username): string {
+  try {
+    return read()
+  } catch {
+    return String(process.getuid?.() ?? 'unknown')
+  }
 }

@@ -3,6 +3,7 @@ import { writeFileSync } from 'node:fs'
 import { hostname } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, expect, test } from 'vitest'
+import { userName } from '../../../src/deploy/lock.ts'
 import { FakeSwarm, removeFolders } from './swarm.ts'
 
 afterAll(removeFolders)
@@ -105,4 +106,11 @@ test('--break-lock is about one lock: not about that of somebody who came in bet
   expect(swarm.text).toContain('of bob@')
   expect(swarm.changes).toEqual([])
   expect(swarm.configs.get('main.lock')?.['pgsteer.lock.user']).toBe('bob')
+})
+
+test('who has no name on this system holds the lock by number', () => {
+  const nameless = (): string => {
+    throw new Error('uv_os_get_passwd returned ENOENT')
+  }
+  expect(userName(nameless)).toBe(String(process.getuid?.()))
 })
