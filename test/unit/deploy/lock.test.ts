@@ -108,9 +108,11 @@ test('--break-lock is about one lock: not about that of somebody who came in bet
   expect(swarm.configs.get('main.lock')?.['pgsteer.lock.user']).toBe('bob')
 })
 
+/** What Node does where a uid has no entry in passwd. */
+function nameless(): string {
+  throw new Error('uv_os_get_passwd returned ENOENT')
+}
+
 test('who has no name on this system holds the lock by number', () => {
-  const nameless = (): string => {
-    throw new Error('uv_os_get_passwd returned ENOENT')
-  }
   expect(userName(nameless)).toBe(String(process.getuid?.()))
 })
