@@ -198,8 +198,8 @@ export function watcherScenarios(
           withinMs: 30_000,
           everyMs: 100,
         })
-        expect(recorder.watcher.facts().state).toBe('failstatic')
         expect(recorder.missedSince(from - 1)).toEqual([])
+        expect(recorder.watcher.facts().state).toBe('failstatic')
         expect(recorder.topology).toMatchObject({ primary: before.primary, term: before.term })
       } finally {
         for (const etcd of frozen) await cluster.signal(etcd.name, 'SIGCONT')
