@@ -76,7 +76,7 @@ export function afterRide(session: Session, parts: Parts, ride: LostRide): After
   session.carried.rollback()
   if (bytes !== null) return repeat(session, parts, { bytes, server })
   parts.attempt.end()
-  return tell(session, outcome, isHead ? relay.keptBack : NOTHING)
+  return tell(session, outcome, isHead ? relay.unsent : NOTHING)
 }
 
 /** Behind the first nothing was answered, and its entries stand behind others. */
@@ -115,7 +115,7 @@ interface Lost extends LostServer {
 function goOn(session: Session, parts: Parts, { error, isMoving, outcome, server }: Lost): After {
   const { attempt, lease, replies } = parts
   const { carried, meter, transaction } = session
-  const { keptBack } = lease.relay
+  const { unsent } = lease.relay
   const isFree = transaction.state === 'idle' && !lease.isMidBatch
   const repeated = isFree && lease.mayRepeat(error) ? attempt.takeBackLost() : null
   if (repeated === null && !isMoving) dropRest(parts, outcome)
@@ -127,7 +127,7 @@ function goOn(session: Session, parts: Parts, { error, isMoving, outcome, server
   if (isMoving) return { kind: 'repeat' }
   if (repeated === null) {
     attempt.end()
-    return tell(session, outcome, keptBack)
+    return tell(session, outcome, unsent)
   }
   return repeat(session, parts, { bytes: repeated, server })
 }
@@ -152,11 +152,11 @@ function dropRest({ input, lease }: Parts, { isRestVoid }: Outcome): void {
   if (isRestVoid) input.dropToSync()
 }
 
-/** `keptBack`  what the server had said before its farewell, and its client did not get. */
+/** `unsent`  what of the answer its client did not get yet. */
 function tell(
   { meter, prepared, services, transaction }: Session,
   outcome: Outcome,
-  keptBack: Buffer,
+  unsent: Buffer,
 ): After {
   prepared.unmark()
   prepared.endTransaction()
@@ -165,5 +165,5 @@ function tell(
   else if (outcome.sqlstates.length > 0) transaction.endByLoss(nowMs)
   else transaction.ready(frame.STATUS_IDLE, nowMs)
   for (const sqlstate of outcome.sqlstates) meter.failed(sqlstate)
-  return { kind: 'told', replies: Buffer.concat([keptBack, outcome.replies]) }
+  return { kind: 'told', replies: Buffer.concat([unsent, outcome.replies]) }
 }

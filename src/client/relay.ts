@@ -93,7 +93,7 @@ export class Relay {
    * What of the answer had not gone out when the server said farewell. The client gets it when the
    * server speaks again, or when the batch does not go elsewhere.
    */
-  keptBack: Buffer = EMPTY
+  #keptBack: Buffer = EMPTY
 
   /** `isMany`  what follows a ReadyForQuery is another client's: no piece goes beyond one. */
   constructor(owner: RelayOwner, copyIn: CopyIn, isMany = false) {
@@ -126,7 +126,15 @@ export class Relay {
     this.answeredStake = 0
     this.completes = 0
     this.#withheld = null
-    this.keptBack = EMPTY
+    this.#keptBack = EMPTY
+  }
+
+  /**
+   * What a client whose server is lost gets in front of the news: what was said before a farewell, and
+   * replies of ours that wait for what the server would have said behind them. Asked before `reset`.
+   */
+  get unsent(): Buffer {
+    return Buffer.concat([this.#keptBack, ...this.#pieces])
   }
 
   /**
@@ -190,7 +198,7 @@ export class Relay {
   /** Keeps back what of the answer has not gone out. */
   #keepAnswer(): void {
     this.#endRun(this.#offset)
-    this.keptBack = Buffer.concat(this.#pieces)
+    this.#keptBack = Buffer.concat(this.#pieces)
     this.#drop()
   }
 
@@ -198,10 +206,10 @@ export class Relay {
   #release(notice: Buffer): void {
     this.#withheld = null
     this.lastWord = 'none'
-    if (this.keptBack.length > 0) this.#pieces.push(this.keptBack)
+    if (this.#keptBack.length > 0) this.#pieces.push(this.#keptBack)
     this.#pieces.push(notice)
     this.#hasSpoken = true
-    this.keptBack = EMPTY
+    this.#keptBack = EMPTY
   }
 
   /** What waits to go out is void. */

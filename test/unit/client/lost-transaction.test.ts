@@ -16,6 +16,23 @@ describe.each(WAYS)('a server lost by %s', (way) => {
     },
   )
 
+  test.each([
+    ['ROLLBACK', '1 2 n ROLLBACK ZI'],
+    ['INSERT INTO t VALUES (1)', '1 40001 ZE'],
+  ])('%s is told of its Parse that the server need not have had', async (sql, answer) => {
+    const { world, client, server } = await flight('primary', 'simple', [...BEGUN, 'SELECT 2'])
+    server.onBytes(Buffer.concat([backend.commandComplete('SELECT 1'), backend.readyForQuery('T')]))
+    client.sends(frontend.parse('first', HINT + sql), frontend.sync())
+    server.onBytes(Buffer.concat([backend.parseComplete(), backend.readyForQuery('T')]))
+    client.take()
+    world.bytesTo(server)
+    const run = [frontend.bind({ statement: 'same' }), frontend.describe('P'), frontend.execute()]
+    client.sends(frontend.parse('same', HINT + sql), ...run, frontend.sync())
+    expect([world.written(server), client.types()]).toEqual(['BDES', ''])
+    await lose(world, server, way)
+    expect(told(client)).toBe(answer)
+  })
+
   test('an idle transaction is lost, its COMMIT is no success, and the next one begins', async () => {
     const { world, client, server } = await flight('primary', 'simple', [...BEGUN, 'SELECT 2'])
     server.onBytes(Buffer.concat([backend.commandComplete('SELECT 1'), backend.readyForQuery('T')]))
