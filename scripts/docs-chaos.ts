@@ -31,6 +31,8 @@ const COLUMNS = {
   outageMs: 'outage ms',
   handoverMs: 'handover ms',
   load: 'load',
+  sharedReads: 'shared reads',
+  wrongAnswers: 'wrong answers',
 }
 
 function accountsOf(mode: string): Account[] {

@@ -55,6 +55,9 @@ export interface Account {
   /** Processes that ran or waited for a processor, on average over the minute before its end. */
   readonly load: number
   readonly errors: readonly string[]
+  /** Reads that shared a server from the fault on, and answers that reached another client; null where none share. */
+  readonly sharedReads?: number | null
+  readonly wrongAnswers?: number | null
 }
 
 /** On a virtual machine, whose load does not show what its host takes away; and for each process that has to wait. */

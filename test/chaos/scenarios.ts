@@ -6,7 +6,7 @@
 import { expect } from 'vitest'
 import { waitFor } from '../support/wait.ts'
 import type { Account } from './account.ts'
-import type { Scene, Stage } from './stage.ts'
+import type { Keys, Scene, Stage } from './stage.ts'
 
 export interface Scenario {
   /** Its row in the table. */
@@ -22,12 +22,15 @@ export interface Scenario {
   readonly costs: 'nothing' | 'flight' | 'outage'
   /** Patroni's before_stop calls pgsteer. */
   readonly hasHook?: boolean
-  /** Keys of [pgsteer] beside the defaults. */
-  readonly pgsteer?: Readonly<Record<string, number>>
+  /** Keys of [pgsteer] and [pgbouncer] beside the defaults. */
+  readonly pgsteer?: Keys
+  readonly pgbouncer?: Keys
   /** More of its environment. */
   readonly env?: Readonly<Record<string, string>>
   /** HAProxy and PgBouncer get the same load at the same time, in the whole form. */
   readonly isCompared?: boolean
+  /** Clients beside the load read at the same moments (reads.ts), so that they share servers. */
+  readonly isShared?: boolean
   /** How much longer than the cluster's own outage clients may have to wait because of it. */
   readonly extraStallMs?: number
   readonly judge?: (account: Account, scene: Scene) => void

@@ -17,8 +17,10 @@ import { ChaosLoad } from './load.ts'
 import { Network, type Site } from './network.ts'
 import { PgBouncers } from './pgbouncers.ts'
 import { Prober } from './prober.ts'
+import { SharedReads } from './reads.ts'
 
 export type Mode = 'synchronous' | 'asynchronous'
+export type Keys = Readonly<Record<string, string | number>>
 
 /** How many answers every client has before the fault. */
 const ANSWERS_BEFORE = 20
@@ -30,6 +32,8 @@ export interface Scene {
   readonly load: ChaosLoad
   /** The load of the other poolers, by their names. */
   readonly others: ReadonlyMap<string, ChaosLoad>
+  /** Reads that share servers; null where they do not. */
+  readonly shared: SharedReads | null
   readonly prober: Prober
   readonly primary: PatroniMember
   readonly replicas: readonly PatroniMember[]
@@ -47,8 +51,10 @@ export interface Scene {
 export interface BeginOptions {
   readonly hasHook: boolean
   readonly isCompared: boolean
-  /** More keys of [pgsteer]. */
-  readonly pgsteer: Readonly<Record<string, number>>
+  readonly isShared: boolean
+  /** More keys of [pgsteer] and [pgbouncer]. */
+  readonly pgsteer: Keys
+  readonly pgbouncer: Keys
   readonly env: Readonly<Record<string, string>>
 }
 
@@ -127,6 +133,7 @@ export class Stage {
         http_token_file: this.hook.tokenFile,
         ...options.pgsteer,
       },
+      pgbouncer: options.pgbouncer,
       env: options.env,
     })
     this.#undo.defer(() => steer.stop())
@@ -142,10 +149,11 @@ export class Stage {
     const load = this.#load('pgsteer', { write: steer, read: steer })
     const others = options.isCompared ? await this.#others() : new Map<string, ChaosLoad>()
     await this.#untilBusy(load, port)
+    const shared = options.isShared ? await this.#shared(steer, load) : null
     const timeline = await this.#timeline(primary.name)
     const replicas = cluster.members.filter((member) => member !== primary)
     const { hasHook } = options
-    const scene = { steer, load, others, prober, primary, replicas, timeline, hasHook }
+    const scene = { steer, load, others, shared, prober, primary, replicas, timeline, hasHook }
     const nowMs = performance.now()
     return {
       ...scene,
@@ -184,6 +192,8 @@ export class Stage {
     await waitFor('direct writes', () => scene.prober.hasWritten(nowMs), { withinMs: 120_000 })
     scene.backMs = nowMs
     await waitFor('writes again', () => scene.load.hasResumed(nowMs), { withinMs: 60_000 })
+    const isRead = (): boolean => scene.shared?.hasResumed(nowMs) ?? true
+    await waitFor('shared reads again', isRead, { withinMs: 60_000 })
   }
 
   /** Returns when every client had so many more answers. */
@@ -207,7 +217,9 @@ export class Stage {
       await waitFor('writes of another pooler', isBack, { withinMs: 60_000 }).catch(() => undefined)
       await load.abort()
     })
-    await Promise.all([scene.load.stop(), ...abandoned])
+    await Promise.all([scene.load.stop(), scene.shared?.stop(), ...abandoned])
+    const sharedReads = (await scene.shared?.shared()) ?? null
+    const wrongAnswers = scene.shared?.wrong.length ?? null
     await prober.stop()
     const leader = (await this.cluster.leader().catch(() => null)) ?? primary.name
     const held = await this.#held(scene, leader)
@@ -226,7 +238,7 @@ export class Stage {
       load: loadavg()[0] ?? 0,
     }
     return [
-      accountOf(scene.load, held, { ...at, pooler: 'pgsteer' }),
+      { ...accountOf(scene.load, held, { ...at, pooler: 'pgsteer' }), sharedReads, wrongAnswers },
       ...others.map(([pooler, load]) => accountOf(load, held, { ...at, pooler })),
     ]
   }
@@ -237,6 +249,12 @@ export class Stage {
     load.start()
     this.#undo.defer(() => load.abort())
     return load
+  }
+
+  async #shared(steer: Steer, load: ChaosLoad): Promise<SharedReads> {
+    const shared = await SharedReads.start(steer, load)
+    this.#undo.defer(() => shared.abort())
+    return shared
   }
 
   async #others(): Promise<Map<string, ChaosLoad>> {

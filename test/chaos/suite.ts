@@ -24,7 +24,8 @@ const TROUBLES_MAX = 2
 /** From here on the cluster itself could not write. */
 const OUTAGE_MS_MIN = 1000
 
-export function chaosSuite(mode: Mode, third: number): void {
+/** `more`  scenarios of the whole form beside those that every mode has. */
+export function chaosSuite(mode: Mode, third: number, more: readonly Scenario[] = []): void {
   let stage: Stage
   const accounts: Account[] = []
 
@@ -38,10 +39,12 @@ export function chaosSuite(mode: Mode, third: number): void {
   })
 
   describe(`${mode} replication`, () => {
-    for (const scenario of isWhole ? [...SHORT, ...MORE, ...FURTHER] : SHORT)
+    for (const scenario of isWhole ? [...SHORT, ...MORE, ...FURTHER, ...more] : SHORT)
       test(scenario.title, async () => {
-        const { hasHook = false, isCompared = false, pgsteer = {}, env = {} } = scenario
-        const asked = { hasHook, isCompared: isWhole && isCompared, pgsteer, env }
+        const { hasHook = false, isCompared = false, isShared = false } = scenario
+        const { pgsteer = {}, pgbouncer = {}, env = {} } = scenario
+        const keys = { pgsteer, pgbouncer, env }
+        const asked = { hasHook, isCompared: isWhole && isCompared, isShared, ...keys }
         const scene = await stage.begin(asked)
         await scenario.play(stage, scene)
         const [account, ...others] = await stage.accounts(scene, scenario.name)
@@ -59,6 +62,7 @@ function expectHonest(account: Account, mode: Mode): void {
   expect(account.untrue, said).toBe(0)
   expect(account.stale, said).toBe(0)
   expect(account.lostOfOurs, said).toBe(0)
+  expect(account.wrongAnswers ?? 0, said).toBe(0)
   if (mode === 'synchronous') expect(account.lost, said).toBe(0)
   expect(account.dropped, said).toBe(0)
   expect(account.refused, said).toBe(0)

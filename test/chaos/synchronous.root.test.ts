@@ -1,4 +1,5 @@
 /** Faults with synchronous_mode on: nothing acknowledged may be lost. */
+import { SHARED } from './shared.ts'
 import { chaosSuite } from './suite.ts'
 
-chaosSuite('synchronous', 1)
+chaosSuite('synchronous', 1, SHARED)

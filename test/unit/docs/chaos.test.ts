@@ -9,10 +9,11 @@ import { stallMsMaxOf } from '../../chaos/account.ts'
 import { FURTHER } from '../../chaos/further.ts'
 import { MORE } from '../../chaos/more.ts'
 import { SHORT } from '../../chaos/scenarios.ts'
+import { SHARED, SHARING } from '../../chaos/shared.ts'
 
 const ROOT = resolve(import.meta.dirname, '../../..')
 const page = readFileSync(resolve(ROOT, 'docs/failover.md'), 'utf8')
-const SCENARIOS = [...SHORT, ...MORE, ...FURTHER]
+const SCENARIOS = [...SHORT, ...MORE, ...FURTHER, ...SHARED]
 const FAULTS = 44
 /** The machine was its own: what the suite itself makes of it, on two cores. */
 const QUIET = 4
@@ -55,6 +56,11 @@ const ROWS = ['Synchronous', 'Asynchronous'].flatMap((mode) =>
     .filter(({ through }) => through === 'pgsteer')
     .map((row): [string, Row] => [`${row['scenario']}, ${mode.toLowerCase()}`, { ...row, mode }]),
 )
+
+/** What the row is about, whoever shares servers meanwhile. */
+function faultOf(row: Row): string {
+  return row['scenario']?.replace(SHARING, '') ?? ''
+}
 
 describe('the list of faults', () => {
   const faults = between('faults')
@@ -99,8 +105,14 @@ describe.each(ROWS)('the record of %s', (_title, row) => {
       expect(of('unknown') + of('failed') + of('read errors')).toBe(0)
   })
 
+  test('has reads that shared servers, where it says so, and no answer of another client', () => {
+    if (row['scenario']?.endsWith(SHARING) !== true) return
+    expect(of('shared reads')).toBeGreaterThan(0)
+    expect(of('wrong answers')).toBe(0)
+  })
+
   test('leaves nobody hanging on a node that is frozen', () => {
-    if (row['scenario'] === 'node frozen') expect(of('told after ms')).toBeLessThan(HUNG_MS)
+    if (faultOf(row) === 'node frozen') expect(of('told after ms')).toBeLessThan(HUNG_MS)
   })
 
   test('stalls nobody for longer than was promised', () => {
@@ -110,9 +122,9 @@ describe.each(ROWS)('the record of %s', (_title, row) => {
     const extraMs = scenario?.extraStallMs ?? 0
     expect(of('write stall ms')).toBeLessThanOrEqual(stallMsMaxOf(at) + extraMs)
     if (load > QUIET) return
-    if (scenario?.name === 'planned switchover, hook')
+    if (faultOf(row) === 'planned switchover, hook')
       expect(of('write stall ms')).toBeLessThanOrEqual(of('handover ms') + 300)
-    if (NODE_LOSSES.has(row['scenario'] ?? ''))
+    if (NODE_LOSSES.has(faultOf(row)))
       expect(of('write stall ms')).toBeLessThanOrEqual(of('outage ms') + 500)
   })
 })
