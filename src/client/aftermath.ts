@@ -72,7 +72,6 @@ export function afterRide(session: Session, parts: Parts, ride: LostRide): After
   const bytes = mayRepeat ? parts.attempt.takeBackLost() : null
   const outcome = outcomeOf(lossOfRide(parts, ride), session.services.config().pgsteer.errorCodes)
   parts.replies.reset()
-  session.meter.queryStartedMs = 0
   session.carried.rollback()
   if (bytes !== null) return repeat(session, parts, { bytes, server })
   parts.attempt.end()
@@ -121,10 +120,12 @@ function goOn(session: Session, parts: Parts, { error, isMoving, outcome, server
   if (repeated === null && !isMoving) dropRest(parts, outcome)
   lease.lost(server)
   replies.reset()
-  meter.queryStartedMs = 0
   carried.rollback()
   noteAnswer(session, server)
-  if (isMoving) return { kind: 'repeat' }
+  if (isMoving) {
+    meter.gaveUp()
+    return { kind: 'repeat' }
+  }
   if (repeated === null) {
     attempt.end()
     return tell(session, outcome, unsent)
@@ -141,6 +142,7 @@ function repeat(
   input.unshift(again.bytes)
   session.avoidedMember = again.server.identity.member
   session.routeReason = 'repeated'
+  session.meter.again()
   session.meter.routed('repeated')
   return { kind: 'repeat' }
 }
@@ -158,6 +160,7 @@ function tell(
   outcome: Outcome,
   unsent: Buffer,
 ): After {
+  meter.gaveUp()
   prepared.unmark()
   prepared.endTransaction()
   const nowMs = services.clock.nowMs()

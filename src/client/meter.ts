@@ -1,5 +1,6 @@
 /**
- * What one session adds to the counters of its worker: waits, queries, transactions, bytes.
+ * What one session adds to the counters of its worker: waits, queries, transactions, bytes. Each moment of
+ * a query is counted once: as its wait, until a server that answers it has it, or as its duration.
  */
 import type { Clock } from '../base/clock.ts'
 import type { ProxyError } from '../base/errors.ts'
@@ -13,6 +14,10 @@ export class Meter {
   readonly stats: DatabaseStats
   /** Monotonic: the begin of the query under way, 0 when none is. */
   queryStartedMs = 0
+  /** Of the query that was answered last. */
+  lastQueryMs = 0
+  /** The query under way has spent so long with servers that did not answer it. */
+  #vainMs = 0
   readonly #database: string
   readonly #counters: ClientCounters
   readonly #clock: Clock
@@ -27,7 +32,9 @@ export class Meter {
     this.#clock = clock
   }
 
-  granted(role: Role, waitMs: number): void {
+  granted(role: Role, waitedMs: number): void {
+    const waitMs = waitedMs + this.#vainMs
+    this.#vainMs = 0
     this.stats.serverAssignments += 1
     this.stats.waitMs += waitMs
     observeMs(this.#of(role).queue, waitMs)
@@ -43,13 +50,26 @@ export class Meter {
     this.stats.queries += 1
     this.stats.queryMs += durationMs
     observeMs(this.#of(role).query, durationMs)
-    if (isOwed) this.queryStartedMs = nowMs
+    this.lastQueryMs = durationMs
+    this.queryStartedMs = isOwed ? nowMs : 0
   }
 
-  /** `startedMs`: of the transaction, 0 for one of a single statement. */
+  /** `startedMs`: of the transaction, 0 for one of the statement that was answered last. */
   ended(startedMs: number, nowMs: number): void {
     this.stats.transactions += 1
-    this.stats.transactionMs += nowMs - (startedMs === 0 ? this.queryStartedMs : startedMs)
+    this.stats.transactionMs += startedMs === 0 ? this.lastQueryMs : nowMs - startedMs
+  }
+
+  /** The query under way goes once more, to another server. */
+  again(): void {
+    if (this.queryStartedMs !== 0) this.#vainMs += this.#clock.nowMs() - this.queryStartedMs
+    this.queryStartedMs = 0
+  }
+
+  /** The query under way is not answered by a server any more. */
+  gaveUp(): void {
+    this.queryStartedMs = 0
+    this.#vainMs = 0
   }
 
   /** We answered a query ourselves. */
@@ -71,6 +91,7 @@ export class Meter {
   }
 
   refused(error: ProxyError): void {
+    this.#vainMs = 0
     this.#counters.errors.add(error.sqlstate)
     if (error.code === 'no_primary') this.#counters.holdsExpired += 1
   }

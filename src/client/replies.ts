@@ -91,7 +91,7 @@ export class Replies implements RelayOwner {
     const { startedMs } = transaction
     const hasFailed = this.#hasFailed
     this.#hasFailed = false
-    transaction.ready(status, nowMs)
+    transaction.ready(status, nowMs - meter.lastQueryMs)
     if (status !== frame.STATUS_IDLE) return
     this.#takeReports(server)
     if (hasFailed) carried.rollback()

@@ -121,7 +121,7 @@ export class Riding {
     this.#isAlike = false
     const { meter, pool, services } = this.#session
     const { latencies } = services.statements(pool.config.serverDatabase)
-    latencies.observe(this.shape, services.clock.nowMs() - meter.queryStartedMs)
+    latencies.observe(this.shape, meter.lastQueryMs)
   }
 
   /** The batch at the front of the input goes behind those of others. */
@@ -182,7 +182,6 @@ export class Riding {
     this.#moves += 1
     session.mayRide = this.#moves <= MOVES_MAX
     session.services.counters.ridesMoved += 1
-    session.meter.queryStartedMs = 0
     this.#steps.move('idle')
     this.#steps.goAgain('moved', this.#parts.attempt.takeBackMoved())
     this.#steps.advance()
@@ -199,7 +198,7 @@ export class Riding {
     const { carriage } = this
     if (carriage === null) return
     if (!carriage.isFirst(this.#session)) {
-      this.#refuse(new ProxyError('cancelled'))
+      this.#refuse(carriage.server, new ProxyError('cancelled'))
       return
     }
     const asked = carriage.cancel()
@@ -207,13 +206,17 @@ export class Riding {
     await asked
   }
 
-  #refuse(error: ProxyError): void {
+  #refuse({ identity }: ServerConnection, error: ProxyError): void {
     const session = this.#session
     const { meter, prepared, services, transaction } = session
+    const nowMs = services.clock.nowMs()
     this.end()
     prepared.rewind()
+    prepared.endTransaction()
     this.#parts.attempt.end()
-    meter.queryStartedMs = 0
+    // As one that its server answers by that error.
+    meter.answered(identity.role, false, nowMs)
+    meter.ended(0, nowMs)
     this.#steps.move('idle')
     noteRefusal(session, error)
     const { errorCodes } = services.config().pgsteer

@@ -541,6 +541,7 @@ export class Session implements Receiver, Waiter {
     this.prepared.rewind()
     this.carried.rollback()
     this.#input.unshift(bytes)
+    this.meter.again()
     if (this.#lease.server !== null) this.#giveBack()
     this.routeReason = reason
     this.meter.routed(reason)

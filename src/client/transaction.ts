@@ -129,15 +129,15 @@ export class Transaction {
     this.#isEndNews = true
   }
 
-  /** A ReadyForQuery of the server, or of ours. */
-  ready(status: number, nowMs: number): void {
+  /** A ReadyForQuery of the server, or of ours; what it answers was asked at `askedMs`. */
+  ready(status: number, askedMs: number): void {
     if (status === frame.STATUS_IDLE) {
       // Most statements are transactions of their own, and come from idle to idle.
       if (this.#state !== 'idle') this.#move('idle')
       this.#end()
       return
     }
-    if (this.#state === 'idle') this.startedMs = nowMs
+    if (this.#state === 'idle') this.startedMs = askedMs
     this.#move(status === frame.STATUS_OPEN ? 'open' : 'failed')
   }
 
