@@ -146,12 +146,52 @@ function roundTrip(request: Buffer, reply: Buffer): void {
   server?.onBytes(reply)
 }
 
+/** pgbench's transaction, with numbers that never came before. */
+const TRANSACTIONS = Array.from({ length: 50_000 }, () => {
+  const [account, teller, branch, delta] = [5e5, 50, 5, 1e4].map((max) =>
+    Math.ceil(Math.random() * max),
+  )
+  return [
+    `UPDATE pgbench_accounts SET abalance = abalance + ${delta} WHERE aid = ${account};`,
+    `SELECT abalance FROM pgbench_accounts WHERE aid = ${account};`,
+    `UPDATE pgbench_tellers SET tbalance = tbalance + ${delta} WHERE tid = ${teller};`,
+    `UPDATE pgbench_branches SET bbalance = bbalance + ${delta} WHERE bid = ${branch};`,
+    `INSERT INTO pgbench_history (tid, bid, aid, delta, mtime) VALUES (${teller}, ${branch}, ${account}, ${delta}, CURRENT_TIMESTAMP);`,
+    'END;',
+  ].map(query)
+})
+const BEGIN = query('BEGIN;')
+const READY_OPEN = fixed(frame.READY_FOR_QUERY, Buffer.of(frame.STATUS_OPEN))
+const done = (tag: string, ready: Buffer): Buffer =>
+  Buffer.concat([fixed(frame.COMMAND_COMPLETE, Buffer.from(`${tag}\0`)), ready])
+const UPDATED = done('UPDATE 1', READY_OPEN)
+const TRANSACTION_REPLIES = [
+  Buffer.concat([done('BEGIN', READY_OPEN), UPDATED]),
+  Buffer.concat([ROW, READY_OPEN]),
+  UPDATED,
+  UPDATED,
+  done('INSERT 0 1', READY_OPEN),
+  done('COMMIT', READY_IDLE),
+]
+
+/** Seven queries of one client. */
+function transaction(): void {
+  const session = clients[(turn += 1) % CLIENTS]?.session
+  const messages = TRANSACTIONS[(next += 1) % TRANSACTIONS.length] ?? []
+  session?.onBytes(BEGIN)
+  for (const [step, message] of messages.entries()) {
+    session?.onBytes(message)
+    session?.server?.onBytes(TRANSACTION_REPLIES[step] ?? UPDATED)
+  }
+}
+
 const SHAPES: Readonly<Record<string, () => void>> = {
   'simple, the same text': () => roundTrip(SAME, SIMPLE_REPLY),
   'simple, always another text': () =>
     roundTrip(TEXTS[(next += 1) % TEXTS.length] ?? SAME, SIMPLE_REPLY),
   extended: () => roundTrip(EXTENDED, EXTENDED_REPLY),
   prepared: () => roundTrip(PREPARED, PREPARED_REPLY),
+  'a transaction of seven': transaction,
 }
 
 /** Opens the servers and prepares P0 everywhere. */
@@ -173,7 +213,7 @@ else {
 }
 
 function measureCpu(shape: string): void {
-  const count = 200_000
+  const count = 50_000
   for (const [name, once] of Object.entries(SHAPES)) {
     if (!name.includes(shape)) continue
     const found: number[] = []

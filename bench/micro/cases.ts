@@ -2,7 +2,7 @@
  * What is measured on its own: the steps of the hot path that a query goes through, each as a
  * function that does its work once. No socket, no clock.
  */
-import { BatchReader } from '../../src/client/batch.ts'
+import { BatchReader, type Judge } from '../../src/client/batch.ts'
 import { SessionPrepared } from '../../src/client/prepared.ts'
 import { isPlainSelect } from '../../src/client/quick.ts'
 import { Relay, type RelayOwner } from '../../src/client/relay.ts'
@@ -52,7 +52,10 @@ const catalogue = catalogueOf({
 })
 const statements = new Statements(1000)
 statements.setCatalogue(catalogue)
-const judge = (text: string) => statements.classify(text)
+const judge: Judge = {
+  classify: (text) => statements.classify(text),
+  judge: (bytes, start, end) => statements.judge(bytes, start, end),
+}
 
 function message(type: number, body: string): Buffer {
   return fixed(type, Buffer.from(body, 'latin1'))
@@ -187,6 +190,13 @@ function cached(text: string): Once {
   return () => statements.classify(bytes.toString('latin1'))
 }
 
+/** A text whose constants are others than those of the texts before it. */
+function alike(text: string): Once {
+  const bytes = Buffer.from(`${text}\0`, 'latin1')
+  for (let sight = 0; sight < 2; sight += 1) statements.judge(bytes, 0, bytes.length)
+  return () => statements.judge(bytes, 0, bytes.length)
+}
+
 /** By name; each makes what it needs when it is called. */
 export const CASES: Readonly<Record<string, () => Once>> = {
   'scanner: 100 rows': () => framesOf(ROWS),
@@ -199,6 +209,8 @@ export const CASES: Readonly<Record<string, () => Once>> = {
   'ledger: a Query': () => booked(['query']),
   'ledger: a batch': () => booked(BATCH),
   'classify: select, cached': () => cached(TEXTS.select),
+  'classify: update, alike': () => alike(TEXTS.update),
+  'classify: orm, alike': () => alike(TEXTS.orm),
   'classify: select': () => () => classify(TEXTS.select, catalogue),
   'classify: begin': () => () => classify(TEXTS.begin, catalogue),
   'classify: update': () => () => classify(TEXTS.update, catalogue),

@@ -3,6 +3,7 @@
  * its bytes as long as it may have to be sent once more.
  */
 import type { Classified, Statement, Verb } from '../routing/classify.ts'
+import * as frame from '../wire/frame.ts'
 import type { BatchReader } from './batch.ts'
 import { isHealable, type Refusal } from './healing.ts'
 import type { SessionStatement } from './prepared.ts'
@@ -49,9 +50,11 @@ export class Attempt {
     this.#drop()
   }
 
-  /** What it runs. */
+  /** What it runs, as far as it is known. */
   get texts(): readonly string[] {
-    return this.#text === null ? NO_TEXTS : [this.#text, ...this.#others]
+    if (this.#text !== null) return [this.#text, ...this.#others]
+    if (this.query === null || this.#retained === null) return NO_TEXTS
+    return [this.#retained.toString('latin1', frame.HEADER_BYTES, this.bytes - 1)]
   }
 
   /** It may have to be sent once more. */

@@ -8,6 +8,7 @@
 import { ProxyError } from '../base/errors.ts'
 import type { Config } from '../config/config.ts'
 import type { Classified } from '../routing/classify.ts'
+import type { Judged } from '../routing/patterns.ts'
 import * as frame from '../wire/frame.ts'
 import { FrameReader } from '../wire/reader.ts'
 import type { SessionPrepared, SessionStatement } from './prepared.ts'
@@ -36,7 +37,13 @@ export function limitsOf({ pgbouncer, pgsteer }: Config, isRouted: boolean): Bat
   return { batchBytesMax, frameBytesMax: pgbouncer.maxPacketSize, isRouted }
 }
 
-type Classify = (text: string) => Classified
+/** What judges texts. */
+export interface Judge {
+  /** The text of a Parse. */
+  readonly classify: (text: string) => Classified
+  /** The body of a Query; null: it is broken. */
+  readonly judge: (bytes: Buffer, start: number, end: number) => Judged | null
+}
 
 export class BatchReader {
   kind: BatchKind = 'extended'
@@ -59,6 +66,7 @@ export class BatchReader {
   /** It begins with a Parse of the unnamed statement that says what the one before it said. */
   again: SessionStatement | null = null
   readonly classified: Classified[] = []
+  /** Without that of a Query of which no string was made. */
   readonly texts: string[] = []
   readonly #reader = new FrameReader()
   #isRouted = true
@@ -72,7 +80,7 @@ export class BatchReader {
    *
    * Errors  ProxyError for a message that no client may send.
    */
-  read(input: Buffer, prepared: SessionPrepared, classify: Classify, limits: BatchLimits): boolean {
+  read(input: Buffer, prepared: SessionPrepared, judge: Judge, limits: BatchLimits): boolean {
     this.#reset()
     this.#isRouted = limits.isRouted
     let offset = 0
@@ -86,7 +94,7 @@ export class BatchReader {
         return true
       }
       this.#reader.begin(input, offset + frame.HEADER_BYTES, offset + bytes)
-      const isEnd = this.#message(type, prepared, classify)
+      const isEnd = this.#message(type, prepared, judge)
       offset += bytes
       this.bytes = offset
       if (type === frame.EXECUTE && this.executes === 1) this.#noteFirst()
@@ -130,21 +138,21 @@ export class BatchReader {
   }
 
   /** Returns true when the message ends the batch. */
-  #message(type: number, prepared: SessionPrepared, classify: Classify): boolean {
+  #message(type: number, prepared: SessionPrepared, judge: Judge): boolean {
     switch (type) {
       case frame.QUERY:
-        this.#query(classify)
+        this.#query(judge)
         return true
       case frame.PARSE:
-        this.#parse(prepared, classify)
+        this.#parse(prepared, judge)
         return false
       case frame.BIND:
         this.binds += 1
         this.#reader.cstring()
-        this.#uses(this.#reader.cstring(), prepared, classify)
+        this.#uses(this.#reader.cstring(), prepared, judge)
         return false
       case frame.DESCRIBE:
-        if (this.#reader.byte() === 0x53) this.#uses(this.#reader.cstring(), prepared, classify)
+        if (this.#reader.byte() === 0x53) this.#uses(this.#reader.cstring(), prepared, judge)
         return false
       case frame.EXECUTE:
         this.#execute(prepared)
@@ -171,7 +179,7 @@ export class BatchReader {
     }
   }
 
-  #query(classify: Classify): void {
+  #query({ judge }: Judge): void {
     this.kind = 'simple'
     this.endsReady = true
     this.executes += 1
@@ -179,13 +187,13 @@ export class BatchReader {
       this.classified.push(PLAIN_SELECT)
       return
     }
-    const text = this.#reader.cstring()
-    if (this.#reader.isBroken) throw new ProxyError('broken_message', { message: 'Query' })
-    this.texts.push(text)
-    this.classified.push(classify(text))
+    const judged = this.#reader.rest(judge)
+    if (judged === null) throw new ProxyError('broken_message', { message: 'Query' })
+    if (judged.text !== null) this.texts.push(judged.text)
+    this.classified.push(judged.classified)
   }
 
-  #parse(prepared: SessionPrepared, classify: Classify): void {
+  #parse(prepared: SessionPrepared, { classify }: Judge): void {
     const name = this.#reader.cstring()
     const like = name === '' ? prepared.unnamedLike(this.#reader) : null
     const text = like === null ? this.#reader.cstring() : like.statement.text
@@ -201,7 +209,7 @@ export class BatchReader {
   }
 
   /** What is known of a text may have changed since its Parse: it is asked again. */
-  #uses(name: string, prepared: SessionPrepared, classify: Classify): void {
+  #uses(name: string, prepared: SessionPrepared, { classify }: Judge): void {
     if (this.#reader.isBroken) throw new ProxyError('broken_message', { message: 'Bind' })
     if (name === '' ? this.#parsesUnnamed : this.#parsed.has(name)) return
     const known = prepared.get(name)

@@ -25,7 +25,7 @@ import {
   SYNC_FRAME,
 } from '../wire/messages.ts'
 import { FrameReader } from '../wire/reader.ts'
-import { checkedFrameBytes, NOT_UNDERSTOOD } from './batch.ts'
+import { checkedFrameBytes, type Judge, NOT_UNDERSTOOD } from './batch.ts'
 import { hasEffects, isOrdinary } from './effects.ts'
 import type { DatabaseStats } from './facts.ts'
 import { Naming } from './naming.ts'
@@ -50,6 +50,7 @@ export interface ForwardContext {
   readonly frameBytesMax: number
   /** `disable_pqexec`. */
   readonly isQueryAllowed: boolean
+  readonly judge: Judge['judge']
   classify(text: string): Classified
   /** A statement is being sent. */
   onStatement(classified: Classified): void
@@ -314,9 +315,9 @@ export class Forwarder {
   }
 
   #judge(): Classified {
-    const text = this.#reader.cstring()
-    if (this.#reader.isBroken) throw new ProxyError('broken_message', { message: 'Query' })
-    return this.#context.classify(text)
+    const judged = this.#reader.rest(this.#context.judge)
+    if (judged === null) throw new ProxyError('broken_message', { message: 'Query' })
+    return judged.classified
   }
 
   /** DEALLOCATE of statements that only we know by that name is answered in its place. */

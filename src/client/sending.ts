@@ -33,7 +33,7 @@ export const reader = new BatchReader()
 /** Reads the batch at the front of the input. Returns false when it is not there yet. */
 export function readNext(session: Session, input: Input): boolean {
   const limits = limitsOf(session.services.config(), session.pool.config.isRouted)
-  return reader.read(input.bytes, session.prepared, session.classify, limits)
+  return reader.read(input.bytes, session.prepared, session, limits)
 }
 
 export class Sending {

@@ -53,7 +53,7 @@ export function forwardContext(
   session: Session,
   onStatement: (classified: Classified) => void,
 ): ForwardContext {
-  const { carried, classify, meter, pins, prepared, services, transaction } = session
+  const { carried, classify, judge, meter, pins, prepared, services, transaction } = session
   const { disablePqexec, maxPacketSize, maxPreparedStatements } = services.config().pgbouncer
   return {
     prepared,
@@ -66,6 +66,7 @@ export function forwardContext(
     frameBytesMax: maxPacketSize,
     isQueryAllowed: !disablePqexec,
     classify,
+    judge,
     onStatement,
   }
 }

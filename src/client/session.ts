@@ -15,6 +15,7 @@ import { ProxyError, toProxyError } from '../base/errors.ts'
 import { invariant } from '../base/invariant.ts'
 import { type Channel, DRAIN_BYTES, type Receiver } from '../net/channel.ts'
 import type { Classified } from '../routing/classify.ts'
+import type { Judged } from '../routing/patterns.ts'
 import type { Carrier } from '../server/boarding.ts'
 import type { ServerConnection } from '../server/connection.ts'
 import type { Pool } from '../server/pool.ts'
@@ -183,6 +184,9 @@ export class Session implements Receiver, Waiter {
   }
   readonly classify = (text: string): Classified =>
     this.services.statements(this.pool.config.serverDatabase).classify(text)
+
+  readonly judge = (bytes: Buffer, start: number, end: number): Judged | null =>
+    this.services.statements(this.pool.config.serverDatabase).judge(bytes, start, end)
 
   /** What the client was told last of a reported parameter. */
   welcome(name: string): string {

@@ -34,7 +34,10 @@ export const REASONS = [
   ['unproved_function', 'A function is called that is not proved to only read.'],
   ['server_relation', 'A relation, function or setting is named that speaks about one server.'],
   ['copy_target', 'COPY that is not TO STDOUT.'],
-  ['learnt', 'A replica refused this text before, with 25006 or 0A000.'],
+  [
+    'learnt',
+    'A replica refused this text before, with 25006 or 0A000, or one that differs in its constants alone.',
+  ],
   ['not_understood', 'The text is not understood, so it may be anything.'],
 ] as const satisfies readonly (readonly [string, string])[]
 

@@ -1,7 +1,7 @@
 // hot path
 /**
  * The texts of one database that were classified lately, with what replicas taught about them. A
- * cached text costs one lookup. The cache is two generations: new and used texts live in the young
+ * cached text costs one lookup; a Query like others but for its constants not even that (patterns.ts). The cache is two generations: new and used texts live in the young
  * one; when that is half of the bound, it becomes the old one and the old one is dropped, so what is
  * used stays and nothing is moved on a hit.
  *
@@ -12,6 +12,7 @@ import { invariant } from '../base/invariant.ts'
 import { type Catalogue, EMPTY_CATALOGUE } from './catalogue.ts'
 import { type Classified, classify } from './classify.ts'
 import { Latencies } from './latency.ts'
+import { type Judged, Patterns } from './patterns.ts'
 
 /** Longer texts are classified each time: they are loads, not queries that come again. */
 const TEXT_CACHED_BYTES_MAX = 65_536
@@ -31,6 +32,7 @@ export class Statements {
   /** Hashes of texts that came once. */
   readonly #seen = new Uint8Array(SEEN_SLOTS)
   #seenCount = 0
+  readonly #patterns = new Patterns()
   /** How long they take, by their shape. */
   readonly latencies: Latencies = new Latencies()
 
@@ -57,7 +59,24 @@ export class Statements {
     this.#young = new Map()
     this.#youngBytes = 0
     this.#old = new Map()
+    this.#patterns.forget()
     this.latencies.forget()
+  }
+
+  /**
+   * Judges the text in `bytes[start, end)`, up to its zero byte, as `classify` does. Null: it has none.
+   *
+   * Cost    no string is made of a text that differs in its constants alone from those that came.
+   */
+  judge(bytes: Buffer, start: number, end: number): Judged | null {
+    const known = bytes[end - 1] === 0 ? this.#patterns.find(bytes, start, end - 1) : null
+    if (known !== null) return known
+    const zero = bytes.indexOf(0, start)
+    if (zero === -1 || zero >= end) return null
+    const text = bytes.toString('latin1', start, zero)
+    const classified = this.classify(text)
+    this.#patterns.learn(text, classified)
+    return { classified, text }
   }
 
   /** The text's bytes as latin1, from a session with standard_conforming_strings on. */
@@ -74,16 +93,21 @@ export class Statements {
     return classified
   }
 
-  /** A replica refused this read (25006, 0A000): it goes to the primary until the next catalogue. */
+  /**
+   * A replica refused this read (25006, 0A000): it goes to the primary until the next catalogue, and with
+   * it those that differ in their constants alone.
+   */
   learnPrimaryOnly(text: string): void {
     const classified = this.classify(text)
-    if (!classified.read) return
+    if (!classified.read && classified.reason !== 'learnt') return
     const statements = classified.statements.map((statement) => ({
       ...statement,
       read: false,
       reason: 'learnt' as const,
     }))
-    this.#keep(text, { ...classified, statements, read: false, reason: 'learnt' })
+    const learnt: Classified = { ...classified, statements, read: false, reason: 'learnt' }
+    this.#keep(text, learnt)
+    this.#patterns.learn(text, learnt, true)
   }
 
   /**

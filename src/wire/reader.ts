@@ -21,9 +21,9 @@ export class FrameReader {
     this.isBroken = false
   }
 
-  /** What `test` says of the rest of the body. */
-  rest(test: (bytes: Buffer, start: number, end: number) => boolean): boolean {
-    return test(this.#bytes, this.offset, this.#end)
+  /** What `look` says of the rest of the body. */
+  rest<Found>(look: (bytes: Buffer, start: number, end: number) => Found): Found {
+    return look(this.#bytes, this.offset, this.#end)
   }
 
   /** Whether the rest of the body is these bytes. */

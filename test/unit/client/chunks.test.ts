@@ -11,14 +11,14 @@ import { SessionSettings } from '../../../src/client/settings.ts'
 import { Transaction } from '../../../src/client/transaction.ts'
 import { FORWARD, localEntry, SWALLOW } from '../../../src/client/work.ts'
 import { EMPTY_CATALOGUE } from '../../../src/routing/catalogue.ts'
-import { classify } from '../../../src/routing/classify.ts'
 import { PreparedRegistry } from '../../../src/server/prepared.ts'
 import { NO_SETTINGS } from '../../../src/server/settings.ts'
 import type { Entry } from '../../../src/wire/ledger.ts'
 import { backend, frames, frontend } from '../../support/bytes.ts'
+import { judgeBy } from '../../support/judge.ts'
 import { recordingServer } from '../../support/server.ts'
 
-const judge = (text: string) => classify(text, EMPTY_CATALOGUE)
+const judge = judgeBy(EMPTY_CATALOGUE)
 
 /** Places to cut, as shares of the whole. */
 const cuts = fc.array(fc.nat({ max: 10_000 }), { maxLength: 40 })
@@ -48,7 +48,7 @@ function forwarded(
     preparedMax: 3,
     frameBytesMax: 1_000_000,
     isQueryAllowed: true,
-    classify: judge,
+    ...judge,
     onStatement: () => undefined,
   })
   let input: Buffer = Buffer.alloc(0)

@@ -71,6 +71,26 @@ test('a text that a replica refused goes to the primary from then on, whoever se
   expect(other.server.identity.role).toBe('replica')
 })
 
+test('a Query that is like others but for its constants is learnt from without its text', async () => {
+  const { world, client } = await reading('SELECT a FROM v WHERE b = 1')
+  says(client, ROW, READY)
+  for (const constant of [2, 3]) {
+    client.sends(frontend.query(`SELECT a FROM v WHERE b = ${constant}`))
+    await world.settle()
+    if (constant === 2) says(client, ROW, READY)
+  }
+  says(client, REFUSED, READY)
+  await world.settle()
+  expect(client.server.identity.role).toBe('primary')
+  says(client, ROW, READY)
+  const [like, other] = [world.client(), world.client()]
+  like.sends(frontend.query('SELECT a FROM v WHERE b = 4'))
+  other.sends(frontend.query('SELECT a FROM w WHERE b = 4'))
+  await world.settle()
+  expect(like.server.identity.role).toBe('primary')
+  expect(other.server.identity.role).toBe('replica')
+})
+
 test.each(['22012', '57014', '42501', '23505'])(
   'an error that the primary would give too is told at once: %s',
   async (sqlstate) => {

@@ -3,10 +3,10 @@ import { describe, expect, test } from 'vitest'
 import { BatchReader } from '../../../src/client/batch.ts'
 import { SessionPrepared } from '../../../src/client/prepared.ts'
 import { isSharable, isUnit } from '../../../src/client/unit.ts'
-import { classify } from '../../../src/routing/classify.ts'
 import { PreparedRegistry } from '../../../src/server/prepared.ts'
 import { configStatement, internSettings, type Settings } from '../../../src/server/settings.ts'
 import { frontend } from '../../support/bytes.ts'
+import { judgeBy } from '../../support/judge.ts'
 import { CATALOGUE } from '../routing/oracle.ts'
 
 const BYTES_MAX = 16_384
@@ -16,7 +16,7 @@ function isUnitOf(...messages: readonly Buffer[]): boolean {
   const reader = new BatchReader()
   const limits = { batchBytesMax: 65_536, frameBytesMax: 1 << 20, isRouted: true }
   const prepared = new SessionPrepared(new PreparedRegistry())
-  reader.read(Buffer.concat(messages), prepared, (text) => classify(text, CATALOGUE), limits)
+  reader.read(Buffer.concat(messages), prepared, judgeBy(CATALOGUE), limits)
   return isUnit(reader, BYTES_MAX)
 }
 
