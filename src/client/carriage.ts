@@ -60,8 +60,8 @@ export class Carriage implements Carrier, RelayOwner {
   readonly #services: SessionServices
   readonly #carriages: Carriages
   readonly #latencies: Latencies
-  /** In the order of their answers; null: it left. */
-  readonly #riders: (Session | null)[] = []
+  /** In the order of their answers. Who left leaves how long such a one usually takes, in ms. */
+  readonly #riders: (Session | number)[] = []
   #state: 'opening' | 'open' | 'closing' | 'gone' = 'opening'
   #stateSinceMs: number
   /** How long those on it usually take together. */
@@ -106,12 +106,14 @@ export class Carriage implements Carrier, RelayOwner {
 
   /** Whose answer is owed first; null: nobody waits for it. */
   get #head(): Session | null {
-    return this.#riders[0] ?? null
+    return sessionAt(this.#riders[0])
   }
 
   get hasRoom(): boolean {
     if (this.#state !== 'open' || this.isRetiring || this.#isLate || this.#isHeldUp) return false
     if (this.server.cancelsUnderWay > 0 || this.relay.lastWord !== 'none') return false
+    // Cut off: its end comes a turn later.
+    if (this.server.home === null) return false
     const { multiplexBehindMsMax, multiplexDepthMax } = this.#services.config().pgsteer
     return this.#riders.length < multiplexDepthMax && this.#queuedMs <= multiplexBehindMsMax
   }
@@ -218,7 +220,7 @@ export class Carriage implements Carrier, RelayOwner {
   abandon(session: Session): void {
     const index = this.#riders.indexOf(session)
     if (index === -1) return
-    this.#riders[index] = null
+    this.#riders[index] = session.riding.expectedMs
     if (index === 0) this.#release()
     this.#services.counters.ridesSwallowed += 1
   }
@@ -277,7 +279,7 @@ export class Carriage implements Carrier, RelayOwner {
 
   onServerClosed(error: ProxyError, server: ServerConnection): void {
     this.#leave()
-    const [head, ...others] = this.#riders.splice(0)
+    const [head, ...others] = this.#riders.splice(0).map(sessionAt)
     head?.riding.lost({ error, server, relay: this.relay, isHead: true })
     for (const session of others)
       session?.riding.lost({ error, server, relay: this.relay, isHead: false })
@@ -285,7 +287,7 @@ export class Carriage implements Carrier, RelayOwner {
 
   /** The server is not to be trusted any more; nobody can say what became of the first. */
   breach(error: ProxyError): void {
-    const [head, ...others] = this.#riders.splice(0)
+    const [head, ...others] = this.#riders.splice(0).map(sessionAt)
     this.#services.log.error({ server: this.server.id, code: error.code }, error.message)
     if (this.#state !== 'gone') this.#discard(error)
     head?.close(error)
@@ -354,12 +356,12 @@ export class Carriage implements Carrier, RelayOwner {
 
   onReady(status: number, forward: boolean, server: ServerConnection): void {
     const nowMs = this.#services.clock.nowMs()
-    const session = this.#riders.shift() ?? null
+    const place = this.#riders.shift()
+    const session = sessionAt(place)
     this.#release()
-    if (session !== null) {
-      this.#queuedMs -= session.riding.expectedMs
-      if (!this.#isLearnt) this.#latencies.observe(session.riding.shape, nowMs - this.#headSinceMs)
-    }
+    this.#queuedMs -= typeof place === 'number' ? place : (session?.riding.expectedMs ?? 0)
+    if (session !== null && !this.#isLearnt)
+      this.#latencies.observe(session.riding.shape, nowMs - this.#headSinceMs)
     if (this.#riders.length === 0) this.#queuedMs = 0
     this.#begin(nowMs)
     this.#feed()
@@ -377,7 +379,7 @@ export class Carriage implements Carrier, RelayOwner {
   #leak(session: Session | null, status: number, server: ServerConnection): void {
     const error = new ProxyError('server_protocol', { reason: 'a read opened a transaction' })
     this.#services.log.error({ server: server.id, status }, error.message)
-    const others = this.#riders.splice(0)
+    const others = this.#riders.splice(0).map(sessionAt)
     this.#discard(error)
     session?.close(error)
     for (const other of others) other?.riding.moved()
@@ -421,7 +423,7 @@ export class Carriage implements Carrier, RelayOwner {
 
   /** Nobody waits for any answer: the server may work on it for ever. */
   #watchLate(): void {
-    if (this.#isHeldUp || this.#riders.some((session) => session !== null)) return
+    if (this.#isHeldUp || this.#riders.some((place) => sessionAt(place) !== null)) return
     this.#riders.length = 0
     this.#discard(new ProxyError('server_lost'))
   }
@@ -431,9 +433,9 @@ export class Carriage implements Carrier, RelayOwner {
     this.flush()
     const moved: Session[] = []
     for (let index = 1; index < this.#riders.length; index += 1) {
-      const session = this.#riders[index]
-      if (session === null || session === undefined) continue
-      this.#riders[index] = null
+      const session = sessionAt(this.#riders[index])
+      if (session === null) continue
+      this.#riders[index] = session.riding.expectedMs
       moved.push(session)
     }
     if (moved.length === 0) return
@@ -446,4 +448,8 @@ export class Carriage implements Carrier, RelayOwner {
     this.#state = to
     this.#stateSinceMs = this.#services.clock.nowMs()
   }
+}
+
+function sessionAt(place: Session | number | undefined): Session | null {
+  return typeof place === 'object' ? place : null
 }

@@ -3,6 +3,7 @@
  * Source  docs/routing.md, "Shared servers".
  */
 import { expect, test } from 'vitest'
+import { ProxyError } from '../../../src/base/errors.ts'
 import { backend, frontend } from '../../support/bytes.ts'
 import { member, noPrimary, primary, routedIni, topology } from '../../support/pools.ts'
 import {
@@ -563,4 +564,24 @@ test('who rides is active, and at work on its server', async () => {
   const { server, riders } = await riding(2)
   expect(riders.map(({ session }) => session.standing.clientState)).toEqual(['active', 'active'])
   expect(riders[1]?.session.server).toBe(server)
+})
+
+test('who left takes no room once its answer was dropped', async () => {
+  const { world, server, riders } = await riding(6)
+  for (const rider of riders.slice(0, 5)) rider.session.onClosed()
+  server.onBytes(Buffer.concat([1, 2, 3, 4, 5].map((nonce) => answerOf(nonce))))
+  const next = world.client()
+  next.sends(frontend.query(textOf(7)))
+  expect(next.session.state).toBe('riding')
+  server.onBytes(Buffer.concat([answerOf(6), answerOf(7)]))
+  expect([riders[5], next].map(nonces)).toEqual([['nonce 6'], ['nonce 7']])
+})
+
+test('nobody boards on a server that was cut off already', async () => {
+  const { server, riders, world } = await riding(2)
+  const [rider] = riders
+  rider?.session.pool.fleet.close(server, 'killed', new ProxyError('server_lost'))
+  const next = world.client()
+  next.sends(frontend.query(textOf(3)))
+  expect(next.session.state).toBe('waiting')
 })
