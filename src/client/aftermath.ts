@@ -142,8 +142,7 @@ function repeat(
   input.unshift(again.bytes)
   session.avoidedMember = again.server.identity.member
   session.routeReason = 'repeated'
-  session.meter.again()
-  session.meter.routed('repeated')
+  session.meter.again('repeated')
   return { kind: 'repeat' }
 }
 

@@ -61,7 +61,8 @@ export class Meter {
   }
 
   /** The query under way goes once more, to another server. */
-  again(): void {
+  again(reason: string): void {
+    this.routed(reason)
     if (this.queryStartedMs !== 0) this.#vainMs += this.#clock.nowMs() - this.queryStartedMs
     this.queryStartedMs = 0
   }

@@ -224,8 +224,7 @@ export class Session implements Receiver, Waiter {
   }
 
   granted(server: ServerConnection, nowMs: number): void {
-    const isWaiting = this.#state === 'waiting' || this.#state === 'idle'
-    invariant(isWaiting, 'a server is granted to who waits')
+    invariant(this.#state === 'waiting' || this.#state === 'idle', 'granted is who waits')
     this.#lease.take(server)
     this.waitReason = null
     this.meter.granted(server.identity.role, nowMs - this.waitingSinceMs)
@@ -283,8 +282,7 @@ export class Session implements Receiver, Waiter {
   }
 
   onServerClosed(error: ProxyError, server: ServerConnection): void {
-    const isMoving = this.#moving !== null
-    const after = afterLoss(this, this.#parts, { error, server, isMoving })
+    const after = afterLoss(this, this.#parts, { error, server, isMoving: this.#moving !== null })
     if (after.kind === 'told' || after.kind === 'repeat') this.#reported.isDue = true
     this.#after(after, 'replica')
   }
@@ -545,10 +543,9 @@ export class Session implements Receiver, Waiter {
     this.prepared.rewind()
     this.carried.rollback()
     this.#input.unshift(bytes)
-    this.meter.again()
     if (this.#lease.server !== null) this.#giveBack()
     this.routeReason = reason
-    this.meter.routed(reason)
+    this.meter.again(reason)
     this.#demand(role)
   }
 
