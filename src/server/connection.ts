@@ -204,8 +204,9 @@ export class ServerConnection implements Receiver {
     this.#gathered = null
     const bytes = room.subarray(0, this.#gatheredBytes)
     this.#gatheredBytes = 0
-    // A channel may keep what the kernel does not take.
     if (bytes.length > 0) this.channel.write(bytes)
+    // Nobody refers to the room: what a socket has taken whole, the kernel or OpenSSL has a copy of (libuv
+    // writes at once what it can, SSL_write encrypts into its own buffer). What is kept counts as unsent.
     if (this.channel.unsentBytes === 0 && GATHER_ROOMS.length < GATHER_ROOMS_MAX)
       GATHER_ROOMS.push(room)
   }

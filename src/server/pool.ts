@@ -414,7 +414,7 @@ export class Pool {
   /** Those who wait share the server; it is opened to them first. */
   #share(server: ServerConnection, member: MemberPool, { waiter }: Ticket): void {
     const carrier = waiter.carries?.(server)
-    if (carrier === undefined) return
+    invariant(carrier !== undefined, 'who may ride carries')
     if (server.state !== 'active') member.move(server, 'active', this.#context.tickMs)
     server.requestMs = this.#context.tickMs
     server.hold(carrier)
