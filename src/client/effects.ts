@@ -59,6 +59,19 @@ export function isOrdinary({ statements }: Classified): boolean {
   )
 }
 
+/**
+ * One INSERT, UPDATE or DELETE that leaves, names and gives back nothing that the session has to know
+ * of: all that is to be noted is that it writes.
+ */
+export function isPlainWrite({ statements }: Classified): boolean {
+  const statement = statements[0]
+  if (statement === undefined || statements.length !== 1) return false
+  const { name, reason, unclean, verb } = statement
+  const isWrite = verb === 'update' || verb === 'insert' || verb === 'delete'
+  const isPlain = isWrite && reason === 'verb' && !unclean && name === undefined
+  return isPlain && !isEffective(statement)
+}
+
 /** Whether any of its statements changes the session when it succeeds. */
 export function hasEffects({ statements }: Classified): boolean {
   for (const statement of statements) if (isEffective(statement)) return true

@@ -26,7 +26,7 @@ import {
 } from '../wire/messages.ts'
 import { FrameReader } from '../wire/reader.ts'
 import { checkedFrameBytes, type Judge, NOT_UNDERSTOOD } from './batch.ts'
-import { hasEffects, isOrdinary } from './effects.ts'
+import { hasEffects, isOrdinary, isPlainWrite } from './effects.ts'
 import type { DatabaseStats } from './facts.ts'
 import { Naming } from './naming.ts'
 import { outgoing } from './outgoing.ts'
@@ -34,7 +34,7 @@ import type { Pins } from './pin.ts'
 import type { SessionPrepared, SessionStatement } from './prepared.ts'
 import type { CopyIn } from './relay.ts'
 import type { SessionSettings } from './settings.ts'
-import { OWN, READS, stakeOf } from './stake.ts'
+import { OWN, READS, stakeOf, WRITES } from './stake.ts'
 import { standIn } from './standin.ts'
 import type { Transaction } from './transaction.ts'
 import { Entered, FORWARD, forwardEntry, localEntry, plainEntry, SWALLOW, Work } from './work.ts'
@@ -67,6 +67,8 @@ const WHOLE_BYTES_MAX = new Map<number, number>([
 ])
 const STATEMENT = 0x53
 const ORDINARY_QUERY = plainEntry('query', READS)
+const PLAIN_WRITE = plainEntry('query', WRITES)
+const PLAIN_EXECUTE = plainEntry('execute', WRITES)
 const ORDINARY_EXECUTE = plainEntry('execute', READS)
 const FUNCTION_ENTRY = forwardEntry('function', null, stakeOf(NOT_UNDERSTOOD))
 const EMPTY = Buffer.alloc(0)
@@ -176,7 +178,7 @@ export class Forwarder {
     const { transaction } = this.#context
     if (transaction.deferredText === null || server.ledger.length > 0) return
     if (server.status !== frame.STATUS_IDLE) return
-    outgoing.bytes(latin1Query(transaction.deferredText))
+    outgoing.bytes(beginFrame(transaction.deferredText))
     server.ledger.push(SWALLOW.query)
   }
 
@@ -276,6 +278,7 @@ export class Forwarder {
     const classified = this.#judged ?? (isWhole ? this.#judge() : NOT_UNDERSTOOD)
     this.#judged = null
     if (isOrdinary(classified)) return this.#ordinaryQuery(bytes, server)
+    if (isPlainWrite(classified)) return this.#plainWrite(bytes, server)
     if (this.#isOwnDeallocate(classified, server)) return this.#replace(bytes)
     const own = this.isUnsynced ? this.#names.deallocated(classified) : null
     this.#context.onStatement(classified)
@@ -303,6 +306,13 @@ export class Forwarder {
   #ordinaryQuery(bytes: number, server: ServerConnection): true {
     this.#beginQuery(server)
     server.ledger.push(ORDINARY_QUERY)
+    return this.#pass(bytes)
+  }
+
+  #plainWrite(bytes: number, server: ServerConnection): true {
+    this.#context.transaction.hasWritten = true
+    this.#beginQuery(server)
+    server.ledger.push(PLAIN_WRITE)
     return this.#pass(bytes)
   }
 
@@ -499,6 +509,11 @@ export class Forwarder {
       server.ledger.push(ORDINARY_EXECUTE)
       return this.#pass(bytes)
     }
+    if (isPlainWrite(classified)) {
+      this.#context.transaction.hasWritten = true
+      server.ledger.push(PLAIN_EXECUTE)
+      return this.#pass(bytes)
+    }
     this.#context.onStatement(classified)
     const stake = stakeOf(classified)
     server.ledger.push(
@@ -508,6 +523,14 @@ export class Forwarder {
     )
     return this.#pass(bytes)
   }
+}
+
+/** Most transactions begin as the one before: its frame is made once. */
+let begin: { readonly text: string; readonly frame: Buffer } = { text: '', frame: EMPTY }
+
+function beginFrame(text: string): Buffer {
+  if (begin.text !== text) begin = { text, frame: latin1Query(text) }
+  return begin.frame
 }
 
 function latin1Query(text: string): Buffer {

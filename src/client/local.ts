@@ -49,6 +49,10 @@ export function completeNext(
   { attempt, input }: Pick<Parts, 'attempt' | 'input'>,
   completion: Completion,
 ): Buffer | ProxyError {
+  if (attempt.query !== null && isBare(completion)) {
+    input.take(attempt.bytes)
+    return completeBare(session, completion)
+  }
   const batch = input.bytes.subarray(0, completion.bytes ?? attempt.bytes)
   const refusal = enterNames(session, batch)
   if (refusal !== null) return refusal
@@ -56,6 +60,25 @@ export function completeNext(
   input.take(batch.length)
   if (completion.isFirst === true) input.unshift(withoutFirst(batch))
   return replies
+}
+
+/** Nothing but a tag and a status: what most transactions begin with. */
+function isBare({ begins, bytes, change, isFirst, isWarned, row }: Completion): boolean {
+  const isWhole = isFirst !== true && bytes === undefined && begins === undefined
+  return isWhole && row === undefined && change === undefined && isWarned !== true
+}
+
+/** By tag and status; the tags of ours are few. */
+const BARE_REPLIES = new Map<string, Map<number, Buffer>>()
+
+/** One whole Query. */
+function completeBare(session: Session, { status, tag }: Completion): Buffer {
+  session.meter.answeredLocally(status === frame.STATUS_IDLE)
+  if (status === frame.STATUS_IDLE) endTransaction(session, tag)
+  const replies = BARE_REPLIES.get(tag) ?? new Map<number, Buffer>()
+  const reply = replies.get(status) ?? Buffer.concat([commandComplete(tag), readyForQuery(status)])
+  BARE_REPLIES.set(tag, replies.set(status, reply))
+  return reply
 }
 
 /** The batch at the front of the input is dropped. Returns the error for its client. */

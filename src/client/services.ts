@@ -11,6 +11,7 @@ import type { Pool } from '../server/pool.ts'
 import type { Pools } from '../server/pools.ts'
 import type { PreparedRegistry } from '../server/prepared.ts'
 import type { Settings } from '../server/settings.ts'
+import type { Judge } from './batch.ts'
 import type { Carriages } from './carriages.ts'
 import type { ClientCounters } from './counters.ts'
 import type { ForwardContext } from './forward.ts'
@@ -46,6 +47,23 @@ export interface SessionSeed {
   /** The parameters that the client was told at its log-in. */
   readonly welcome: ReadonlyMap<string, string>
   readonly services: SessionServices
+}
+
+/** Judges by what is known of the database that the session's servers are connected to. */
+export function judgeOf({ pool, services }: SessionSeed): Judge {
+  let database = ''
+  let statements: Statements | null = null
+  const current = (): Statements => {
+    const { serverDatabase } = pool.config
+    if (statements !== null && serverDatabase === database) return statements
+    database = serverDatabase
+    statements = services.statements(database)
+    return statements
+  }
+  return {
+    classify: (text) => current().classify(text),
+    judge: (bytes, start, end) => current().judge(bytes, start, end),
+  }
 }
 
 /** What a session's forwarder works with. */

@@ -14,8 +14,6 @@
 import { ProxyError, toProxyError } from '../base/errors.ts'
 import { invariant } from '../base/invariant.ts'
 import { type Channel, DRAIN_BYTES, type Receiver } from '../net/channel.ts'
-import type { Classified } from '../routing/classify.ts'
-import type { Judged } from '../routing/patterns.ts'
 import type { Carrier } from '../server/boarding.ts'
 import type { ServerConnection } from '../server/connection.ts'
 import type { Pool } from '../server/pool.ts'
@@ -25,7 +23,7 @@ import * as frame from '../wire/frame.ts'
 import { errorResponse, noticeResponse, readyForQuery } from '../wire/messages.ts'
 import { type After, afterLoss } from './aftermath.ts'
 import { Attempt } from './attempt.ts'
-import { strayBytes } from './batch.ts'
+import { type Judge, strayBytes } from './batch.ts'
 import { Carriage } from './carriage.ts'
 import { CausalPosition, noteAnswer, readOf } from './causal.ts'
 import { type Completion, type Decision, decide, noteStatement } from './decide.ts'
@@ -40,7 +38,7 @@ import { Replies } from './replies.ts'
 import { Reported } from './reported.ts'
 import { Riding } from './riding.ts'
 import { type Parts, reader, readNext, Sending, type Sent } from './sending.ts'
-import { forwardContext, type SessionSeed, type SessionServices } from './services.ts'
+import { forwardContext, judgeOf, type SessionSeed, type SessionServices } from './services.ts'
 import { SessionSettings } from './settings.ts'
 import { Standing } from './standing.ts'
 import { mayBecome, type SessionState } from './states.ts'
@@ -55,6 +53,8 @@ const CANCELS_MAX = 4
 
 export class Session implements Receiver, Waiter {
   readonly clientId: number
+  readonly classify: Judge['classify']
+  readonly judge: Judge['judge']
   readonly channel: Channel
   readonly user: string
   readonly database: string
@@ -91,7 +91,7 @@ export class Session implements Receiver, Waiter {
   readonly #parts: Parts
   readonly #sending: Sending
   /** The BEGIN to be sent to the primary when the replica's transaction is over. */
-  #moving: { readonly text: string; readonly classified: Classified } | null = null
+  #moving: Transaction['begun'] = null
   #isAdvancing = false
   #settlingSinceMs = 0
   /** The next server is not given the session's settings first. */
@@ -105,6 +105,7 @@ export class Session implements Receiver, Waiter {
     this.clientId = seed.id
     this.channel = seed.channel
     ;({ user: this.user, database: this.database, pool: this.pool, services: this.services } = seed)
+    ;({ classify: this.classify, judge: this.judge } = judgeOf(seed))
     this.carried = new SessionSettings(seed.baseline, seed.token)
     this.#reported = new Reported(seed.welcome)
     this.prepared = new SessionPrepared(seed.services.registry)
@@ -182,11 +183,6 @@ export class Session implements Receiver, Waiter {
   worksOn(server: ServerConnection): boolean {
     return this.#lease.server === server && !this.#lease.isFree
   }
-  readonly classify = (text: string): Classified =>
-    this.services.statements(this.pool.config.serverDatabase).classify(text)
-
-  readonly judge = (bytes: Buffer, start: number, end: number): Judged | null =>
-    this.services.statements(this.pool.config.serverDatabase).judge(bytes, start, end)
 
   /** What the client was told last of a reported parameter. */
   welcome(name: string): string {
@@ -557,7 +553,7 @@ export class Session implements Receiver, Waiter {
     return false
   }
 
-  #moveToPrimary(begun: { readonly text: string; readonly classified: Classified }): boolean {
+  #moveToPrimary(begun: NonNullable<Transaction['begun']>): boolean {
     this.#moving = null
     if (this.#lease.server !== null) this.#giveBack()
     this.transaction.ready(frame.STATUS_IDLE, this.services.clock.nowMs())
