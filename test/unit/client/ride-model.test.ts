@@ -1,10 +1,12 @@
 /**
  * Many clients on few servers, with everything that can go wrong at random: whatever happens, each
- * gets its own answers, in order and once, and what is written is written once.
+ * gets its own answers, in order and once, and what is written is written once. And no moment in which
+ * a client waits for an answer is counted twice.
  *
  *   RIDE_SEED=123 npx vitest run --project unit test/unit/client/ride-model.test.ts
  */
 import { expect, test } from 'vitest'
+import type { DatabaseStats } from '../../../src/client/facts.ts'
 import type { ServerConnection } from '../../../src/server/connection.ts'
 import { Chance } from '../../simulation/chance.ts'
 import { backend, errorFields, frames, frontend } from '../../support/bytes.ts'
@@ -98,6 +100,9 @@ class Game {
   readonly players: Player[] = []
   readonly written = new Map<number, number>()
   readonly wrong: string[] = []
+  /** Time in which clients waited for answers, all of them together. */
+  owingMs = 0
+  #answers = 0
   #members: Member[] = []
   #nonce = 0
   #lostServers = 0
@@ -114,13 +119,42 @@ class Game {
     for (let step = 0; step < STEPS; step += 1) await this.#step()
     for (let round = 0; round < 400 && this.#isBusy(); round += 1) {
       await this.#serve(true)
-      await this.world.world.pass(10)
+      await this.#pass(10)
     }
     for (const { client, isGone, owed } of this.players)
       if (!isGone && owed.length > 0 && client.closed !== 'session_lost')
         this.wrong.push(`${owed.length} never answered: ${client.session.state} ${client.closed}`)
     for (const [nonce, times] of this.written)
       if (times > 1) this.wrong.push(`nonce ${nonce} was written ${times} times`)
+    this.#judgeCounts()
+  }
+
+  /** Time that is counted, as a wait or as the time of a query. */
+  get countedMs(): number {
+    const { queryMs, waitMs } = this.#stats
+    return queryMs + waitMs
+  }
+
+  get #stats(): DatabaseStats {
+    return this.world.counters.stats('app')
+  }
+
+  #judgeCounts(): void {
+    const { queries, queryMs, transactions, transactionMs } = this.#stats
+    if (queries > this.#answers) this.wrong.push(`${queries} queries, ${this.#answers} answers`)
+    // Each is a transaction of its own.
+    if (transactions !== queries || transactionMs !== queryMs)
+      this.wrong.push(`${transactions} transactions of ${queries} queries`)
+    if (this.countedMs > this.owingMs)
+      this.wrong.push(`${this.countedMs} ms counted of ${this.owingMs}`)
+  }
+
+  async #pass(ms: number): Promise<void> {
+    const waiting = this.players.filter(
+      ({ client, owed }) => client.closed === null && owed.length > 0,
+    )
+    this.owingMs += waiting.length * ms
+    await this.world.world.pass(ms)
   }
 
   #isBusy(): boolean {
@@ -152,7 +186,7 @@ class Game {
     }
     if (kind === 'leave') this.#replace(player)
     if (kind === 'lose') await this.#lose()
-    if (kind === 'wait') await this.world.world.pass(10)
+    if (kind === 'wait') await this.#pass(10)
     await this.#serve(false)
   }
 
@@ -221,8 +255,12 @@ class Game {
       if (chunk.length > 0) member.server.onBytes(Buffer.from(chunk))
     }
     for (const cancel of this.world.world.cancels.splice(0)) cancel.end()
-    for (const player of this.players)
-      if (!player.isGone) this.wrong.push(...player.read(this.#lostServers > 0))
+    for (const player of this.players) {
+      if (player.isGone) continue
+      const before = player.answered
+      this.wrong.push(...player.read(this.#lostServers > 0))
+      this.#answers += player.answered - before
+    }
   }
 
   #find(): void {
@@ -241,13 +279,19 @@ test(`whatever happens, each client gets its own answers (seed ${seed})`, {
 }, async () => {
   let rides = 0
   let moved = 0
+  let owingMs = 0
+  let countedMs = 0
   for (let run = 0; run < 40; run += 1) {
     const game = new Game(seed + run)
     await game.play()
     expect(game.wrong, `seed ${seed + run}`).toEqual([])
     rides += game.world.counters.rides
     moved += game.world.counters.ridesMoved
+    owingMs += game.owingMs
+    countedMs += game.countedMs
   }
   expect(rides).toBeGreaterThan(400)
   expect(moved).toBeGreaterThan(10)
+  // What is told for a server that was lost, or is cancelled while it waits, is counted nowhere.
+  expect(countedMs).toBeGreaterThan(0.98 * owingMs)
 })
