@@ -179,8 +179,8 @@ function transaction(): void {
   const session = clients[(turn += 1) % CLIENTS]?.session
   const messages = TRANSACTIONS[(next += 1) % TRANSACTIONS.length] ?? []
   session?.onBytes(BEGIN)
-  for (const [step, message] of messages.entries()) {
-    session?.onBytes(message)
+  for (const [step, sent] of messages.entries()) {
+    session?.onBytes(sent)
     session?.server?.onBytes(TRANSACTION_REPLIES[step] ?? UPDATED)
   }
 }

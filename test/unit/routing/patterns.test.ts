@@ -157,6 +157,11 @@ test('patterns are bounded in number', () => {
   expect(patterns.size).toBeLessThanOrEqual(1024)
 })
 
+/** The same word in both texts. */
+function either(words: readonly string[]): fc.Arbitrary<readonly [string, string]> {
+  return fc.constantFrom(...words).map((word) => [word, word])
+}
+
 describe('no text is judged otherwise than by itself', () => {
   const CONSTANTS = [
     '0',
@@ -224,8 +229,6 @@ describe('no text is judged otherwise than by itself', () => {
     'limit',
     ' ',
   ]
-  const either = (words: readonly string[]): fc.Arbitrary<readonly [string, string]> =>
-    fc.constantFrom(...words).map((word) => [word, word])
   const constant = fc.tuple(fc.constantFrom(...CONSTANTS), fc.constantFrom(...CONSTANTS))
   const odd = fc.tuple(fc.constantFrom(...ODD), fc.constantFrom(...ODD, ...CONSTANTS))
   const part = fc.oneof(
