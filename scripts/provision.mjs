@@ -39,6 +39,7 @@ const PACKAGES = {
 /** What only suites with root use. */
 const ROOT_PACKAGES = {
   debootstrap: 'usr/sbin/debootstrap',
+  'dnsmasq-base': 'usr/sbin/dnsmasq',
   iproute2: 'usr/sbin/ip',
   procps: 'usr/bin/pkill',
 }

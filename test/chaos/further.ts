@@ -6,6 +6,7 @@ import { rmSync } from 'node:fs'
 import { join } from 'node:path'
 import { expect } from 'vitest'
 import { sight } from '../failover/steer-cluster.ts'
+import { PROBE } from '../support/patroni.ts'
 import { waitFor } from '../support/wait.ts'
 import { etcdAsk, etcdLeader } from './etcd.ts'
 import { JUMPING, jump } from './jump.ts'
@@ -238,6 +239,25 @@ export const FURTHER: readonly Scenario[] = [
     },
   },
   {
+    name: 'resolver silent, switchover; names gone and astray',
+    title:
+      'a switchover while names are not told costs statements in flight, names gone or astray nothing',
+    isNamed: true,
+    costs: 'flight',
+    play: async (stage, scene) => {
+      const { load, resolver } = scene
+      resolver?.freeze()
+      await stage.cluster.switchover()
+      await stage.succeeded(scene)
+      await stage.advanced(scene)
+      resolver?.thaw()
+      const failures = (): number => load.writes.length - load.of('acknowledged').length
+      const before = [failures(), load.readErrors.length]
+      for (const address of [null, stage.network.nowhere]) await astray(stage, scene, address)
+      expect([failures(), load.readErrors.length], JSON.stringify(load.readErrors)).toEqual(before)
+    },
+  },
+  {
     name: 'all members stopped and started',
     title:
       'a cluster without any member fails what was in flight, and the rest waits for its return',
@@ -277,6 +297,26 @@ function isolate(stage: Stage, node: NodeSite): void {
   const others = cluster.etcds.map(({ peerUrl }) => portOf(peerUrl)).filter((port) => port !== own)
   network.isolateEtcd(node, own, others)
   stage.undo(() => network.joinEtcd(node, others))
+}
+
+/** The old primary, a replica now, is not where its name says, and has to be found anew. */
+async function astray(stage: Stage, scene: Scene, address: string | null): Promise<void> {
+  const { name, host, port } = scene.primary
+  const isFit = async (): Promise<boolean> => {
+    const { members } = await sight(scene.steer)
+    return members.find((member) => member.port === port)?.isEligible ?? false
+  }
+  await waitFor(`${name} to be a fit replica`, isFit, { withinMs: 60_000 })
+  scene.resolver?.tell(name, address)
+  const sql = `select pg_terminate_backend(pid) from pg_stat_activity where usename in ('demo', '${PROBE.user}')`
+  await waitFor(`${name} to be lost`, async () => {
+    await stage.cluster.query(name, sql)
+    return !(await isFit())
+  })
+  await stage.advanced(scene)
+  scene.resolver?.tell(name, host)
+  await waitFor(`${name} to be found`, isFit, { withinMs: 60_000 })
+  await stage.advanced(scene)
 }
 
 /** Replicas cancel what keeps them from replaying. */

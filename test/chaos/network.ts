@@ -17,6 +17,7 @@ export const NODES = [1, 2, 3] as const
 const SITES: readonly Site[] = [...NODES, 'poolers']
 const POOLERS_HOST = 10
 const CLIENTS_HOST = 20
+const NOBODY_HOST = 250
 /** Added to a node's number. */
 const ETCD_HOST = 100
 /** How often what a site forks meanwhile is looked for. */
@@ -50,6 +51,11 @@ export class Network {
 
   host(site: Site): string {
     return this.#address(site === 'poolers' ? POOLERS_HOST : site)
+  }
+
+  /** An address of this network that nobody has. */
+  get nowhere(): string {
+    return this.#address(NOBODY_HOST)
   }
 
   /** Takes the node's link away: packets vanish, nobody is told. */

@@ -24,7 +24,11 @@ export class Resolver {
   readonly #addresses: Map<string, string>
   readonly #onExit = (): void => void this.#child.kill('SIGKILL')
 
-  private constructor(place: Place, child: ChildProcess, parts: { directory: string; addresses: Map<string, string> }) {
+  private constructor(
+    place: Place,
+    child: ChildProcess,
+    parts: { directory: string; addresses: Map<string, string> },
+  ) {
     this.#child = child
     this.#directory = parts.directory
     this.#addresses = parts.addresses

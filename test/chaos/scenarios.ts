@@ -31,6 +31,8 @@ export interface Scenario {
   readonly isCompared?: boolean
   /** Clients beside the load read at the same moments (reads.ts), so that they share servers. */
   readonly isShared?: boolean
+  /** pgsteer knows the members by names, of which a name server of its own tells (resolver.ts). */
+  readonly isNamed?: boolean
   /** How much longer than the cluster's own outage clients may have to wait because of it. */
   readonly extraStallMs?: number
   readonly judge?: (account: Account, scene: Scene) => void

@@ -18,6 +18,7 @@ import { Network, type Site } from './network.ts'
 import { PgBouncers } from './pgbouncers.ts'
 import { Prober } from './prober.ts'
 import { SharedReads } from './reads.ts'
+import { Resolver } from './resolver.ts'
 
 export type Mode = 'synchronous' | 'asynchronous'
 export type Keys = Readonly<Record<string, string | number>>
@@ -34,6 +35,8 @@ export interface Scene {
   readonly others: ReadonlyMap<string, ChaosLoad>
   /** Reads that share servers; null where they do not. */
   readonly shared: SharedReads | null
+  /** Who tells pgsteer where members are; null where it knows their addresses. */
+  readonly resolver: Resolver | null
   readonly prober: Prober
   readonly primary: PatroniMember
   readonly replicas: readonly PatroniMember[]
@@ -52,6 +55,7 @@ export interface BeginOptions {
   readonly hasHook: boolean
   readonly isCompared: boolean
   readonly isShared: boolean
+  readonly isNamed: boolean
   /** More keys of [pgsteer] and [pgbouncer]. */
   readonly pgsteer: Keys
   readonly pgbouncer: Keys
@@ -126,17 +130,9 @@ export class Stage {
 
   /** Everything runs, and every client was answered often; readers are on replicas. */
   async begin(options: BeginOptions): Promise<Scene> {
-    const { cluster, network } = this
-    const steer = await startSteer(cluster, 'etcd', {
-      place: network.place('poolers'),
-      pgsteer: {
-        http_token_file: this.hook.tokenFile,
-        ...options.pgsteer,
-      },
-      pgbouncer: options.pgbouncer,
-      env: options.env,
-    })
-    this.#undo.defer(() => steer.stop())
+    const { cluster } = this
+    const resolver = options.isNamed ? await this.#resolver() : null
+    const steer = await this.#steer(options, resolver)
     if (options.hasHook) this.hook.call(`http://${steer.host}:${steer.httpPort}`)
     this.undo(() => this.hook.silence())
     const port = await settled(steer, cluster.members.length - 1)
@@ -153,10 +149,11 @@ export class Stage {
     const timeline = await this.#timeline(primary.name)
     const replicas = cluster.members.filter((member) => member !== primary)
     const { hasHook } = options
-    const scene = { steer, load, others, shared, prober, primary, replicas, timeline, hasHook }
+    const scene = { steer, load, others, shared, resolver, prober, primary, replicas, timeline }
     const nowMs = performance.now()
     return {
       ...scene,
+      hasHook,
       site: this.siteOf(primary),
       struckMs: nowMs,
       keyMs: Number.POSITIVE_INFINITY,
@@ -241,6 +238,34 @@ export class Stage {
       { ...accountOf(scene.load, held, { ...at, pooler: 'pgsteer' }), sharedReads, wrongAnswers },
       ...others.map(([pooler, load]) => accountOf(load, held, { ...at, pooler })),
     ]
+  }
+
+  /** With a resolver it finds the members' roles by asking: etcd knows addresses only. */
+  async #steer(options: BeginOptions, resolver: Resolver | null): Promise<Steer> {
+    const { cluster, network } = this
+    const members = cluster.members.map(({ name, host, port }) => {
+      return { host: resolver?.nameOf(name) ?? host, port }
+    })
+    const steer = await startSteer(cluster, resolver === null ? 'etcd' : 'static', {
+      members,
+      place: resolver?.place ?? network.place('poolers'),
+      pgsteer: {
+        http_token_file: this.hook.tokenFile,
+        ...options.pgsteer,
+      },
+      pgbouncer: options.pgbouncer,
+      env: options.env,
+    })
+    this.#undo.defer(() => steer.stop())
+    return steer
+  }
+
+  async #resolver(): Promise<Resolver> {
+    const { cluster, network } = this
+    const addresses = new Map(cluster.members.map(({ name, host }) => [name, host]))
+    const resolver = await Resolver.start(network.place('poolers'), addresses)
+    this.#undo.defer(() => resolver.stop())
+    return resolver
   }
 
   #load(name: string, doors: ConstructorParameters<typeof ChaosLoad>[0]): ChaosLoad {

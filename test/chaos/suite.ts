@@ -41,10 +41,10 @@ export function chaosSuite(mode: Mode, third: number, more: readonly Scenario[] 
   describe(`${mode} replication`, () => {
     for (const scenario of isWhole ? [...SHORT, ...MORE, ...FURTHER, ...more] : SHORT)
       test(scenario.title, async () => {
-        const { hasHook = false, isCompared = false, isShared = false } = scenario
+        const { hasHook = false, isCompared = false, isShared = false, isNamed = false } = scenario
         const { pgsteer = {}, pgbouncer = {}, env = {} } = scenario
         const keys = { pgsteer, pgbouncer, env }
-        const asked = { hasHook, isCompared: isWhole && isCompared, isShared, ...keys }
+        const asked = { hasHook, isCompared: isWhole && isCompared, isShared, isNamed, ...keys }
         const scene = await stage.begin(asked)
         await scenario.play(stage, scene)
         const [account, ...others] = await stage.accounts(scene, scenario.name)

@@ -5,7 +5,7 @@
 import type { ClientConfig } from 'pg'
 import { Client } from 'pg'
 import { PatroniCluster, type PatroniOptions, PROBE, SCOPE } from '../support/patroni.ts'
-import { Steer, type SteerOptions } from '../support/steer.ts'
+import { type Servers, Steer, type SteerOptions } from '../support/steer.ts'
 import { waitFor } from '../support/wait.ts'
 
 export const USER = 'demo'
@@ -80,13 +80,12 @@ function keysOf(cluster: PatroniCluster, source: string): Record<string, string>
   return { ...common, ttl_ms: '20000' }
 }
 
-/** pgsteer in front of all members. */
+/** pgsteer in front of all members; `members`: where a static source finds them, if not there. */
 export function startSteer(
   cluster: PatroniCluster,
   source: 'etcd' | 'patroni' | 'static',
-  options: SteerOptions = {},
+  { members = cluster.members, ...options }: SteerOptions & Partial<NonNullable<Servers>> = {},
 ): Promise<Steer> {
-  const { members } = cluster
   const keys = { ...keysOf(cluster, source), probe_interval_ms: 250, ...options.cluster }
   return Steer.start({ members }, { ...options, cluster: keys })
 }

@@ -285,9 +285,18 @@ export class PatroniCluster {
     await this.#running.get(name)?.ended
   }
 
+  /** Patroni's dynamic configuration. One that was just started does not take it yet: the next is asked. */
   async configure(dynamic: Readonly<Record<string, unknown>>): Promise<void> {
-    const member = this.members.find((one) => this.#running.has(one.name))
-    await post(`${member?.restUrl}/config`, dynamic, 'PATCH')
+    const running = this.members.filter(({ name }) => this.#running.has(name))
+    let turn = 0
+    await waitFor(
+      'a Patroni that takes the configuration',
+      () => {
+        const member = running[turn++ % running.length]
+        return post(`${member?.restUrl}/config`, dynamic, 'PATCH')
+      },
+      { withinMs: 30_000 },
+    )
   }
 
   /** One statement on one member, as the superuser. */
