@@ -6,7 +6,7 @@ import { rmSync } from 'node:fs'
 import { join } from 'node:path'
 import { expect } from 'vitest'
 import { sight } from '../failover/steer-cluster.ts'
-import { PROBE } from '../support/patroni.ts'
+import { type PatroniMember, PROBE } from '../support/patroni.ts'
 import { waitFor } from '../support/wait.ts'
 import { etcdAsk, etcdLeader } from './etcd.ts'
 import { JUMPING, jump } from './jump.ts'
@@ -32,6 +32,8 @@ const CONFLICTS = 4
 const ROWS = 3000
 /** What was severed is united as soon as the successor writes; then it has to be found. */
 const UNITED_MS = 6000
+/** Half of what the C library waits for a name server that says nothing. */
+const TOLD_MS = 5000
 
 export const FURTHER: readonly Scenario[] = [
   {
@@ -245,15 +247,27 @@ export const FURTHER: readonly Scenario[] = [
     isNamed: true,
     costs: 'flight',
     play: async (stage, scene) => {
-      const { load, resolver } = scene
+      const { load, primary, replicas, resolver } = scene
       resolver?.freeze()
+      for (const member of replicas) {
+        await disconnect(stage, scene, member)
+        await untilFit(scene, member, TOLD_MS)
+      }
+      scene.struckMs = performance.now()
       await stage.cluster.switchover()
       await stage.succeeded(scene)
       await stage.advanced(scene)
       resolver?.thaw()
       const failures = (): number => load.writes.length - load.of('acknowledged').length
       const before = [failures(), load.readErrors.length]
-      for (const address of [null, stage.network.nowhere]) await astray(stage, scene, address)
+      for (const address of [null, stage.network.nowhere]) {
+        await untilFit(scene, primary)
+        resolver?.tell(primary.name, address)
+        await disconnect(stage, scene, primary)
+        await stage.advanced(scene)
+        resolver?.tell(primary.name, primary.host)
+        await untilFit(scene, primary)
+      }
       expect([failures(), load.readErrors.length], JSON.stringify(load.readErrors)).toEqual(before)
     },
   },
@@ -299,24 +313,23 @@ function isolate(stage: Stage, node: NodeSite): void {
   stage.undo(() => network.joinEtcd(node, others))
 }
 
-/** The old primary, a replica now, is not where its name says, and has to be found anew. */
-async function astray(stage: Stage, scene: Scene, address: string | null): Promise<void> {
-  const { name, host, port } = scene.primary
-  const isFit = async (): Promise<boolean> => {
-    const { members } = await sight(scene.steer)
-    return members.find((member) => member.port === port)?.isEligible ?? false
-  }
-  await waitFor(`${name} to be a fit replica`, isFit, { withinMs: 60_000 })
-  scene.resolver?.tell(name, address)
-  const sql = `select pg_terminate_backend(pid) from pg_stat_activity where usename in ('demo', '${PROBE.user}')`
-  await waitFor(`${name} to be lost`, async () => {
-    await stage.cluster.query(name, sql)
-    return !(await isFit())
+async function isFit({ steer }: Scene, { port }: PatroniMember): Promise<boolean> {
+  const { members } = await sight(steer)
+  return members.find((member) => member.port === port)?.isEligible ?? false
+}
+
+function untilFit(scene: Scene, member: PatroniMember, withinMs = 60_000): Promise<true> {
+  return waitFor(`${member.name} to be a fit replica`, () => isFit(scene, member), { withinMs })
+}
+
+/** Returns when pgsteer has no connection to that replica, and has to make new ones. */
+async function disconnect(stage: Stage, scene: Scene, member: PatroniMember): Promise<void> {
+  const roles = `('demo', '${PROBE.user}')`
+  const sql = `select pg_terminate_backend(pid) from pg_stat_activity where usename in ${roles}`
+  await waitFor(`${member.name} to be lost`, async () => {
+    await stage.cluster.query(member.name, sql)
+    return !(await isFit(scene, member))
   })
-  await stage.advanced(scene)
-  scene.resolver?.tell(name, host)
-  await waitFor(`${name} to be found`, isFit, { withinMs: 60_000 })
-  await stage.advanced(scene)
 }
 
 /** Replicas cancel what keeps them from replaying. */
