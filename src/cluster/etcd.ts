@@ -9,7 +9,8 @@ import type { Clock, Timer } from '../base/clock.ts'
 import { reasonOf } from '../base/errors.ts'
 import type { Log } from '../base/log.ts'
 import type { ClusterConfig } from '../config/config.ts'
-import type { EtcdAccess, Watch } from './endpoint.ts'
+import type { Watch } from './endpoint.ts'
+import type { EtcdAccess } from './etcd-client.ts'
 import { keyPrefix } from './keys.ts'
 import {
   adopt,

@@ -4,7 +4,8 @@
  */
 import type { Clock } from '../base/clock.ts'
 import { openDirect } from './direct.ts'
-import { Endpoint, type EtcdAccess } from './endpoint.ts'
+import { Endpoint } from './endpoint.ts'
+import type { EtcdAccess } from './etcd-client.ts'
 import { Rest, type RestFiles } from './rest.ts'
 
 /** One member of etcd, as the source uses it. */

@@ -1,17 +1,10 @@
 /**
  * One member of etcd as the registration of instances uses it: reads of the instances, a lease, and
- * keys that are written only if nobody else wrote them first. Through an etcd3 client of its own
- * and under the deadlines of endpoint.ts, so that nothing here slows down what failovers hang on.
+ * keys that are written only if nobody else wrote them first. Through a client of its own, so that
+ * nothing here slows down what failovers hang on.
  */
-import { Etcd3 } from 'etcd3'
 import type { Clock } from '../base/clock.ts'
-import {
-  clientOptions,
-  type EtcdAccess,
-  prefixRange,
-  snapshotOf,
-  withinDeadline,
-} from './endpoint.ts'
+import { type EtcdAccess, EtcdClient } from './etcd-client.ts'
 import type { Snapshot } from './keyspace.ts'
 
 /** What a key may be written over. */
@@ -26,41 +19,38 @@ export interface Claim {
 
 export class Registry {
   readonly url: string
-  readonly #access: EtcdAccess
+  readonly #client: EtcdClient
   readonly #prefix: string
-  readonly #clock: Clock
-  #client: Etcd3 | null = null
 
   constructor(url: string, access: EtcdAccess, prefix: string, clock: Clock) {
     this.url = url
-    this.#access = access
+    this.#client = new EtcdClient(url, access, clock)
     this.#prefix = prefix
-    this.#clock = clock
   }
 
   /** All keys under the prefix. Errors, here and below: Error when it does not answer in time. */
-  async read(): Promise<Snapshot> {
-    const { key, range_end } = prefixRange(this.#prefix)
-    const range = this.#connected().kv.range({ key, range_end, serializable: false })
-    return snapshotOf(await this.#within(range), this.#prefix)
+  read(): Promise<Snapshot> {
+    return this.#client.read(this.#prefix)
   }
 
   /** A new lease. */
   async grant(ttlS: number): Promise<string> {
-    const { ID } = await this.#within(this.#connected().leaseClient.leaseGrant({ TTL: ttlS }))
+    const { ID } = await this.#client.ask(({ leaseClient }) =>
+      leaseClient.leaseGrant({ TTL: ttlS }),
+    )
     return ID
   }
 
   /** Renews the lease. False: it is over. */
   async renew(lease: string): Promise<boolean> {
-    const stream = await this.#within(this.#connected().leaseClient.leaseKeepAlive())
+    const stream = await this.#client.ask(({ leaseClient }) => leaseClient.leaseKeepAlive())
     const answer = Promise.withResolvers<boolean>()
     stream.on('error', (error) => answer.reject(error))
     stream.on('end', () => answer.reject(new Error('the renewal was ended')))
     stream.on('data', ({ TTL }: { TTL: string }) => answer.resolve(Number(TTL) > 0))
     stream.write({ ID: lease })
     try {
-      return await this.#within(answer.promise)
+      return await this.#client.within(answer.promise)
     } finally {
       // The cancel of a stream that may still be written to counts as a failure of the connection.
       stream.end()
@@ -70,14 +60,14 @@ export class Registry {
 
   /** Ends the lease, and what hangs on it. */
   async revoke(lease: string): Promise<void> {
-    await this.#within(this.#connected().leaseClient.leaseRevoke({ ID: lease }))
+    await this.#client.ask(({ leaseClient }) => leaseClient.leaseRevoke({ ID: lease }))
   }
 
   /** Writes the key in one transaction. False: somebody else was first. */
   async claim({ name, value, lease, over }: Claim): Promise<boolean> {
     const key = Buffer.from(`${this.#prefix}${name}`)
-    const { succeeded } = await this.#within(
-      this.#connected().kv.txn({
+    const { succeeded } = await this.#client.ask(({ kv }) =>
+      kv.txn({
         compare: [{ key, target: 'Mod', result: 'Equal', mod_revision: over.toString() }],
         success: [{ request_put: { key, value: Buffer.from(value), lease } }],
       }),
@@ -86,17 +76,6 @@ export class Registry {
   }
 
   close(): void {
-    const client = this.#client
-    this.#client = null
-    client?.close()
-  }
-
-  #connected(): Etcd3 {
-    this.#client ??= new Etcd3(clientOptions(this.url, this.#access, this.#clock))
-    return this.#client
-  }
-
-  #within<T>(work: Promise<T>): Promise<T> {
-    return withinDeadline(work, this.#access.deadlineMs, this.#clock)
+    this.#client.close()
   }
 }
