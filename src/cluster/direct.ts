@@ -6,6 +6,7 @@
 import { Socket } from 'node:net'
 import type tls from 'node:tls'
 import { Client } from 'pg'
+import type { ClusterConfig } from '../config/config.ts'
 import type { Address } from './address.ts'
 
 export type SslMode = 'disable' | 'allow' | 'prefer' | 'require' | 'verify-ca' | 'verify-full'
@@ -44,6 +45,22 @@ export interface DirectOptions {
   readonly name: string
   /** Values as text, whatever their type. */
   readonly isText: boolean
+}
+
+/** How the control plane connects to members: probes and the function catalogue alike. */
+export function probeAccess(
+  cluster: ClusterConfig,
+  files: Omit<DirectTls, 'mode'> = {},
+  socket?: DirectAccess['socket'],
+): DirectAccess {
+  return {
+    ...(socket === undefined ? {} : { socket }),
+    user: cluster.probeUser,
+    password: cluster.probePassword ?? '',
+    database: cluster.probeDatabase,
+    timeoutMs: cluster.probeTimeoutMs,
+    tls: { ...files, mode: cluster.probeTlsSslmode },
+  }
 }
 
 /** Makes the connection; `client.connect()` is the caller's, under the caller's deadline. */

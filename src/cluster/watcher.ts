@@ -1,30 +1,30 @@
 /**
  * The control plane's heart: one source says who leads, one probe per member says what is so, and
- * the failover machine turns both into a new immutable `Topology` at each change. It touches the
- * clock and the probes; every decision is a pure function in failover.ts, evidence.ts, lag.ts and
- * eligibility.ts.
+ * the failover machine turns both into a new immutable `Topology` at each change. It holds the parts
+ * together, informant.ts, roster.ts and pulse.ts above all; every decision is a pure function in
+ * failover.ts, evidence.ts, lag.ts and eligibility.ts.
  */
-import type { Clock, Timer } from '../base/clock.ts'
+import type { Clock } from '../base/clock.ts'
 import type { Log } from '../base/log.ts'
 import type { ClusterConfig } from '../config/config.ts'
 import { type Address, formatAddress } from './address.ts'
-import type { DirectAccess, DirectTls } from './direct.ts'
+import { Chronicle } from './chronicle.ts'
+import { type DirectAccess, type DirectTls, probeAccess } from './direct.ts'
 import type { LagLimits } from './eligibility.ts'
 import { type Evidence, isBlind, isForsaken, isRefuted } from './evidence.ts'
 import { memberFacts, type WatcherFacts } from './facts.ts'
 import { advance, forget, missingOf, primaryOf, resumed, UNSEEN, wantsWitness } from './failover.ts'
 import { Handover } from './handover.ts'
-import { isSuccessor } from './keys.ts'
+import { Informant } from './informant.ts'
 import { mostAdvanced } from './lag.ts'
 import { isLate, type Lease, leaseLimit } from './lease.ts'
 import { OUTSIDE, type Outside } from './outside.ts'
 import { ALONE_MS, paceOf } from './pace.ts'
 import type { ProbeFailure } from './probe.ts'
 import { Publisher } from './publisher.ts'
+import { Pulse } from './pulse.ts'
 import { type Entry, Roster } from './roster.ts'
-import type { ClusterView, Source, SourceEvents } from './source.ts'
-import { newSource, sourceKey } from './sources.ts'
-import { StaticSource } from './static.ts'
+import type { ClusterView } from './source.ts'
 import type { PlannedLimits } from './switchover.ts'
 import { type MemberAddress, MemberTable } from './table.ts'
 import type { Topology } from './topology.ts'
@@ -63,11 +63,6 @@ const WITNESS_MS = 5000
 const FAILSAFE_MS = 3000
 /** Two questions are under way at most; what is answered in this time is never too old. */
 const WITNESS_DEADLINE_MS = 2000
-const TICK_MS = 100
-/** Nothing was decided for so long: this process did not run. */
-const LATE_MS = 500
-/** So long it listens then, before it decides. */
-const LISTEN_MS = 20
 /** By then every member that answers has answered. */
 const STARTING_MS = 3000
 /** A successor of a control process finds the same primary in this time, or says that it does not. */
@@ -82,25 +77,13 @@ export class Watcher {
   readonly #witness: Witness
   readonly #handover: Handover
   readonly #publisher: Publisher
+  readonly #informant: Informant
+  readonly #pulse: Pulse
+  readonly #chronicle: Chronicle
   #cluster: ClusterConfig
-  #source: Source
-  #view: ClusterView | null = null
-  #knownIdentifier: string | null = null
-  #contactMs: number | null = null
-  #trouble = ''
-  #leaseExpiresMs: number | null = null
-  #leaderSinceMs = 0
   #machine = UNSEEN
-  readonly #startedMs: number
-  #stateSinceMs: number
-  #holdSinceMs: number | null
   #isBusy = false
-  #ticks: Timer | null = null
-  #decidedMs: number
-  /** What came while it listens. */
-  #unheard: { isNews: boolean } | null = null
   #takeoverUntilMs = 0
-  #counts = { holds: 1, failovers: 0, fences: 0, forgets: 0 }
 
   constructor(deps: WatcherDeps) {
     this.#deps = deps
@@ -110,11 +93,8 @@ export class Watcher {
     this.#handover = new Handover(deps.log, deps.planned)
     const { log, previous } = deps
     this.#publisher = new Publisher(log, (value) => deps.publish(value), previous?.serial ?? 0)
-    const now = deps.clock.nowMs()
-    this.#startedMs = now
-    this.#stateSinceMs = now
-    this.#holdSinceMs = now
-    this.#decidedMs = now
+    this.#pulse = new Pulse(deps.clock, (isNews) => this.#decide(isNews))
+    this.#chronicle = new Chronicle(log, deps.clock.nowMs())
     const access = probeAccess(deps.cluster, deps.probeTls, deps.socket)
     const outside = deps.outside ?? OUTSIDE
     const events = {
@@ -125,23 +105,29 @@ export class Watcher {
     this.#table = new MemberTable(deps.limits, deps.memberAddress)
     this.#witness = newWitness(deps.cluster, deps.clock, outside)
     if (deps.previous !== undefined) this.#takeOver(deps.previous)
-    this.#source = this.#createSource()
+    this.#informant = new Informant(
+      deps.cluster,
+      {
+        viewed: (view, otherCluster) => this.#onView(view, otherCluster),
+        heard: () => this.#pulse.beat(false),
+      },
+      { clock: deps.clock, log, outside },
+    )
   }
 
   /** Starts asking. The first Topology names nobody. */
   start(): Promise<void> {
-    this.#ticks = this.#clock.every(TICK_MS, () => this.#decide(false))
-    this.#decideNow(true)
-    this.#source.start()
+    this.#pulse.start()
+    this.#pulse.beatNow(true)
+    this.#informant.start()
     return Promise.resolve()
   }
 
   async stop(): Promise<void> {
-    this.#ticks?.cancel()
-    this.#ticks = null
+    this.#pulse.stop()
     this.#witness.stop()
     this.#roster.stop()
-    await this.#source.stop()
+    await this.#informant.stop()
   }
 
   /** While a session waits for a replica to catch up: probe every `probe_busy_interval_ms`. */
@@ -167,7 +153,7 @@ export class Watcher {
     // Behind its CHECKPOINT it may answer probes late, and be back before Patroni stops it.
     const isOut = state === 'interrupted' && name !== undefined && name === beliefs.verified?.name
     if (name !== undefined) this.#handover.call(name, isPrimary, this.#clock.nowMs())
-    this.#decideNow(true)
+    this.#pulse.beatNow(true)
     if (isPrimary) return 'holds'
     return primary === null && (isStarting || isOut) ? 'starting' : 'elsewhere'
   }
@@ -187,22 +173,18 @@ export class Watcher {
   /** RECONNECT: forgets terms, fences and timelines. */
   forget(): void {
     this.#forget('RECONNECT')
-    this.#decideNow(true)
+    this.#pulse.beatNow(true)
   }
 
   /** Takes new intervals, credentials, weights, zones and limits; a changed source starts anew. */
   reload(cluster: ClusterConfig, changes: WatcherChanges = {}): void {
-    const before = this.#cluster
     this.#cluster = cluster
     const probeTls = changes.probeTls ?? this.#deps.probeTls
     this.#roster.setAccess(probeAccess(cluster, probeTls, this.#deps.socket))
     if (changes.limits !== undefined) this.#table.setLimits(changes.limits)
     if (changes.planned !== undefined) this.#handover.setLimits(changes.planned)
     this.#setPace()
-    if (sourceKey(before) === sourceKey(cluster)) return this.#decideNow(true)
-    void this.#source.stop()
-    this.#source = this.#createSource()
-    this.#source.start()
+    if (!this.#informant.reload(cluster)) this.#pulse.beatNow(true)
   }
 
   /** Where to ask for facts that any member knows: fit replicas first, then the rest that answer. */
@@ -217,86 +199,39 @@ export class Watcher {
     const evidence = this.#evidence()
     const { contactMs } = evidence
     const age = contactMs === null ? null : Math.max(0, now - contactMs)
-    const dynamic = this.#view?.dynamic
-    const expires = this.#leaseExpiresMs
+    const { kind, trouble, view, leaseExpiresMs: expires } = this.#informant
+    const { counts, stateSinceMs, holdSinceMs } = this.#chronicle
     return {
-      ...this.#counts,
+      ...counts,
       publications: this.#publisher.count,
-      source: this.#source.kind,
+      source: kind,
       sourceAnswers: !isBlind(evidence),
-      sourceTrouble: this.#trouble,
+      sourceTrouble: trouble,
       sourceContactAgeMs: age,
       state: this.#machine.state,
-      stateAgeMs: now - this.#stateSinceMs,
+      stateAgeMs: now - stateSinceMs,
       term: this.#machine.term,
-      holdAgeMs: this.#holdSinceMs === null ? null : now - this.#holdSinceMs,
+      holdAgeMs: holdSinceMs === null ? null : now - holdSinceMs,
       probes: this.#roster.probes,
       probeFailures: new Map(this.#roster.failures),
-      ttlMs: dynamic?.ttlMs ?? this.#cluster.ttlMs,
+      ttlMs: view?.dynamic.ttlMs ?? this.#cluster.ttlMs,
       leaseRemainingMs: expires === null ? null : Math.max(0, expires - now),
-      failsafeMode: dynamic?.failsafeMode ?? false,
-      synchronousMode: dynamic?.synchronousMode ?? false,
+      failsafeMode: view?.dynamic.failsafeMode ?? false,
+      synchronousMode: view?.dynamic.synchronousMode ?? false,
       members: this.#roster.entries().map(memberFacts),
-      failoverRequested: (this.#view?.failover ?? null) !== null,
+      failoverRequested: (view?.failover ?? null) !== null,
     }
   }
 
-  #createSource(): Source {
-    const cluster = this.#cluster
-    let source: Source | null = null
-    const isCurrent = (): boolean => source !== null && source === this.#source
-    const events: SourceEvents = {
-      view: (view) => {
-        if (isCurrent()) this.#onView(view)
-      },
-      contact: (sentMs, leaseExpiresMs) => {
-        if (isCurrent()) this.#onContact(sentMs, leaseExpiresMs)
-      },
-      trouble: (reason) => {
-        if (isCurrent()) this.#onTrouble(reason)
-      },
-    }
-    source = newSource(cluster, events, {
-      clock: this.#clock,
-      log: this.#log,
-      outside: this.#deps.outside ?? OUTSIDE,
-    })
-    return source
-  }
-
-  #onView(view: ClusterView): void {
-    const before = this.#view
-    const now = this.#clock.nowMs()
-    if (
-      before?.leader?.name !== view.leader?.name ||
-      before?.leader?.epoch !== view.leader?.epoch
-    ) {
-      this.#leaderSinceMs = now
-      this.#leaseExpiresMs = null
-    }
-    this.#view = view
-    this.#noticeOtherCluster(before, view)
-    this.#roster.update(view.members, (name) => this.#isKept(name))
-    this.#decide(true)
-  }
-
-  #onContact(sentMs: number, leaseExpiresMs: number | null): void {
-    if (this.#trouble !== '') this.#log.info('the source answers again')
-    this.#trouble = ''
-    this.#leaseExpiresMs = leaseExpiresMs
-    if (this.#contactMs === null || sentMs > this.#contactMs) this.#contactMs = sentMs
-    this.#decide(false)
-  }
-
-  #onTrouble(reason: string): void {
-    if (this.#trouble === '') this.#log.warn({ reason }, 'the source does not answer')
-    this.#trouble = reason
-    this.#decide(false)
+  #onView({ members }: ClusterView, otherCluster: string | null): void {
+    if (otherCluster !== null) this.#forget(otherCluster)
+    this.#roster.update(members, (name) => this.#isKept(name))
+    this.#pulse.beat(true)
   }
 
   #heard(): void {
-    if (this.#source instanceof StaticSource) this.#source.heard(this.#roster.testimony())
-    this.#decide(true)
+    this.#informant.listen(this.#roster.testimony())
+    this.#pulse.beat(true)
   }
 
   #onMember(name: string, failure: ProbeFailure | null): void {
@@ -307,29 +242,18 @@ export class Watcher {
     }
   }
 
-  /** Another `initialize`, or a `history` that does not continue the old one: another cluster. */
-  #noticeOtherCluster(before: ClusterView | null, view: ClusterView): void {
-    const known = this.#knownIdentifier
-    this.#knownIdentifier = view.systemIdentifier ?? known
-    if (known !== null && view.systemIdentifier !== null && known !== view.systemIdentifier)
-      return this.#forget('the key initialize changed')
-    if (before !== null && !isSuccessor(before.history, view.history))
-      this.#forget('the key history was rewritten')
-  }
-
   #forget(why: string): void {
-    const { verified } = this.#machine.beliefs
-    this.#log.warn({ why, verified }, 'terms, fences and timelines are forgotten')
+    this.#chronicle.noteForgotten(why, this.#machine.beliefs.verified)
     this.#machine = forget(this.#machine)
     this.#handover.forget()
-    this.#counts.forgets += 1
     this.#table.clear()
-    if (this.#source instanceof StaticSource) this.#source.forget()
+    this.#informant.forget()
   }
 
   /** The last verified primary stays probed when its keys expire; in pause everybody does. */
   #isKept(name: string): boolean {
-    return name === this.#machine.beliefs.verified?.name || this.#view?.dynamic.paused === true
+    const isPaused = this.#informant.view?.dynamic.paused === true
+    return isPaused || name === this.#machine.beliefs.verified?.name
   }
 
   #evidence(): Evidence {
@@ -340,54 +264,27 @@ export class Watcher {
         confirmMs: 2 * this.#cluster.probeTimeoutMs,
         confirmAloneMs: ALONE_MS + this.#cluster.probeTimeoutMs,
         answerMs: this.#cluster.probeTimeoutMs,
-        blindMs: this.#source.blindMs,
+        blindMs: this.#informant.blindMs,
         witnessMs: WITNESS_MS,
         failsafeMs: FAILSAFE_MS,
       },
-      view: this.#view,
-      contactMs: this.#source.kind === 'static' ? nowMs : this.#contactMs,
-      trouble: this.#trouble,
-      leaderSinceMs: this.#leaderSinceMs,
+      view: this.#informant.view,
+      contactMs: this.#informant.contactMs(nowMs),
+      trouble: this.#informant.trouble,
+      leaderSinceMs: this.#informant.leaderSinceMs,
       testimony: this.#roster.testimony(),
       witness: this.#witness.last,
       needsWitness: this.#cluster.failstaticNeeds === 'patroni',
     }
   }
 
-  /**
-   * Timers run before what came over the network is read, and that is read in any order. Where this
-   * process did not run for a while all of it is heard before age is held against anything.
-   */
-  #decide(isNews: boolean): void {
-    if (this.#unheard !== null) {
-      this.#unheard.isNews ||= isNews
-      return
-    }
-    if (this.#clock.nowMs() - this.#decidedMs <= LATE_MS) return this.#decideNow(isNews)
-    const unheard = { isNews }
-    this.#unheard = unheard
-    this.#clock.after(LISTEN_MS, () => {
-      if (this.#unheard === unheard && this.#ticks !== null) this.#decideNow(unheard.isNews)
-    })
-  }
-
   /** The one place where the machine moves. `isNews`: a sample or a view, not just time. */
-  #decideNow(isNews: boolean): void {
-    this.#unheard = null
-    this.#decidedMs = this.#clock.nowMs()
+  #decide(isNews: boolean): void {
     const evidence = this.#evidence()
     const before = this.#machine
     const { machine, taken } = advance(before, evidence)
     this.#machine = machine
-    if (taken.length > 0) {
-      this.#stateSinceMs = evidence.nowMs
-      this.#count(taken, before.beliefs.verified)
-    }
-    for (const move of taken)
-      this.#log.info(
-        { from: move.from, to: move.to, because: move.because, term: machine.term },
-        `failover: ${move.when}`,
-      )
+    this.#chronicle.note(taken, before.beliefs.verified, machine, evidence.nowMs)
     this.#planAhead(evidence)
     this.#learn()
     this.#askWitness(evidence)
@@ -396,7 +293,7 @@ export class Watcher {
   }
 
   /** The planned handover: what is held, and whether that is still worth it. */
-  #planAhead({ nowMs, testimony }: Evidence): void {
+  #planAhead({ nowMs, testimony, view }: Evidence): void {
     const primary = primaryOf(this.#machine)
     const entry = primary === null ? undefined : this.#roster.entry(primary.name)
     const heard = primary === null ? undefined : testimony.get(primary.name)
@@ -409,23 +306,20 @@ export class Watcher {
         primary === null ? null : { name: primary.name, timeline: primary.timeline, started },
       confirmedMs: serves ? (heard.sample?.sentMs ?? null) : null,
       isMoot: this.#machine.state === 'standby',
-      request: this.#view?.failover ?? null,
-      ttlMs: this.#view?.dynamic.ttlMs ?? this.#cluster.ttlMs,
+      request: view?.failover ?? null,
+      ttlMs: view?.dynamic.ttlMs ?? this.#cluster.ttlMs,
     })
   }
 
-  /** The lease of the leader's key, where there may be one. */
   #lease(): Lease | null {
-    const dynamic = this.#view?.dynamic
-    if (dynamic === undefined || dynamic.paused) return null
-    return { dynamic, guardMs: this.#cluster.leaseGuardMs, expiresMs: this.#leaseExpiresMs }
+    return this.#informant.lease(this.#cluster.leaseGuardMs)
   }
 
   /** What a primary that nobody vouches for any more still does is over. */
   #writableUntilMs(evidence: Evidence): number | null {
     const { state, beliefs } = this.#machine
     const isOut = state === 'interrupted' && beliefs.verified !== null
-    if (isOut && isForsaken(beliefs.verified, evidence)) return this.#stateSinceMs
+    if (isOut && isForsaken(beliefs.verified, evidence)) return this.#chronicle.stateSinceMs
     return leaseLimit(this.#lease(), this.#machine, evidence)
   }
 
@@ -439,7 +333,7 @@ export class Watcher {
     const sample = this.#roster.entry(primary?.name ?? '')?.testimony.sample ?? null
     if (sample !== null && sample.timeline === primary?.timeline)
       return this.#table.learn(sample, sample.writeLsn)
-    const isStarting = this.#clock.nowMs() - this.#startedMs < STARTING_MS
+    const isStarting = this.#clock.nowMs() - this.#chronicle.startedMs < STARTING_MS
     if (this.#machine.beliefs.verified !== null || isStarting) return
     const ahead = mostAdvanced(
       this.#roster.entries().flatMap((entry) => entry.testimony.sample ?? []),
@@ -447,29 +341,11 @@ export class Watcher {
     if (ahead !== null) this.#table.learn(ahead.sample, ahead.lsn)
   }
 
-  #count(
-    taken: ReturnType<typeof advance>['taken'],
-    before: { name: string; timeline: number } | null,
-  ): void {
-    const { verified } = this.#machine.beliefs
-    for (const move of taken) {
-      if (move.effect === 'fence') this.#counts.fences += 1
-      const differs = before?.name !== verified?.name || before?.timeline !== verified?.timeline
-      if (move.effect === 'believe' && before !== null && differs) this.#counts.failovers += 1
-    }
-    const isNamed = primaryOf(this.#machine) !== null
-    if (isNamed) this.#holdSinceMs = null
-    else if (this.#holdSinceMs === null) {
-      this.#holdSinceMs = this.#clock.nowMs()
-      this.#counts.holds += 1
-    }
-  }
-
   /** In failsafe mode it is asked before the lease ends: afterwards would be too late. */
   #askWitness(evidence: Evidence): void {
     const { verified } = this.#machine.beliefs
     const isServing = this.#machine.state === 'serving'
-    const isFailsafe = isServing && this.#view?.dynamic.failsafeMode === true
+    const isFailsafe = isServing && evidence.view?.dynamic.failsafeMode === true
     const lease = isFailsafe ? this.#lease() : null
     const isEnding = lease !== null && isLate(lease, evidence.nowMs)
     const isWanted = isEnding || wantsWitness(this.#machine, evidence)
@@ -481,7 +357,7 @@ export class Watcher {
     const { periodMs, failurePeriodMs, isSearching } = paceOf(
       {
         state: this.#machine.state,
-        stateAgeMs: this.#clock.nowMs() - this.#stateSinceMs,
+        stateAgeMs: this.#clock.nowMs() - this.#chronicle.stateSinceMs,
         hasPrimary: primaryOf(this.#machine) !== null,
         isPlanned: this.#handover.told !== null,
         isBusy: this.#isBusy,
@@ -489,7 +365,7 @@ export class Watcher {
       this.#cluster,
     )
     this.#roster.setPace(periodMs, failurePeriodMs)
-    this.#source.setBusy(isSearching)
+    this.#informant.setBusy(isSearching)
   }
 
   #takeOver(previous: Topology): void {
@@ -506,21 +382,23 @@ export class Watcher {
     if (isRefuted(verified, evidence)) return false
     // A static list has no leader until its members were asked, and some need no key: they too
     // have to be asked.
-    const dynamic = this.#view?.dynamic
+    const dynamic = evidence.view?.dynamic
     const isKeyless = dynamic?.paused === true || dynamic?.failsafeMode === true
-    const isUnasked = state === 'vacant' && (this.#source.kind === 'static' || isKeyless)
+    const isUnasked = state === 'vacant' && (this.#informant.kind === 'static' || isKeyless)
     if (state === 'unseen' || isUnasked) return true
-    return state === 'verifying' && this.#view?.leader?.name === verified.name
+    return state === 'verifying' && evidence.view?.leader?.name === verified.name
   }
 
   #publish(evidence: Evidence, isNews: boolean): void {
     if (this.#isTakingOver(evidence)) return
+    const { view } = evidence
     const { verified } = this.#machine.beliefs
     const primary = primaryOf(this.#machine)
+    const systemIdentifier = verified?.systemIdentifier ?? view?.systemIdentifier ?? null
     const members = this.#table.members(this.#roster.entries(), {
       primary: primary?.name ?? null,
       verified,
-      systemIdentifier: verified?.systemIdentifier ?? this.#view?.systemIdentifier ?? null,
+      systemIdentifier,
       nowMs: evidence.nowMs,
       staleMs: STALE_PROBES * this.#cluster.probeIntervalMs + this.#cluster.probeTimeoutMs,
       weights: this.#cluster.memberWeights,
@@ -530,13 +408,13 @@ export class Watcher {
       term: this.#machine.term,
       primary: primary?.name ?? null,
       missing: missingOf(this.#machine, evidence),
-      systemIdentifier: verified?.systemIdentifier ?? this.#view?.systemIdentifier ?? null,
+      systemIdentifier,
       timeline: verified?.timeline ?? null,
-      standbyCluster: this.#view?.dynamic.standbyCluster ?? false,
-      paused: this.#view?.dynamic.paused ?? false,
+      standbyCluster: view?.dynamic.standbyCluster ?? false,
+      paused: view?.dynamic.paused ?? false,
       switchover: this.#handover.told,
       hooks: this.#handover.hooks,
-      history: this.#view?.history ?? [],
+      history: view?.history ?? [],
       writableUntilMs: this.#writableUntilMs(evidence),
       members,
     }
@@ -551,20 +429,4 @@ function newWitness(cluster: ClusterConfig, clock: Clock, outside: Outside): Wit
 
 function isReplica(entry: Entry): boolean {
   return entry.testimony.sample?.inRecovery === true
-}
-
-/** How the control plane connects to members: probes and the function catalogue alike. */
-export function probeAccess(
-  cluster: ClusterConfig,
-  files: Omit<DirectTls, 'mode'> = {},
-  socket?: DirectAccess['socket'],
-): DirectAccess {
-  return {
-    ...(socket === undefined ? {} : { socket }),
-    user: cluster.probeUser,
-    password: cluster.probePassword ?? '',
-    database: cluster.probeDatabase,
-    timeoutMs: cluster.probeTimeoutMs,
-    tls: { ...files, mode: cluster.probeTlsSslmode },
-  }
 }
