@@ -1,6 +1,6 @@
 /**
  * What a server must run before another session may have it, and what is true of it afterwards.
- * Decides only; the pool runs it.
+ * Decides only; upkeep.ts runs it.
  * Source  PgBouncer's release_server (server_reset_query); PostgreSQL's "DISCARD".
  */
 import type { Config, PoolConfig } from '../config/config.ts'

@@ -13,7 +13,6 @@ import { invariant } from '../base/invariant.ts'
 import type { Member } from '../cluster/topology.ts'
 import type { PoolConfig } from '../config/config.ts'
 import { Boarding } from './boarding.ts'
-import { cleaningSql, noteCleaned, PROMOTED_SQL } from './cleaning.ts'
 import type { Holder, ServerConnection } from './connection.ts'
 import type { PoolContext } from './context.ts'
 import { type CloseReason, Fleet } from './fleet.ts'
@@ -25,6 +24,7 @@ import { Roster } from './roster.ts'
 import { prepare, type SupplyOwner, supply } from './supply.ts'
 import { sameServers } from './target.ts'
 import type { Ticket } from './tickets.ts'
+import { isPromoted, Upkeep } from './upkeep.ts'
 import type { Waiter } from './waiter.ts'
 import { Waiting } from './waiting.ts'
 import { Welcomes } from './welcomes.ts'
@@ -52,6 +52,7 @@ export class Pool {
   readonly boarding: Boarding
   readonly #state: PoolState
   readonly #context: PoolContext
+  readonly #upkeep: Upkeep
   readonly #welcomes: Welcomes
   readonly #supplyOwner: SupplyOwner
   readonly #fits = (server: ServerConnection): boolean => this.roster.isUsable(server)
@@ -72,12 +73,16 @@ export class Pool {
       onLost: (server, error) => this.#onLost(server, error),
     })
     this.boarding = new Boarding(this)
+    this.#upkeep = new Upkeep(context, this.#state, {
+      onFit: (server, member) => this.#handOn(server, member),
+      onUnfit: (server, reason, error) => this.#close(server, reason, error),
+    })
     this.#welcomes = new Welcomes(context.clock)
     this.#supplyOwner = {
       roster: this.roster,
       waiting: this.waiting,
       opener: this.opener,
-      check: (server, member) => this.#check(server, member),
+      check: (server, member) => this.#upkeep.check(server, member),
     }
     this.roster.sync(config)
   }
@@ -116,8 +121,23 @@ export class Pool {
     return limits.full(member.slot, this.config, config) === null
   }
 
+  /** Why it must not serve another session; null: it may. */
   retireReason(server: ServerConnection, member: MemberPool): CloseReason | null {
-    return this.#retireReason(server, member)
+    if (this.fleet.replicationOf(server) !== 'none') return 'replication'
+    if (server.isDoomed) return 'doomed'
+    if (this.isPaused) return 'paused'
+    if (this.#context.stopping !== null) return 'shutdown'
+    if (this.#context.isLeaving && this.waiting.length === 0) return 'shutdown'
+    if (member.isGone) return 'member_gone'
+    const { term, role } = server.identity
+    if (role === 'primary' && term !== this.#context.view.topology.term) return 'fenced'
+    if (isPromoted(server, member) && server.isShared) return 'promoted'
+    // None is opened in its place while the primary is about to hand over.
+    if (role === 'primary' && this.#context.view.topology.switchover !== null) return null
+    const { serverLifetimeMs, poolSize } = this.config
+    return member.isLifeOver(server, { serverLifetimeMs, poolSize, nowMs: this.#context.tickMs })
+      ? 'lifetime'
+      : null
   }
 
   // What sessions ask
@@ -214,10 +234,10 @@ export class Pool {
     server.channel.resume()
     invariant(server.state === 'active', 'a server is released by who holds it')
     this.lastUsedMs = this.#context.tickMs
-    const reason = server.isIdle ? this.#retireReason(server, member) : 'not_idle'
+    const reason = server.isIdle ? this.retireReason(server, member) : 'not_idle'
     if (reason !== null) this.#close(server, reason)
     else if (server.cancelsUnderWay > 0) member.move(server, 'active_cancel', this.#context.tickMs)
-    else this.#clean(server, member)
+    else this.#cleanOrHandOn(server, member)
     if (wasPrimaryRead && this.waiting.heldReplica.length > 0) this.onSamples()
   }
 
@@ -392,15 +412,19 @@ export class Pool {
     this.#grant(server, waiter, isPrimaryRead, this.#context.clock.nowMs())
   }
 
+  #cleanOrHandOn(server: ServerConnection, member: MemberPool): void {
+    if (!this.#upkeep.clean(server, member)) this.#handOn(server, member)
+  }
+
   /** The server is clean and nobody has it. */
   #handOn(server: ServerConnection, member: MemberPool): void {
-    const reason = this.#retireReason(server, member)
+    const reason = this.retireReason(server, member)
     if (reason !== null) {
       this.#close(server, reason)
       return
     }
-    if (this.#isPromoted(server, member)) {
-      this.#takeOver(server, member)
+    if (isPromoted(server, member)) {
+      this.#upkeep.takeOver(server, member)
       return
     }
     if (server.state === 'active_cancel') member.move(server, 'idle', this.#context.tickMs)
@@ -452,69 +476,13 @@ export class Pool {
     this.#launch()
   }
 
-  // Cleaning, cancelling, ending
-
-  #clean(server: ServerConnection, member: MemberPool): void {
-    const sql = cleaningSql(server, this.config, this.#context.config)
-    if (sql === '') {
-      this.#handOn(server, member)
-      return
-    }
-    member.move(server, 'tested', this.#context.tickMs)
-    this.#runOwn(server, member, { sql, reason: 'clean' })
-  }
-
-  /** Runs the check query on a server that was not used for long. */
-  #check(server: ServerConnection, member: MemberPool): void {
-    const sql = this.#context.config.pgbouncer.serverCheckQuery
-    member.move(server, 'tested', this.#context.tickMs)
-    if (sql === null) this.#handOn(server, member)
-    else this.#runOwn(server, member, { sql, reason: 'check' })
-  }
-
-  /** It was opened to a replica, which is the primary now. */
-  #isPromoted(server: ServerConnection, member: MemberPool): boolean {
-    return server.identity.role === 'replica' && member.role === 'primary'
-  }
-
-  /** A replica's servers serve on when it was promoted, once each of them has said so itself. */
-  #takeOver(server: ServerConnection, member: MemberPool): void {
-    const { term } = this.#context.view.topology
-    if (server.state !== 'tested') member.move(server, 'tested', this.#context.tickMs)
-    server.run(PROMOTED_SQL, (error) => {
-      if (server.state === 'closed') return
-      const isSame = this.#context.view.topology.term === term && this.#isPromoted(server, member)
-      const isStandby = server.parameters.get('in_hot_standby') === 'on'
-      if (error !== null || !isSame || isStandby || !server.isIdle) {
-        this.#close(server, 'promoted', error ?? undefined)
-        return
-      }
-      server.becomePrimary(term)
-      this.#handOn(server, member)
-    })
-  }
+  // Promotion, cancelling, ending
 
   #takeOverAll(): void {
     const { primary } = this.roster
     if (primary === undefined) return
     for (const server of [...primary.inState('idle'), ...primary.inState('used')])
-      if (this.#isPromoted(server, primary)) this.#takeOver(server, primary)
-  }
-
-  #runOwn(
-    server: ServerConnection,
-    member: MemberPool,
-    step: { readonly sql: string; readonly reason: 'check' | 'clean' },
-  ): void {
-    server.run(Buffer.from(step.sql).toString('latin1'), (error) => {
-      if (server.state === 'closed') return
-      if (error !== null || !server.isIdle) {
-        this.#close(server, step.reason, error ?? undefined)
-        return
-      }
-      if (step.reason === 'clean') noteCleaned(server, step.sql)
-      this.#handOn(server, member)
-    })
+      if (isPromoted(server, primary)) this.#upkeep.takeOver(server, primary)
   }
 
   #onCancelled(server: ServerConnection): void {
@@ -522,31 +490,13 @@ export class Pool {
     const member = this.fleet.homeOf(server)
     if (member === undefined || server.state !== 'active_cancel') return
     if (server.isDoomed) this.#close(server, 'cancel')
-    else if (server.cancelsUnderWay === 0) this.#clean(server, member)
+    else if (server.cancelsUnderWay === 0) this.#cleanOrHandOn(server, member)
   }
 
   /** Those who wait may need another in its place. */
   #close(server: ServerConnection, reason: CloseReason, error?: ProxyError): void {
     this.fleet.close(server, reason, error)
     this.#launch()
-  }
-
-  #retireReason(server: ServerConnection, member: MemberPool): CloseReason | null {
-    if (this.fleet.replicationOf(server) !== 'none') return 'replication'
-    if (server.isDoomed) return 'doomed'
-    if (this.isPaused) return 'paused'
-    if (this.#context.stopping !== null) return 'shutdown'
-    if (this.#context.isLeaving && this.waiting.length === 0) return 'shutdown'
-    if (member.isGone) return 'member_gone'
-    const { term, role } = server.identity
-    if (role === 'primary' && term !== this.#context.view.topology.term) return 'fenced'
-    if (this.#isPromoted(server, member) && server.isShared) return 'promoted'
-    // None is opened in its place while the primary is about to hand over.
-    if (role === 'primary' && this.#context.view.topology.switchover !== null) return null
-    const { serverLifetimeMs, poolSize } = this.config
-    return member.isLifeOver(server, { serverLifetimeMs, poolSize, nowMs: this.#context.tickMs })
-      ? 'lifetime'
-      : null
   }
 
   // Opening
@@ -558,9 +508,7 @@ export class Pool {
     this.roster.refreshView()
     server.begin()
     if (this.fleet.homeOf(server) === undefined) return
-    const { connectQuery } = this.config
-    if (connectQuery === null) this.#handOn(server, member)
-    else this.#runOwn(server, member, { sql: connectQuery, reason: 'check' })
+    this.#upkeep.greet(server, member)
     // A log-in is over: the next one is for whom it is due, in whichever pool.
     this.#context.onRoom(member.name)
     this.#launch()
