@@ -2,7 +2,6 @@
  * Messages between the processes: the supervisor, the control process and the workers. The
  * supervisor carries what two others say to each other. Values cross by structured clone.
  */
-
 import type { ConsoleResult, ConsoleRole } from './admin/commands.ts'
 import type {
   AdminState,
@@ -120,7 +119,7 @@ export type WorkerAct =
   | { readonly verb: 'disable' | 'enable'; readonly database: string }
   | { readonly verb: 'kill_client'; readonly id: number }
 
-interface Envelope {
+export interface Envelope {
   readonly from: Station
   readonly to: Station
   readonly name: string
@@ -304,5 +303,3 @@ export function childLink(me: Station): Link {
   })
   return link
 }
-
-export type { Envelope }

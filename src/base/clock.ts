@@ -19,12 +19,12 @@ export interface Clock {
   every(periodMs: number, run: () => void): Timer
 }
 
+/** More readings than this do not come closer together. */
+const READINGS = 100
 /**
  * `process.hrtime` is CLOCK_MONOTONIC, one clock for all processes, as causal bounds need;
  * `performance.now` is the same clock counted from the start of this process, and cheaper to read.
  */
-/** More readings than this do not come closer together. */
-const READINGS = 100
 const ORIGIN_MS = originMs()
 
 /**

@@ -45,8 +45,8 @@ export interface PoolContext {
   onRoom(member: string): void
   /** A pool that was given up is in use again; false when its database is no more. */
   adopt(pool: Pool): boolean
-  /** A server refused the user's secret: a key learnt from the client is worth nothing. */
   /** A server was lost that nobody closed: its member may be gone. */
   onServerLost(member: string): void
+  /** A server refused the user's secret: a key learnt from the client is worth nothing. */
   onSecretRefused(database: string, user: string, error: ProxyError): void
 }

@@ -31,9 +31,9 @@ export interface PoolsDeps {
   readonly cancel: Cancel
   /** Some session waits for an LSN bound: members are to be probed faster. Told on change only. */
   readonly onBusy: (isBusy: boolean) => void
-  /** A server refused the secret of this user: a key learnt from a client is worth nothing. */
   /** A server was lost that nobody closed: its member may be gone. */
   readonly onServerLost?: (member: string) => void
+  /** A server refused the secret of this user: a key learnt from a client is worth nothing. */
   readonly onSecretRefused?: (database: string, user: string, error: ProxyError) => void
   readonly random?: Random
 }
