@@ -117,15 +117,6 @@ export const CONSOLE_ERRORS = {
     'error',
     'the workers are not replaced, see logs for additional details',
   ],
-  console_route: [
-    'ERROR',
-    '0A000',
-    null,
-    'operator',
-    'never',
-    'debug',
-    'cannot explain the route: {reason}',
-  ],
   console_parameters: [
     'ERROR',
     '0A000',

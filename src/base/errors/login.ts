@@ -126,7 +126,6 @@ export const LOGIN_ERRORS = {
     'info',
     'unix socket login rejected',
   ],
-  no_such_user: ['FATAL', '28P01', '08P01', 'client', 'never', 'info', 'no such user'],
   empty_password: [
     'FATAL',
     '28P01',
@@ -260,15 +259,6 @@ export const LOGIN_ERRORS = {
     'never',
     'info',
     'invalid startup packet layout: expected terminator as last byte',
-  ],
-  startup_value: [
-    'FATAL',
-    '22023',
-    null,
-    'client',
-    'never',
-    'info',
-    'startup parameter {name} was refused by the server: {reason}',
   ],
   protocol_v2: [
     'FATAL',

@@ -6,7 +6,6 @@ import type { Template } from './row.ts'
 export const SESSION_ERRORS = {
   // Time
   query_wait_timeout: ['FATAL', '57P03', '08P01', 'proxy', 'unsent', 'warn', 'query_wait_timeout'],
-  query_timeout_waiting: ['FATAL', '57014', '08P01', 'proxy', 'unsent', 'info', 'query_timeout'],
   query_timeout: ['FATAL', '57014', '08P01', 'proxy', 'never', 'info', 'query timeout'],
   client_idle_timeout: [
     'FATAL',

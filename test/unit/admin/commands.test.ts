@@ -122,14 +122,13 @@ describe('refusals have the texts and the SQLSTATE of PgBouncer, and change noth
   it('what nobody expected is an answer too', async () => {
     const actions = fakeActions({
       pause: () => Promise.reject(new Error('worker 1 does not answer')),
-      explainRoute: () =>
-        Promise.reject(new ProxyError('console_route', { reason: 'no catalogue' })),
+      explainRoute: () => Promise.reject(new ProxyError('internal', { reason: 'no catalogue' })),
     })
     expect(await said('pause', actions)).toBe(
       '58000 the command could not be carried out: worker 1 does not answer',
     )
     expect(await said('explain route select 1', actions)).toBe(
-      '0A000 cannot explain the route: no catalogue',
+      'XX000 internal error, please report it: no catalogue',
     )
   })
 })

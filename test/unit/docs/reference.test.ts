@@ -1,4 +1,5 @@
-import { readFileSync } from 'node:fs'
+import { globSync, readFileSync } from 'node:fs'
+import { join } from 'node:path'
 import { describe, expect, test } from 'vitest'
 import { explained, PAGES, withErrors, withTables } from '../../../scripts/docs-reference.ts'
 import { HELP, VIEWS } from '../../../src/admin/views.ts'
@@ -55,6 +56,15 @@ describe('docs/console.md', () => {
 describe('docs/errors.md', () => {
   test('every error is explained, and every error there exists', () => {
     expect([...explained(errors).keys()].toSorted()).toEqual(Object.keys(ERRORS).toSorted())
+  })
+
+  test('every error there is one that the program can tell', () => {
+    const src = join(import.meta.dirname, '../../../src')
+    const files = globSync('**/*.ts', { cwd: src }).filter(
+      (name) => !name.startsWith('base/errors/'),
+    )
+    const code = files.map((name) => readFileSync(join(src, name), 'utf8')).join('\n')
+    expect(Object.keys(ERRORS).filter((name) => !code.includes(`'${name}'`))).toEqual([])
   })
 
   test('every meaning is a sentence', () => {
