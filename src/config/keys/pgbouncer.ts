@@ -192,7 +192,11 @@ export const PGBOUNCER_KEYS = {
   tcp_keepintvl: seconds('0', 'TCP_KEEPINTVL.', LATER),
   tcp_socket_buffer: bytes('0', "Size of the system's socket buffers.", LATER),
   tcp_user_timeout: ms('0', 'TCP_USER_TIMEOUT, in milliseconds.', LATER),
-  track_extra_parameters: list('IntervalStyle', 'More settings that follow a session.', RESTART),
+  track_extra_parameters: list(
+    'IntervalStyle',
+    'Accepted and not needed: every setting follows its session, named here or not.',
+    RESTART,
+  ),
   transaction_timeout: seconds('0', 'Close clients whose transaction lasts longer; 0 = never.'),
   unix_socket_dir: text(
     '/tmp',
