@@ -12,7 +12,7 @@ import {
   type ShutdownMode,
   type Snapshot,
 } from './admin/facts.ts'
-import { localId } from './admin/merge.ts'
+import { localId, mergeNames } from './admin/merge.ts'
 import type { RouteExplanation } from './admin/views/cluster.ts'
 import { type Clock, wait } from './base/clock.ts'
 import { reasonOf } from './base/errors.ts'
@@ -24,6 +24,7 @@ import type { Watcher } from './cluster/watcher.ts'
 import { type Config, databaseOf } from './config/config.ts'
 import type { InstanceKeeper } from './instances.ts'
 import type { Crew, Link, WorkerAct } from './link.ts'
+import { knownNames } from './net/dial.ts'
 import { FACTS_MS, type Reports } from './reports.ts'
 import { catalogueOf, EMPTY_CATALOGUE } from './routing/catalogue.ts'
 import { explainRoute } from './routing/explain.ts'
@@ -101,7 +102,7 @@ export class ControlActions implements Actions {
       roll: this.#known.crew.roll,
       averages: reports.window.averages(facts.clients.stats),
       control: processFacts(),
-      dns: [],
+      dns: mergeNames([...knownNames(), ...workers.flatMap(({ dns }) => dns)]),
     }
   }
 

@@ -18,6 +18,7 @@ import { Peers, peerTlsSettings, peerTlsUse } from './client/peers.ts'
 import { type Instances, withInstances } from './cluster/instances.ts'
 import type { Config, PeerConfig } from './config/config.ts'
 import { childLink, type Link, type WorkerAct } from './link.ts'
+import { knownNames } from './net/dial.ts'
 import { type Inherited, type Listener, listen } from './net/listener.ts'
 import { ClientTls, clientTlsSettings, ServerTls, serverTlsSettings, tlsText } from './net/tls.ts'
 import { FATAL_EXIT, processLog } from './program.ts'
@@ -400,6 +401,7 @@ class Worker {
       pools,
       peers: this.#peers.facts(),
       servers: withLists ? servers : [],
+      dns: knownNames(),
       topologyTerm: this.#pools.topology.term,
       topologySerial: this.#pools.topology.serial,
       isPaused: pools.some((pool) => pool.isPaused),

@@ -62,6 +62,7 @@ export interface WorkerFacts {
   readonly peers: readonly PeerFacts[]
   /** Empty unless `all` was asked for. */
   readonly servers: readonly ServerFacts[]
+  readonly dns: readonly DnsFacts[]
   /** The topology it works with: behind the control process's while a new one is on its way. */
   readonly topologyTerm: number
   readonly topologySerial: number
@@ -139,10 +140,9 @@ export interface AdminState {
 
 export type ShutdownMode = 'immediate' | 'wait_for_servers' | 'wait_for_clients'
 
-/** A name that was looked up, with what is known of it. */
+/** A name that was looked up, with what the resolver said last. */
 export interface DnsFacts {
   readonly hostname: string
-  readonly ttlMs: number
   readonly addresses: readonly string[]
 }
 
@@ -167,6 +167,7 @@ export interface Snapshot {
   /** By database; from StatsWindow. */
   readonly averages: Readonly<Record<string, DatabaseStats>>
   readonly control: ProcessFacts
+  /** Of all processes. */
   readonly dns: readonly DnsFacts[]
 }
 

@@ -13,6 +13,7 @@ import {
 import type { MemberPoolFacts, PoolFacts, ServerFacts, WaitReasonFacts } from '../server/facts.ts'
 import {
   type ClientCounts,
+  type DnsFacts,
   type Facts,
   type Mutable,
   poolKey,
@@ -98,6 +99,11 @@ function summary(facts: WorkerFacts): WorkerSummary {
     isPaused,
     isShuttingDown,
   }
+}
+
+/** Every name once; processes ask the same resolver, so whichever was told last says the same. */
+export function mergeNames(dns: readonly DnsFacts[]): DnsFacts[] {
+  return [...new Map(dns.map((one) => [one.hostname, one])).values()]
 }
 
 function withIds({ worker, clients }: WorkerFacts, workersMax: number): ClientsFacts {

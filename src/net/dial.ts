@@ -6,10 +6,15 @@ import { connect as connectSocket, Socket } from 'node:net'
 import { type Clock, systemClock } from '../base/clock.ts'
 import { ProxyError, reasonOf } from '../base/errors.ts'
 import { Channel } from './channel.ts'
-import { Names } from './names.ts'
+import { type KnownName, Names } from './names.ts'
 
 /** Of this process. */
 const names = new Names(systemClock)
+
+/** What this process knows of the names that it looked up. */
+export function knownNames(): readonly KnownName[] {
+  return names.known()
+}
 
 /**
  * A socket for a client that connects it by itself, as `pg` does: to a port and a host, or to the path

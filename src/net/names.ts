@@ -18,6 +18,12 @@ const PATIENCE_MS = 500
 /** Names that are remembered; members and hosts of databases are fewer by far. */
 const NAMES_MAX = 1000
 
+/** A plain value, that can cross a process boundary. */
+export interface KnownName {
+  readonly hostname: string
+  readonly addresses: readonly string[]
+}
+
 type Resolve = (name: string) => Promise<readonly LookupAddress[]>
 
 export class Names {
@@ -39,6 +45,14 @@ export class Names {
       else if (options.all === true) done(null, [...addresses])
       else done(null, first?.address ?? '', first?.family ?? 4)
     })
+  }
+
+  /** Every name that it knows, with the addresses that it was told last. */
+  known(): KnownName[] {
+    return Array.from(this.#known, ([hostname, told]) => ({
+      hostname,
+      addresses: told.map(({ address }) => address),
+    }))
   }
 
   /** Errors  what the resolver says, where nothing is known that may stand for its answer. */

@@ -147,6 +147,7 @@ export function workerFacts(some: Partial<WorkerFacts> = {}): WorkerFacts {
     pools: [poolFacts()],
     peers: [],
     servers: [serverFacts()],
+    dns: [],
     topologyTerm: 5,
     topologySerial: 90,
     isPaused: false,
@@ -287,7 +288,7 @@ export function snapshotOf(
     roll: NO_ROLL,
     averages: { app: { ...emptyStats(), queries: 2.4, queryMs: 1.25 } },
     control: processFactsOf(1000),
-    dns: [{ hostname: 'db.example', ttlMs: 9000, addresses: ['10.9.9.9'] }],
+    dns: [{ hostname: 'db.example', addresses: ['10.9.9.9', '10.9.9.8'] }],
     ...some,
   }
 }

@@ -1,6 +1,7 @@
 /**
- * SHOW CONFIG, VERSION, STATE, MEM, PEERS, PEER_POOLS and DNS_*: the program itself. DNS is Node's
- * and the system's resolver: names that were looked up are shown, zones it does not know.
+ * SHOW CONFIG, VERSION, STATE, MEM, PEERS, PEER_POOLS and DNS_*: the program itself. DNS is the
+ * system's resolver: names that were looked up are shown, without a time to live, since each new
+ * connection asks anew; zones it does not know.
  */
 import { configRows } from '../../config/describe.ts'
 import type { ProcessFacts, Snapshot } from '../facts.ts'
@@ -145,9 +146,7 @@ export function showPeerPools(snapshot: Snapshot): Row[] {
 export const DNS_HOSTS = columns('hostname ttl:int8 addrs')
 
 export function showDnsHosts({ dns }: Snapshot): Row[] {
-  return dns.map(({ hostname, ttlMs, addresses }) =>
-    row(hostname, ttlMs / 1000, addresses.join(',')),
-  )
+  return dns.map(({ hostname, addresses }) => row(hostname, 0, addresses.join(',')))
 }
 
 export const DNS_ZONES = columns('zonename serial:int8 count:int4')

@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest'
 import { averageOfAll, StatsWindow, statsLine } from '../../../src/admin/averages.ts'
 import { countClients } from '../../../src/admin/facts.ts'
-import { globalId, localId, mergeFacts, Retired } from '../../../src/admin/merge.ts'
+import { globalId, localId, mergeFacts, mergeNames, Retired } from '../../../src/admin/merge.ts'
 import { emptyStats } from '../../../src/client/facts.ts'
 import { FakeClock } from '../../support/clock.ts'
 import {
@@ -161,4 +161,10 @@ it('averages of several databases are weighted by how much each did', () => {
     quiet: { ...emptyStats(), queries: 10, queryMs: 5 },
   })
   expect(all).toMatchObject({ queries: 40, queryMs: 2, transactionMs: 0 })
+})
+
+it('shows a name that several processes looked up once', () => {
+  const pg1 = { hostname: 'pg1', addresses: ['10.0.0.1'] }
+  const pg2 = { hostname: 'pg2', addresses: ['10.0.0.2'] }
+  expect(mergeNames([pg1, pg2, { ...pg1 }])).toEqual([pg1, pg2])
 })

@@ -514,7 +514,7 @@ it('SHOW INSTANCES names those that etcd knows, if there is no [peers]', () => {
 
 it('SHOW DNS_HOSTS shows what was looked up, DNS_ZONES is empty', () => {
   expect(rowsOf('dns_hosts', snapshotOf())).toEqual([
-    { hostname: 'db.example', ttl: '9', addrs: '10.9.9.9' },
+    { hostname: 'db.example', ttl: '0', addrs: '10.9.9.9,10.9.9.8' },
   ])
   expect(rowsOf('dns_zones', snapshotOf())).toEqual([])
 })

@@ -31,6 +31,7 @@ test('a name is asked anew each time, and has moved', async () => {
   const second = names.find('pg1')
   asked[1]?.resolve(THERE)
   expect(await second).toEqual(THERE)
+  expect(names.known()).toEqual([{ hostname: 'pg1', addresses: ['10.0.0.2'] }])
 })
 
 test.each(['late', 'EAI_AGAIN'])(
@@ -58,6 +59,7 @@ test('a name that is no more is refused, and forgotten', async () => {
   const third = names.find('pg1')
   asked[2]?.reject(failure('EAI_AGAIN'))
   await expect(third).rejects.toThrow('EAI_AGAIN')
+  expect(names.known()).toEqual([])
 })
 
 test('many who ask for a name that hangs are one question, and all are answered by it', async () => {
