@@ -3,7 +3,7 @@
  * written by hand; and what tests of cancel requests between them need.
  */
 import { createServer, type Server, type Socket } from 'node:net'
-import { afterAll, afterEach, beforeAll } from 'vitest'
+import { afterAll, afterEach, beforeAll, expect } from 'vitest'
 import { frontend } from '../support/bytes.ts'
 import { PatroniCluster, SCOPE } from '../support/patroni.ts'
 import { type SharedCluster, useCluster } from '../support/postgres.ts'
@@ -144,13 +144,24 @@ export class Instances {
   }
 
   /** Cancels a statement of `home` through `away`, and nothing else. */
-  async expectCancelled(home: Steer, away: Steer, client?: WireClient): Promise<string[]> {
+  async expectCancelled(home: Steer, away: Steer, client?: WireClient): Promise<void> {
     const victim = client ?? (await this.wire(home))
     await this.running(victim, 'victim')
     await cancel(away, victim.processId, victim.key)
     const { sqlstate } = await victim.ready()
     const { rows } = await victim.query('select 1')
-    return [sqlstate ?? '', rows[0]?.[0] ?? '']
+    expect([sqlstate, rows]).toEqual(['57014', [['1']]])
+  }
+
+  /** The lease that the key of that instance hangs on. */
+  async leaseOf(number: number): Promise<string | undefined> {
+    return (await this.keysUnder(PREFIX)).find(({ name }) => name === `${PREFIX}${number}`)?.lease
+  }
+
+  async untilOtherLease(number: number, before: string | undefined): Promise<void> {
+    const isOther = async (): Promise<boolean> =>
+      ((await this.leaseOf(number)) ?? before) !== before
+    await waitFor('its key on another lease', isOther, NOTICE)
   }
 
   /** Names and values of all keys in that range. */

@@ -1,19 +1,12 @@
 /** Answers never reach the wrong client: 100,000 of them, through a small pool, while things break. */
 import { expect, test } from 'vitest'
-import { detectNonces } from '../support/nonce.ts'
+import { detectNonces, NONCE_POOLS } from '../support/nonce.ts'
 import { useCluster } from '../support/postgres.ts'
 import { useSteer } from '../support/steer.ts'
 import { waitFor } from '../support/wait.ts'
 
 const shared = useCluster({ replicas: 2 })
-const front = useSteer(shared, {
-  pgbouncer: {
-    default_pool_size: 6,
-    max_prepared_statements: 20,
-    log_connections: 0,
-    log_disconnections: 0,
-  },
-})
+const front = useSteer(shared, { pgbouncer: NONCE_POOLS })
 
 /** Ends a random server process of ours on a member, as an administrator does. */
 async function terminateOne(member: string): Promise<void> {

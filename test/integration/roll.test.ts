@@ -6,10 +6,13 @@ import { useCluster } from '../support/postgres.ts'
 import { type Steer, useSteer } from '../support/steer.ts'
 import { waitFor } from '../support/wait.ts'
 import { WireClient } from '../support/wire-client.ts'
+import { WriteLoad } from '../support/write-load.ts'
 
 /** Processes start, on a machine that has much to do. */
 const LONG = { withinMs: 90_000 }
 vi.setConfig({ testTimeout: 240_000 })
+/** Three that stay connected, two that connect for each transaction. */
+const LIVES = [Number.POSITIVE_INFINITY, Number.POSITIVE_INFINITY, Number.POSITIVE_INFINITY, 1, 1]
 const SLEEP = 'SELECT pg_sleep(60)'
 
 const shared = useCluster({ replicas: 1 })
@@ -43,61 +46,17 @@ async function one(client: Client): Promise<unknown> {
   return rows
 }
 
-/** Clients that connect, write for a while in transactions, and connect again when they are sent away. */
-class Load {
-  readonly errors: unknown[] = []
-  acknowledged = 0
-  #isOver = false
-  #id = 0
-  readonly #loops: Promise<void>[]
-
-  constructor(steer: Steer) {
-    const lives = [
-      Number.POSITIVE_INFINITY,
-      Number.POSITIVE_INFINITY,
-      Number.POSITIVE_INFINITY,
-      1,
-      1,
-    ]
-    this.#loops = lives.map((life) => this.#loop(steer, life))
-  }
-
-  async stop(): Promise<void> {
-    this.#isOver = true
-    await Promise.all(this.#loops)
-  }
-
-  async #loop(steer: Steer, life: number): Promise<void> {
-    while (!this.#isOver)
-      try {
-        await this.#live(await steer.connect(), life)
-      } catch (error) {
-        this.errors.push(error)
-      }
-  }
-
-  async #live(client: Client, life: number): Promise<void> {
-    const sentAway: Error[] = []
-    client.on('error', (error) => sentAway.push(error))
-    for (let turn = 0; turn < life && !this.#isOver && sentAway.length === 0; turn += 1) {
-      this.#id += 1
-      const id = this.#id
-      await client.query('BEGIN')
-      await client.query('INSERT INTO rolled VALUES ($1)', [id])
-      await client.query('COMMIT')
-      this.acknowledged += 1
-    }
-    await client.end()
-  }
-}
-
 /** Replaces the workers of `steer` while clients write. */
 async function rollUnderLoad(steer: Steer): Promise<void> {
   const admin = await steer.connect()
-  await admin.query('CREATE TABLE IF NOT EXISTS rolled (id int PRIMARY KEY)')
-  await admin.query('TRUNCATE rolled')
+  await WriteLoad.prepare(admin)
   await admin.end()
-  const load = new Load(steer)
+  const load = new WriteLoad({
+    connect: () => steer.connect(),
+    lives: LIVES,
+    mayBeSentAway: true,
+    isRead: false,
+  })
   await waitFor('a load', () => load.acknowledged > 20)
   const before = steer.workers
   await steer.console('RESTART WORKERS')
@@ -107,10 +66,7 @@ async function rollUnderLoad(steer: Steer): Promise<void> {
   await load.stop()
   expect(load.errors).toEqual([])
   const client = await steer.connect()
-  const { rows } = await client.query(
-    '/* pgsteer: primary */ SELECT count(*)::int AS n FROM rolled',
-  )
-  expect(rows).toEqual([{ n: load.acknowledged }])
+  expect(await WriteLoad.rows(client)).toBe(load.acknowledged)
   await client.end()
 }
 

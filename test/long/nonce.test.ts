@@ -3,7 +3,7 @@
  * test:long`. A tenth of them come while servers are terminated.
  */
 import { expect, test } from 'vitest'
-import { detectNonces } from '../support/nonce.ts'
+import { detectNonces, NONCE_POOLS } from '../support/nonce.ts'
 import { useCluster } from '../support/postgres.ts'
 import { useSteer } from '../support/steer.ts'
 import { waitFor } from '../support/wait.ts'
@@ -13,14 +13,7 @@ const ANSWERS = Number(process.env['NONCE_ANSWERS'] ?? 5_000_000)
 const MS_PER_ANSWER = 0.2
 
 const shared = useCluster({ replicas: 2 })
-const front = useSteer(shared, {
-  pgbouncer: {
-    default_pool_size: 6,
-    max_prepared_statements: 20,
-    log_connections: 0,
-    log_disconnections: 0,
-  },
-})
+const front = useSteer(shared, { pgbouncer: NONCE_POOLS })
 
 test(
   `${ANSWERS} answers reach who asked`,

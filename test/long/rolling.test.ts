@@ -2,7 +2,7 @@
 import { type ChildProcess, spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
-import { connect } from 'node:net'
+import { connect as connectSocket } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { Client } from 'pg'
@@ -11,6 +11,7 @@ import { program } from '../support/debian.ts'
 import { useCluster } from '../support/postgres.ts'
 import { freePort, Steer, type SteerOptions } from '../support/steer.ts'
 import { waitFor } from '../support/wait.ts'
+import { WriteLoad } from '../support/write-load.ts'
 
 const shared = useCluster({ replicas: 1 })
 
@@ -18,6 +19,7 @@ const shared = useCluster({ replicas: 1 })
 const NOTICE_MS = 3000
 /** A pool of an application gives a connection up after so many transactions. */
 const LIFE = 20
+const LIVES = [LIFE, LIFE, LIFE, 1, 1, 1]
 
 type Ports = readonly [number, number]
 
@@ -70,14 +72,14 @@ beforeAll(async () => {
   })
   balancer = { port, child }
   await waitFor('HAProxy to listen', async () => {
-    const socket = connect(port, '127.0.0.1')
+    const socket = connectSocket(port, '127.0.0.1')
     await once(socket, 'connect')
     socket.destroy()
     return true
   })
-  const client = await instances[0]?.connect()
-  await client?.query('CREATE TABLE rolled (id int PRIMARY KEY)')
-  await client?.end()
+  const client = await connect()
+  await WriteLoad.prepare(client)
+  await client.end()
 })
 
 afterAll(async () => {
@@ -87,54 +89,21 @@ afterAll(async () => {
 })
 
 /** Applications whose pools recycle connections, and programs that connect for one transaction. */
-class Load {
-  readonly errors: unknown[] = []
-  acknowledged = 0
-  #isOver = false
-  #id = 0
-  readonly #loops: Promise<void>[]
+function load(): WriteLoad {
+  return new WriteLoad({ connect, lives: LIVES, mayBeSentAway: false, isRead: true })
+}
 
-  constructor() {
-    this.#loops = [LIFE, LIFE, LIFE, 1, 1, 1].map((life) => this.#loop(life))
-  }
-
-  async stop(): Promise<void> {
-    this.#isOver = true
-    await Promise.all(this.#loops)
-  }
-
-  async #loop(life: number): Promise<void> {
-    while (!this.#isOver)
-      try {
-        await this.#live(life)
-      } catch (error) {
-        this.errors.push(error)
-      }
-  }
-
-  async #live(life: number): Promise<void> {
-    const client = new Client({
-      host: '127.0.0.1',
-      port: balancer.port,
-      user: 'demo',
-      password: 'demo',
-      database: 'demo',
-      connectionTimeoutMillis: 20_000,
-    })
-    client.on('error', (error) => this.errors.push(error))
-    await client.connect()
-    for (let turn = 0; turn < life && !this.#isOver; turn += 1) {
-      this.#id += 1
-      const id = this.#id
-      await client.query('BEGIN')
-      await client.query('INSERT INTO rolled VALUES ($1)', [id])
-      await client.query('COMMIT')
-      this.acknowledged += 1
-      const { rows } = await client.query('SELECT id FROM rolled WHERE id = $1', [id])
-      if (rows.length !== 1) this.errors.push(new Error(`${id} is not read`))
-    }
-    await client.end()
-  }
+async function connect(): Promise<Client> {
+  const client = new Client({
+    host: '127.0.0.1',
+    port: balancer.port,
+    user: 'demo',
+    password: 'demo',
+    database: 'demo',
+    connectionTimeoutMillis: 20_000,
+  })
+  await client.connect()
+  return client
 }
 
 async function clientsOf(steer: Steer): Promise<number> {
@@ -142,25 +111,22 @@ async function clientsOf(steer: Steer): Promise<number> {
 }
 
 test('a restart of both, one after the other, fails nothing', async () => {
-  const load = new Load()
+  const writes = load()
   for (const [index, at] of ports.entries()) {
     const steer = instances[index]
     if (steer === undefined) throw new Error('there are two instances')
     await waitFor('clients on it', async () => (await clientsOf(steer)) > 0)
-    const before = load.acknowledged
+    const before = writes.acknowledged
     await steer.stop()
-    expect(load.errors).toEqual([])
-    expect(load.acknowledged).toBeGreaterThan(before)
+    expect(writes.errors).toEqual([])
+    expect(writes.acknowledged).toBeGreaterThan(before)
     const next = await Steer.start(shared.cluster, options(at))
     instances[index] = next
     await waitFor('clients on its successor', async () => (await clientsOf(next)) > 0)
   }
-  await load.stop()
-  expect(load.errors).toEqual([])
-  const client = await instances[0]?.connect()
-  const counted = await client?.query(
-    '/* pgsteer: primary */ SELECT count(*)::int AS n FROM rolled',
-  )
-  await client?.end()
-  expect(counted?.rows).toEqual([{ n: load.acknowledged }])
+  await writes.stop()
+  expect(writes.errors).toEqual([])
+  const client = await connect()
+  expect(await WriteLoad.rows(client)).toBe(writes.acknowledged)
+  await client.end()
 })

@@ -10,6 +10,14 @@ import { Chance } from '../simulation/chance.ts'
 import { frontend } from './bytes.ts'
 import { type Answer, WireClient } from './wire-client.ts'
 
+/** Small pools and short memories, so that servers change hands all the time. */
+export const NONCE_POOLS = {
+  default_pool_size: 6,
+  max_prepared_statements: 20,
+  log_connections: 0,
+  log_disconnections: 0,
+}
+
 /** Where pgsteer is, as far as this goes: a `Steer` is one. */
 export interface Front {
   readonly host: string

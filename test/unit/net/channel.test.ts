@@ -1,12 +1,12 @@
-import { once } from 'node:events'
 import { closeSync, fstatSync, mkdtempSync, openSync, rmSync } from 'node:fs'
-import { connect, createServer, type Socket } from 'node:net'
+import type { Socket } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterEach, describe, expect, test } from 'vitest'
 import { Channel, DRAIN_BYTES, type Receiver } from '../../../src/net/channel.ts'
 import { SCRATCH, scratchFronts } from '../../../src/net/scratch.ts'
 import { isShared, joined } from '../../../src/net/shared-read.ts'
+import { socketPair } from '../../support/sockets.ts'
 
 const opened: { destroy(): void }[] = []
 
@@ -16,16 +16,7 @@ afterEach(() => {
 
 /** A channel on an accepted socket, and the peer's socket. */
 async function pair(): Promise<{ channel: Channel; socket: Socket; peer: Socket }> {
-  const server = createServer({ pauseOnConnect: true, noDelay: true })
-  server.listen(0, '127.0.0.1')
-  await once(server, 'listening')
-  const address = server.address()
-  if (address === null || typeof address === 'string') throw new Error('no port')
-  const accepted = once(server, 'connection')
-  const peer = connect({ port: address.port, host: '127.0.0.1' })
-  const [socket]: Socket[] = await accepted
-  server.close()
-  if (socket === undefined) throw new Error('no socket')
+  const { socket, peer } = await socketPair()
   const channel = new Channel(socket)
   opened.push(peer, channel)
   return { channel, socket, peer }

@@ -1,6 +1,5 @@
 import { once } from 'node:events'
 import { mkdtempSync, readFileSync, rmSync } from 'node:fs'
-import { connect, createServer, type Socket } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { connect as connectTls, type TLSSocket } from 'node:tls'
@@ -9,6 +8,7 @@ import { Channel, type Receiver } from '../../../src/net/channel.ts'
 import { isShared } from '../../../src/net/shared-read.ts'
 import { ClientTls } from '../../../src/net/tls.ts'
 import { Authority } from '../../support/certificates.ts'
+import { socketPair } from '../../support/sockets.ts'
 
 const directory = mkdtempSync(join(tmpdir(), 'pgsteer-tls-channel-'))
 process.on('exit', () => rmSync(directory, { recursive: true, force: true }))
@@ -32,16 +32,7 @@ afterEach(() => {
 
 /** A channel that has TLS with its peer. */
 async function pair(): Promise<{ channel: Channel; peer: TLSSocket }> {
-  const server = createServer({ pauseOnConnect: true, noDelay: true })
-  server.listen(0, '127.0.0.1')
-  await once(server, 'listening')
-  const address = server.address()
-  if (address === null || typeof address === 'string') throw new Error('no port')
-  const accepted = once(server, 'connection')
-  const plain = connect({ port: address.port, host: '127.0.0.1' })
-  const [socket]: Socket[] = await accepted
-  server.close()
-  if (socket === undefined) throw new Error('no socket')
+  const { socket, peer: plain } = await socketPair()
   const channel = new Channel(socket)
   const peer = connectTls({
     socket: plain,
