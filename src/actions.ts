@@ -9,7 +9,6 @@ import {
   type ClusterFacts,
   type FactsDetail,
   processFacts,
-  type ShutdownMode,
   type Snapshot,
 } from './admin/facts.ts'
 import { localId, mergeNames } from './admin/merge.ts'
@@ -28,6 +27,7 @@ import { knownNames } from './net/dial.ts'
 import { FACTS_MS, type Reports } from './reports.ts'
 import { catalogueOf, EMPTY_CATALOGUE } from './routing/catalogue.ts'
 import { explainRoute } from './routing/explain.ts'
+import type { ShutdownMode } from './server/pools.ts'
 import type { Tenure } from './tenure.ts'
 import { VERSION } from './version.ts'
 

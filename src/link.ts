@@ -3,14 +3,7 @@
  * supervisor carries what two others say to each other. Values cross by structured clone.
  */
 import type { ConsoleResult, ConsoleRole } from './admin/commands.ts'
-import type {
-  AdminState,
-  FactsDetail,
-  RollFacts,
-  ShutdownMode,
-  WorkerFacts,
-  WorkerPlace,
-} from './admin/facts.ts'
+import type { AdminState, FactsDetail, RollFacts, WorkerFacts, WorkerPlace } from './admin/facts.ts'
 import { type Clock, systemClock } from './base/clock.ts'
 import { invariant } from './base/invariant.ts'
 import type { Instances } from './cluster/instances.ts'
@@ -19,6 +12,7 @@ import type { Config, PeerConfig } from './config/config.ts'
 import type { InstanceIdentity } from './instances.ts'
 import { isSocketHandle, type SocketHandle } from './net/listener.ts'
 import type { CatalogueFacts } from './routing/catalogue.ts'
+import type { ShutdownMode } from './server/pools.ts'
 
 /** Workers by their number from 0; one more than `workers`, of which one is free but in a roll. */
 export type Station = 'main' | 'control' | number

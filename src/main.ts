@@ -8,7 +8,7 @@ import { type ChildProcess, fork } from 'node:child_process'
 import { randomBytes, randomUUID } from 'node:crypto'
 import { rmSync, writeFileSync } from 'node:fs'
 import { extname } from 'node:path'
-import type { AdminState, ShutdownMode, WorkerPlace } from './admin/facts.ts'
+import type { AdminState, WorkerPlace } from './admin/facts.ts'
 import { type Clock, systemClock } from './base/clock.ts'
 import { reasonOf } from './base/errors.ts'
 import type { Log } from './base/log.ts'
@@ -19,6 +19,7 @@ import { type Crew, type Envelope, goneAnswer, isEnvelope, Link, type Station } 
 import { isSocketHandle, type SocketHandle } from './net/listener.ts'
 import { FATAL_EXIT, loadUsable } from './program.ts'
 import { mayFollow, Roll } from './roll.ts'
+import type { ShutdownMode } from './server/pools.ts'
 import { installedVersion, VERSION } from './version.ts'
 
 export interface MainOptions {

@@ -9,6 +9,7 @@ import type { Instances } from '../cluster/instances.ts'
 import type { Topology } from '../cluster/topology.ts'
 import type { Config } from '../config/config.ts'
 import type { PoolFacts, ServerFacts } from '../server/facts.ts'
+import type { ShutdownMode } from '../server/pools.ts'
 
 /** What an operating system and Node know of one process. */
 export interface ProcessFacts {
@@ -137,8 +138,6 @@ export interface AdminState {
   /** When the present configuration was applied, milliseconds since 1970. */
   readonly reloadedWallMs: number
 }
-
-export type ShutdownMode = 'immediate' | 'wait_for_servers' | 'wait_for_clients'
 
 /** A name that was looked up, with what the resolver said last. */
 export interface DnsFacts {

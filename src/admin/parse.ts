@@ -8,7 +8,7 @@
  *         matched here without backtracking.
  */
 import { ProxyError } from '../base/errors.ts'
-import type { ShutdownMode } from './facts.ts'
+import type { ShutdownMode } from '../server/pools.ts'
 import type { Column } from './table.ts'
 import { ROUTE } from './views/cluster.ts'
 import { fakedSetting, isFaked, VIEWS } from './views.ts'

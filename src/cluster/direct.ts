@@ -7,9 +7,8 @@ import { Socket } from 'node:net'
 import type tls from 'node:tls'
 import { Client } from 'pg'
 import type { ClusterConfig } from '../config/config.ts'
+import type { SslMode } from '../config/keys/pgbouncer.ts'
 import type { Address } from './address.ts'
-
-export type SslMode = 'disable' | 'allow' | 'prefer' | 'require' | 'verify-ca' | 'verify-full'
 
 export interface DirectTls {
   readonly mode: SslMode

@@ -3,16 +3,17 @@
  * rows when they changed: the function catalogue is made of them. It knows nothing of what the
  * query means. Connections go direct and live for one query.
  */
+
 import { createHash } from 'node:crypto'
 import type { Clock, Timer } from '../base/clock.ts'
 import { reasonOf } from '../base/errors.ts'
 import type { Log } from '../base/log.ts'
+import type { SslMode } from '../config/keys/pgbouncer.ts'
 import type { Address } from './address.ts'
 import {
   type Direct,
   type DirectAccess,
   openDirect,
-  type SslMode,
   shouldFlipTls,
   startsWithTls,
 } from './direct.ts'

@@ -17,8 +17,7 @@ import {
 } from 'node:tls'
 import { reasonOf } from '../base/errors.ts'
 import type { PgbouncerConfig } from '../config/config.ts'
-
-export type SslMode = 'disable' | 'allow' | 'prefer' | 'require' | 'verify-ca' | 'verify-full'
+import type { SslMode } from '../config/keys/pgbouncer.ts'
 
 /** The name of PostgreSQL in ALPN, which direct TLS must offer. */
 export const ALPN = 'postgresql'

@@ -9,7 +9,7 @@ import type { Random } from './balance.ts'
 import type { Bounds } from './bounds.ts'
 import type { Inquests } from './inquest.ts'
 import type { HoldLimits, Limits, Slot } from './limits.ts'
-import type { ClusterView } from './placement.ts'
+import type { TopologyView } from './placement.ts'
 import type { Pool } from './pool.ts'
 import type { Cancel, Connect } from './target.ts'
 
@@ -20,7 +20,7 @@ export interface PoolContext {
   readonly connect: Connect
   readonly cancel: Cancel
   readonly config: Config
-  readonly view: ClusterView
+  readonly view: TopologyView
   readonly bounds: Bounds
   readonly limits: Limits
   readonly holds: HoldLimits

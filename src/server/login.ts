@@ -9,6 +9,7 @@
  * Messages are made and read with pg-protocol. Source: PostgreSQL manual, "Message Flow, Start-up";
  * sslmode as in libpq's connection parameters.
  */
+
 import { DatabaseError, serialize } from 'pg-protocol'
 import {
   AuthenticationMD5Password,
@@ -24,9 +25,10 @@ import type { ServerSecret } from '../auth/secret.ts'
 import type { Clock } from '../base/clock.ts'
 import { ProxyError, reasonOf } from '../base/errors.ts'
 import { invariant } from '../base/invariant.ts'
+import type { SslMode } from '../config/keys/pgbouncer.ts'
 import type { Channel } from '../net/channel.ts'
 import { type Address, dial } from '../net/dial.ts'
-import type { ServerTls, SslMode } from '../net/tls.ts'
+import type { ServerTls } from '../net/tls.ts'
 import * as frame from '../wire/frame.ts'
 import { cancelPacket, startupPacket } from '../wire/startup.ts'
 

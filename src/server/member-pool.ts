@@ -6,9 +6,11 @@
  *                   │  ▲
  *                used  tested
  */
+
 import type { ProxyError } from '../base/errors.ts'
 import { invariant } from '../base/invariant.ts'
 import type { Queue } from '../base/queue.ts'
+import type { Address } from '../net/dial.ts'
 import { Bag } from './bag.ts'
 import type { Carrier } from './boarding.ts'
 import type { ServerConnection } from './connection.ts'
@@ -19,11 +21,6 @@ import { mayBecome, type ServerState } from './states.ts'
 import type { Ticket } from './tickets.ts'
 
 export type PoolRole = 'primary' | 'replica' | 'plain'
-
-export interface HostPort {
-  readonly host: string
-  readonly port: number
-}
 
 /** A log-in under way. */
 export interface Opening {
@@ -48,7 +45,7 @@ const SETTINGS_LOOK_MAX = 16
 export class MemberPool {
   readonly slot: Slot
   /** Several for a plain entry with a list of hosts. */
-  addresses: readonly HostPort[]
+  addresses: readonly Address[]
   /** What the topology says now. */
   role: PoolRole
   /** Those who must be served by this member. */
@@ -224,6 +221,6 @@ export interface LifeLimits {
 }
 
 export interface MemberPoolOptions {
-  readonly addresses: readonly HostPort[]
+  readonly addresses: readonly Address[]
   readonly waiters: Queue<Ticket>
 }

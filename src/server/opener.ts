@@ -7,10 +7,11 @@
 import { type ErrorCode, ProxyError, reasonOf } from '../base/errors.ts'
 import { invariant } from '../base/invariant.ts'
 import type { PoolConfig } from '../config/config.ts'
+import type { Address } from '../net/dial.ts'
 import { ServerConnection, type ServerIdentity } from './connection.ts'
 import type { PoolContext } from './context.ts'
 import { type Slot, shareOf } from './limits.ts'
-import type { HostPort, MemberPool, Opening } from './member-pool.ts'
+import type { MemberPool, Opening } from './member-pool.ts'
 import type { PoolState } from './pool.ts'
 import type { OpenedServer, Replication, ServerTarget } from './target.ts'
 
@@ -86,7 +87,7 @@ export class Opener {
   target(
     opening: Pick<Opening, 'role' | 'term'>,
     member: MemberPool,
-    address: HostPort,
+    address: Address,
   ): ServerTarget {
     const { config, secret } = this.#state
     const identity: ServerIdentity = {
@@ -252,7 +253,7 @@ function failureOf(
 }
 
 /** Round robin takes the next host each time; else the same until it fails. */
-function nextAddress(member: MemberPool, config: PoolConfig): HostPort {
+function nextAddress(member: MemberPool, config: PoolConfig): Address {
   const { addresses } = member
   const index = member.addressIndex % addresses.length
   if (config.loadBalanceHosts === 'round-robin') member.addressIndex = index + 1

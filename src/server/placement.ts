@@ -11,7 +11,7 @@ import { type Bounds, judge, laterBound, lowerBound, meets } from './bounds.ts'
 import type { Bound, MinLsn, Waiter } from './waiter.ts'
 
 /** A topology with the answers that every placement asks for. */
-export interface ClusterView {
+export interface TopologyView {
   readonly topology: Topology
   readonly primary: Member | null
   /** Replicas that may serve reads and have a weight. */
@@ -37,7 +37,7 @@ export type Placement =
   | { readonly kind: 'refused'; readonly error: ProxyError }
 
 export interface PlacementRules {
-  readonly view: ClusterView
+  readonly view: TopologyView
   readonly bounds: Bounds
   readonly noReplica: 'primary' | 'wait' | 'error'
   readonly consistency: Consistency
@@ -57,7 +57,7 @@ const HELD_PRIMARY: Placement = { kind: 'held', until: 'primary' }
 const HELD_REPLICA: Placement = { kind: 'held', until: 'replica' }
 
 /** `leaseGuardMs`: nothing new begins on the primary when its lease has less left. */
-export function viewOf(topology: Topology, leaseGuardMs: number): ClusterView {
+export function viewOf(topology: Topology, leaseGuardMs: number): TopologyView {
   const primary = topology.primary === null ? undefined : memberOf(topology, topology.primary)
   return {
     topology,
@@ -74,14 +74,14 @@ function untilOf({ switchover, writableUntilMs }: Topology, leaseGuardMs: number
 }
 
 /** Why nothing new may begin on the primary now, or null when it may. */
-export function holdReason(view: ClusterView, nowMs: number): HoldReason | null {
+export function holdReason(view: TopologyView, nowMs: number): HoldReason | null {
   if (nowMs < view.writesUntilMs) return null
   if (view.primary === null) return 'primary'
   return view.topology.switchover?.holds === true ? 'switchover' : 'lease'
 }
 
 /** What those who wait for the primary are told is missing. */
-export function missingText(view: ClusterView, nowMs: number): string {
+export function missingText(view: TopologyView, nowMs: number): string {
   switch (holdReason(view, nowMs)) {
     case 'switchover':
       return 'a planned switchover is under way'

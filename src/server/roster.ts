@@ -2,15 +2,17 @@
  * The members that one pool can have servers at, as the topology or the entry's hosts say, and what
  * changes in them end: fenced, moved, promoted, gone. Also which of them the pool cannot log in to.
  */
+
 import { ProxyError } from '../base/errors.ts'
 import type { Member } from '../cluster/topology.ts'
 import type { PoolConfig } from '../config/config.ts'
+import type { Address } from '../net/dial.ts'
 import { chooseMember } from './balance.ts'
 import type { ServerConnection } from './connection.ts'
 import type { PoolContext } from './context.ts'
 import type { Fleet } from './fleet.ts'
-import { type HostPort, MemberPool, type PoolRole } from './member-pool.ts'
-import type { ClusterView, Placement } from './placement.ts'
+import { MemberPool, type PoolRole } from './member-pool.ts'
+import type { Placement, TopologyView } from './placement.ts'
 import { ticketQueue } from './tickets.ts'
 import type { Waiter } from './waiter.ts'
 
@@ -18,7 +20,7 @@ export class Roster {
   /** The only member of a plain entry, else null. */
   plain: MemberPool | null = null
   /** The cluster without replicas that this pool cannot log in to. */
-  view: ClusterView
+  view: TopologyView
   readonly #context: PoolContext
   readonly #fleet: Fleet
   readonly #members = new Map<string, MemberPool>()
@@ -175,7 +177,7 @@ export class Roster {
     }
   }
 
-  #syncMember(member: MemberPool, role: PoolRole, address: HostPort): void {
+  #syncMember(member: MemberPool, role: PoolRole, address: Address): void {
     const [old] = member.addresses
     const isMoved = old !== undefined && (old.host !== address.host || old.port !== address.port)
     if (isMoved || old === undefined) member.addresses = [address]

@@ -5,8 +5,9 @@ import { KeyDeriver } from '../../src/auth/derive.ts'
 import { md5Hash } from '../../src/auth/md5.ts'
 import { parseSecret, type ServerSecret } from '../../src/auth/secret.ts'
 import { systemClock } from '../../src/base/clock.ts'
+import type { SslMode } from '../../src/config/keys/pgbouncer.ts'
 import type { Member } from '../../src/demo/member.ts'
-import { ServerTls, type SslMode } from '../../src/net/tls.ts'
+import { ServerTls } from '../../src/net/tls.ts'
 import {
   type LoggedIn,
   type LoginDeps,

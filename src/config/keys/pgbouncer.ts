@@ -31,6 +31,9 @@ export const SSL_MODES = [
   'verify-ca',
   'verify-full',
 ] as const
+
+/** What libpq calls them. */
+export type SslMode = (typeof SSL_MODES)[number]
 export const AUTH_TYPES = ['trust', 'plain', 'md5', 'scram-sha-256', 'cert', 'hba'] as const
 
 const AUTH_QUERY =
