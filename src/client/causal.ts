@@ -3,7 +3,7 @@
  * dirty from the moment its ReadyForQuery reached us; the first sample of the primary that was sent
  * later gives the bound that a replica must have replayed.
  *
- * Source  docs/routing.md, "Session consistency".
+ * Source  docs/routing.md, "Consistency".
  */
 import { memberOf, type Topology } from '../cluster/topology.ts'
 import type { Consistency } from '../config/config.ts'

@@ -58,8 +58,6 @@ export class FunctionReader {
   /** Which of the two ways of a mode was taken last. */
   #way: { readonly mode: SslMode; readonly usesTls: boolean } | null = null
   #isReading = false
-  reads = 0
-  failures = 0
 
   constructor(deps: FunctionReaderDeps) {
     this.#deps = deps
@@ -82,12 +80,6 @@ export class FunctionReader {
     for (const name of this.#places.keys()) if (!wanted.has(name)) this.#places.delete(name)
     for (const name of wanted)
       if (!this.#places.has(name)) this.#places.set(name, { dueMs: 0, failures: 0, digest: '' })
-  }
-
-  /** Reads it again as soon as possible: something in it was created or changed. */
-  refresh(database: string): void {
-    const place = this.#places.get(database)
-    if (place !== undefined) place.dueMs = 0
   }
 
   /** The database that is due longest. Never rejects. */
@@ -113,12 +105,10 @@ export class FunctionReader {
     place.dueMs = clock.nowMs() + refreshMs
     try {
       const rows = await this.#read(database, address)
-      this.reads += 1
       place.failures = 0
       if (this.#timer !== null && this.#places.get(database) === place)
         this.#tell(database, place, rows)
     } catch (error) {
-      this.failures += 1
       place.failures += 1
       const retryMs = Math.min(RETRY_MS_MAX, RETRY_MS_MIN * 2 ** Math.min(place.failures, 10))
       place.dueMs = clock.nowMs() + retryMs

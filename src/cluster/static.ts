@@ -34,9 +34,10 @@ export const NO_ELECTION: Election = {
 /**
  * Counts the claims.
  *
- * Exactly one claim makes a leader, once every member has been asked. A leader that falls silent keeps its reign, as a lock would,
- * until another member claims alone. Two claims make nobody leader, because nothing here could tell
- * which of them is right; a claim on an older timeline than a leader's is a zombie's and not counted.
+ * Exactly one claim makes a leader, once every member has been asked. A leader that falls silent
+ * keeps its reign, as a lock would, until another member claims alone. Two claims make nobody leader,
+ * because nothing here could tell which of them is right; a claim on an older timeline than a
+ * leader's is a zombie's and not counted.
  */
 export function elect(previous: Election, testimony: ReadonlyMap<string, Testimony>): Election {
   if (previous.leader === null && ![...testimony.values()].every(isHeard)) return previous

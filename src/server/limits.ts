@@ -82,11 +82,6 @@ export class Limits {
     this.#forget(member, counts)
   }
 
-  /** Servers and openings of a member, of all pools. */
-  serversOf(member: string): number {
-    return this.#members.get(member)?.servers ?? 0
-  }
-
   #of(member: string): MemberCounts {
     const known = this.#members.get(member)
     if (known !== undefined) return known

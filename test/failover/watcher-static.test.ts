@@ -1,5 +1,5 @@
 /** A static list of hosts against a real PostgreSQL 18, and what the watcher reads from members. */
-import { afterEach, describe, expect, test } from 'vitest'
+import { afterEach, describe, expect, test, vi } from 'vitest'
 import { systemClock } from '../../src/base/clock.ts'
 import { createLog } from '../../src/base/log.ts'
 import { probeAccess } from '../../src/cluster/direct.ts'
@@ -187,14 +187,20 @@ describe('one primary and two replicas', () => {
     const recorder = await record(cluster)
     await recorder.settled(2)
     const published: FunctionRow[][] = []
+    const log = createLog({ level: 'silent', format: 'json' })
+    const warned = vi.spyOn(log, 'warn')
+    let asked = 0
     const reader = new FunctionReader({
       query: "select proname::text as name from pg_proc where proname like 'of_mine%' order by 1",
-      access: () => probeAccess(staticConfig(cluster)),
+      access: () => {
+        asked += 1
+        return probeAccess(staticConfig(cluster))
+      },
       addresses: () => recorder.watcher.addresses(),
       publish: (_, rows) => published.push([...rows]),
-      refreshMs: 60_000,
+      refreshMs: 100,
       clock: systemClock,
-      log: createLog({ level: 'silent', format: 'json' }),
+      log,
     })
     endings.push(() => Promise.resolve(reader.stop()))
     reader.start()
@@ -203,13 +209,13 @@ describe('one primary and two replicas', () => {
     expect(published[0]).toEqual([])
     await cluster.primary.query('create function of_mine() returns int language sql return 1')
     await cluster.caughtUp()
-    reader.refresh('postgres')
     await waitFor('the changed rows', () => published.length === 2)
     expect(published[1]).toEqual([{ name: 'of_mine' }])
-    const { reads } = reader
-    reader.refresh('postgres')
-    await waitFor('another read', () => reader.reads > reads)
+    const before = asked
+    await waitFor('more reads', () => asked > before + 4)
     expect(published).toHaveLength(2)
-    await waitFor('the database that is not there', () => reader.failures > 0)
+    const nowhere = expect.objectContaining({ database: 'nowhere' })
+    await waitFor('the warning', () => warned.mock.calls.length > 0)
+    expect(warned).toHaveBeenCalledWith(nowhere, 'the functions of a database were not read')
   })
 })
