@@ -95,3 +95,22 @@ export function wait(clock: Clock, delayMs: number): Promise<void> {
     clock.after(delayMs, resolve)
   })
 }
+
+/**
+ * What `work` comes to; or after `deadlineMs` an Error that says `reason`. Work that is late goes on,
+ * and nobody hears of it.
+ */
+export async function within<T>(
+  work: Promise<T>,
+  clock: Clock,
+  deadlineMs: number,
+  reason: string,
+): Promise<T> {
+  const { promise: late, reject } = Promise.withResolvers<never>()
+  const timer = clock.after(deadlineMs, () => reject(new Error(reason)))
+  try {
+    return await Promise.race([work, late])
+  } finally {
+    timer.cancel()
+  }
+}

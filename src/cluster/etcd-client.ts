@@ -7,7 +7,7 @@
  */
 import { noop } from 'cockatiel'
 import { Etcd3, type IOptions, type IWatchResponse } from 'etcd3'
-import type { Clock } from '../base/clock.ts'
+import { type Clock, within } from '../base/clock.ts'
 import type { Header, Snapshot, StoredKey } from './keyspace.ts'
 
 export interface EtcdAccess {
@@ -52,18 +52,9 @@ export class EtcdClient {
   }
 
   /** The library's own deadline ends a call; this one ends the wait whatever the library does. */
-  async within<T>(work: Promise<T>): Promise<T> {
+  within<T>(work: Promise<T>): Promise<T> {
     const { deadlineMs } = this.#access
-    const { promise, reject } = Promise.withResolvers<never>()
-    const timer = this.#clock.after(deadlineMs, () => {
-      reject(new Error(`no answer within ${deadlineMs} ms`))
-    })
-    work.catch(() => undefined)
-    try {
-      return await Promise.race([work, promise])
-    } finally {
-      timer.cancel()
-    }
+    return within(work, this.#clock, deadlineMs, `no answer within ${deadlineMs} ms`)
   }
 
   /** Ends its connection; the next question opens another one. */

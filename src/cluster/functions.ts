@@ -5,7 +5,7 @@
  */
 
 import { createHash } from 'node:crypto'
-import type { Clock, Timer } from '../base/clock.ts'
+import { type Clock, type Timer, within } from '../base/clock.ts'
 import { reasonOf } from '../base/errors.ts'
 import type { Log } from '../base/log.ts'
 import type { SslMode } from '../config/keys/pgbouncer.ts'
@@ -147,16 +147,12 @@ export class FunctionReader {
     const connection = openDirect(address, access, options)
     const { client } = connection
     this.#connection = connection
-    const { promise: late, reject } = Promise.withResolvers<never>()
-    const timer = clock.after(DEADLINE_MS, () => reject(new Error(`took over ${DEADLINE_MS} ms`)))
     try {
       const work = client.connect().then(() => client.query<FunctionRow>(query))
-      work.catch(() => undefined)
-      const { rows } = await Promise.race([work, late])
+      const { rows } = await within(work, clock, DEADLINE_MS, `took over ${DEADLINE_MS} ms`)
       if (rows.length > ROWS_MAX) throw new Error(`has more than ${ROWS_MAX} functions`)
       return rows
     } finally {
-      timer.cancel()
       if (this.#connection === connection) this.#connection = null
       void client.end().catch(() => undefined)
       clock.after(END_MS, () => connection.drop())
