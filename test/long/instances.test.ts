@@ -3,7 +3,7 @@
  * that comes back empty, without the right to write there. Cancel requests hit the query that was
  * meant, or none.
  */
-import { readdirSync, readFileSync, rmSync } from 'node:fs'
+import { rmSync } from 'node:fs'
 import { join } from 'node:path'
 import { describe, expect, test } from 'vitest'
 import {
@@ -25,7 +25,6 @@ import {
 import { frontend } from '../support/bytes.ts'
 import { Authority } from '../support/certificates.ts'
 import { PatroniCluster } from '../support/patroni.ts'
-import type { Steer } from '../support/steer.ts'
 import { waitFor } from '../support/wait.ts'
 import { WireClient } from '../support/wire-client.ts'
 
@@ -64,29 +63,15 @@ test('a new control process keeps the number of its instance', async () => {
   const number = await numberOf(at.one)
   const holder = await at.wire(at.one)
   const before = await at.leaseOf(number)
-  process.kill(controlOf(at.one), 'SIGKILL')
+  const { control } = at.one
+  if (control === undefined) throw new Error('it has a control process')
+  process.kill(control, 'SIGKILL')
   await at.expectCancelled(at.one, at.other, holder)
   await at.untilOtherLease(number, before)
   await acquainted([at.one, at.other])
   expect(await numberOf(at.one)).toBe(number)
   expect(await at.keysUnder(PREFIX)).toHaveLength(2)
 })
-
-/** Its control process. */
-function controlOf({ pid: parent }: Steer): number {
-  const isControl = (pid: string): boolean =>
-    readIfThere(`/proc/${pid}/stat`).split(') ')[1]?.split(' ')[1] === String(parent) &&
-    readIfThere(`/proc/${pid}/cmdline`).includes('control.ts')
-  return Number(readdirSync('/proc').find((name) => /^\d+$/.test(name) && isControl(name)))
-}
-
-function readIfThere(path: string): string {
-  try {
-    return readFileSync(path, 'utf8')
-  } catch {
-    return ''
-  }
-}
 
 test('an etcd that comes back empty gets both instances back under their numbers', async () => {
   const { at } = instances
