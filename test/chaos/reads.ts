@@ -19,7 +19,7 @@ const ANSWER_MS_MAX = 90_000
 /** So many have shared a server before a scene begins. */
 const SHARED_BEFORE = 100
 const NAME = 'shared'
-const COUNT = '(select count(*) from (select from written limit 100) as some)'
+const COUNT = '(select count(*) from (select from written limit 100) as few)'
 const PREPARED = `select $1::text, ${COUNT}`
 
 const { bind, describe, execute, parse, query, sync } = frontend
@@ -78,6 +78,7 @@ export class SharedReads {
     reads.#running = Promise.all(Array.from({ length: CLIENTS }, (_, id) => reads.#live(id)))
     try {
       const isShared = async (): Promise<boolean> => (await sharedBy(steer)) > SHARED_BEFORE
+      await waitFor('a read of each', () => reads.hasResumed(0), { withinMs: 20_000 })
       await waitFor('reads that share servers', isShared, { withinMs: 60_000 })
       reads.#sharedBefore = await sharedBy(steer)
       return reads

@@ -75,6 +75,38 @@ test.each(['demo', 'plain'])('%s: every client gets its own answers', async (dat
   expect((await metric('pgsteer_multiplexed_reads_total')) - before).toBeGreaterThan(CLIENTS)
 })
 
+/** One database's row of SHOW STATS_TOTALS, in numbers. */
+async function totals(database: string): Promise<Record<string, number>> {
+  const rows = await front.steer.console('SHOW STATS_TOTALS')
+  const found = rows.find((row) => row['database'] === database) ?? {}
+  return Object.fromEntries(Object.entries(found).map(([name, value]) => [name, Number(value)]))
+}
+
+test('each read counts once, and no moment of it twice', async () => {
+  const clients = await Promise.all(
+    Array.from({ length: CLIENTS }, () => front.steer.wire({ database: 'plain' })),
+  )
+  const startedMs = performance.now()
+  const before = await totals('plain')
+  const counted = 'pgsteer_query_duration_seconds_count\\{database="plain",role="plain"\\}'
+  const observed = await metric(counted)
+  await Promise.all(clients.map(reads))
+  const after = await totals('plain')
+  const grown = (name: string): number => (after[name] ?? 0) - (before[name] ?? 0)
+  // The Parse, each turn, and those that fail.
+  const queries = CLIENTS * (1 + TURNS + TURNS / 10)
+  expect(grown('query_count')).toBe(queries)
+  expect(grown('xact_count')).toBe(queries)
+  expect((await metric(counted)) - observed).toBe(queries)
+  expect(grown('server_assignment_count')).toBeGreaterThanOrEqual(queries)
+  const elapsedUs = (performance.now() - startedMs) * 1000
+  const spentUs = grown('query_time') + grown('wait_time')
+  expect(spentUs).toBeGreaterThan(0)
+  expect(spentUs).toBeLessThan(CLIENTS * elapsedUs)
+  // Each is a transaction of its own; what is shown is in whole microseconds.
+  expect(Math.abs(grown('xact_time') - grown('query_time'))).toBeLessThanOrEqual(2)
+})
+
 test('a write that a view hides is made once, by a server that nobody shares', async () => {
   const owner = await front.steer.wire({ database: 'plain' })
   await owner.query('CREATE SEQUENCE hidden_sequence')
