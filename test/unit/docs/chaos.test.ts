@@ -88,6 +88,11 @@ test.each(['Synchronous', 'Asynchronous'])('the table of %s replication has rows
   expect(table(mode).length).toBeGreaterThan(0)
 })
 
+test('the table of synchronous replication has what shared servers cost in a failover', () => {
+  const scenarios = table('Synchronous').map(({ scenario }) => scenario)
+  expect(scenarios).toEqual(expect.arrayContaining(SHARED.map(({ name }) => name)))
+})
+
 describe.each(ROWS)('the record of %s', (_title, row) => {
   const of = (column: string): number => Number(row[column])
 
