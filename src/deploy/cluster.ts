@@ -200,7 +200,10 @@ const COMMANDS: readonly Command[] = [
     what: 'new certificates for every service, one member after the other',
     options: {
       wait: WAIT,
-      'new-ca': { type: 'boolean', what: 'a new authority too, in three rounds' },
+      'new-ca': {
+        type: 'boolean',
+        what: 'a new authority: all trust both, and once called again only the new one',
+      },
     },
     counts: [0, 0],
     changes: always,

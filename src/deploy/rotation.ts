@@ -1,7 +1,8 @@
 /**
  * `rotate-certs`: new certificates for every service, in a new epoch, brought in without taking two members at
  * once. A new authority takes three epochs: all trust both, then all show certificates of the new one, then
- * all forget the old one. Before the first change of a step, ca/step says which it is and what its epoch will
+ * all forget the old one. Behind the first one the operator gives clients what they need to trust both, and
+ * calls again. Before the first change of a step, ca/step says which it is and what its epoch will
  * be; all that a step does may be done again, so that it can be continued wherever it stopped.
  */
 import { makeAuthority } from './certificates.ts'
@@ -23,18 +24,28 @@ export async function rotateCertificates(
   { hasNewAuthority, seconds }: { hasNewAuthority: boolean; seconds: number },
 ): Promise<void> {
   const pending = stepsLeft(context)
-  if (!hasNewAuthority && pending.length === 0) {
+  if (!hasNewAuthority && pending.length > 0)
+    throw new OperatorError(
+      'a new authority was begun',
+      'Give ca/both.crt to everybody who checks certificates, and go on with `rotate-certs --new-ca`.',
+    )
+  if (!hasNewAuthority) {
     beginEpoch(context, settingsOf(context).certEpoch + 1, authority(context))
     await up(context, { stacks: [], seconds })
     return
   }
   if (pending.length > 0) context.output.step('going on with the new authority that was begun')
-  for (const step of pending.length > 0 ? pending : STEPS) {
+  const isTrusted = pending.length > 0 && pending[0] !== 'trust'
+  for (const step of isTrusted ? pending : (['trust'] as const)) {
     await begin(context, step)
     await up(context, { stacks: [], seconds })
     finish(context, step)
   }
-  context.output.step('everybody who checks certificates needs the new ca/ca.crt now')
+  context.output.step(
+    isTrusted
+      ? 'everybody who checks certificates needs nothing but the new ca/ca.crt now'
+      : 'all trust both authorities: give ca/both.crt to everybody who checks certificates, then call `rotate-certs --new-ca` again',
+  )
 }
 
 const STEPS: readonly Step[] = ['trust', 'sign', 'forget']
@@ -70,6 +81,7 @@ async function begin(context: Context, step: Step): Promise<void> {
   if (step === 'sign') installNext(context)
   const other = { trust: 'next.crt', sign: 'old.crt', forget: undefined }[step]
   const bundle = authority(context) + (other === undefined ? '' : (folder.read('ca', other) ?? ''))
+  if (step === 'trust') folder.write(bundle, 'ca', 'both.crt')
   beginEpoch(context, epoch, bundle)
 }
 
@@ -99,7 +111,7 @@ function installNext(context: Context): void {
 /** What the next step or another rotation goes by is removed last. */
 function finish({ folder }: Context, step: Step): void {
   if (step === 'sign') for (const name of ['next.key', 'next.crt']) folder.remove('ca', name)
-  if (step === 'forget') folder.remove('ca', 'old.crt')
+  if (step === 'forget') for (const name of ['both.crt', 'old.crt']) folder.remove('ca', name)
   folder.remove('ca', 'step')
 }
 

@@ -2,7 +2,7 @@
  * A cluster that `deploy/cluster` put on a lab's Swarm, as its operator and its applications see it:
  * the tool's commands, what Patroni says of the members, and doors through the pgsteer of each node.
  */
-import { mkdirSync, readFileSync, writeFileSync } from 'node:fs'
+import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { join, resolve } from 'node:path'
 import { Client } from 'pg'
 import type { Door } from '../chaos/load.ts'
@@ -12,7 +12,7 @@ import type { Lab, LabNode } from './lab.ts'
 
 const ROOT = resolve(import.meta.dirname, '../..')
 const TOOL = { file: join(ROOT, 'deploy/cluster'), args: [], env: {} }
-const TOOL_MS_MAX = 800_000
+const TOOL_MS_MAX = 1_500_000
 export const CLUSTER = 'main'
 const PORT = 6432
 const LOG_LINES = '60'
@@ -130,8 +130,10 @@ export class Deployment {
     return readFileSync(this.authorityFile, 'utf8')
   }
 
+  /** What clients trust: both while the authority is changed, as the tool says. */
   get authorityFile(): string {
-    return join(this.folder, 'ca/ca.crt')
+    const both = join(this.folder, 'ca/both.crt')
+    return existsSync(both) ? both : join(this.folder, 'ca/ca.crt')
   }
 
   /** Who makes databases and roles. */

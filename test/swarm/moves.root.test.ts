@@ -2,8 +2,9 @@
  * The long form's second part: members and nodes that come and go, without monitoring. What it saw goes to
  * .cache/reports/swarm-moves.json. Each test goes on from the one before.
  */
-import { loadavg } from 'node:os'
-import { resolve } from 'node:path'
+import { rmSync, writeFileSync } from 'node:fs'
+import { loadavg, tmpdir } from 'node:os'
+import { join, resolve } from 'node:path'
 import { afterAll, afterEach, beforeAll, beforeEach, expect, test } from 'vitest'
 import { waitFor } from '../support/wait.ts'
 import { Recorder } from './record.ts'
@@ -55,10 +56,24 @@ test('a fourth member comes on a node that joined, and reads go to it too', asyn
   })
 })
 
-test('rotate-certs gives the new node its name', async () => {
-  await record.step('rotate-certs', async () => void (await cluster.command('rotate-certs')))
+test('a new authority gives the new node its name too, and no client sees an error', async () => {
+  const former = join(tmpdir(), `pgsteer-former-${process.pid}.crt`)
+  writeFileSync(former, cluster.authority)
+  for (const turn of ['both are trusted', 'the new one alone is']) {
+    const loads = await scene.busy('authority', 'all')
+    await record.step(`rotate-certs --new-ca, ${turn}`, async () => {
+      await cluster.command('rotate-certs', '--new-ca')
+      await scene.resumed(loads.values())
+      await scene.isWhole()
+      return brief(await scene.settle(loads, 'authority', { ...NOTHING_TOLD, refused: 0 }))
+    })
+  }
   scene.places.push(...lab.nodes.slice(-1))
   await scene.connectEverywhere()
+  const refused = await cluster.psql(lab.node(1), 'select 1', { PGSSLROOTCERT: former })
+  rmSync(former)
+  expect(refused.errors).toMatch(/certificate verify failed/)
+  await record.step('backup, incremental', async () => void (await cluster.command('backup')))
 })
 
 test('the fourth member goes, with its data', async () => {

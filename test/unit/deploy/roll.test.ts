@@ -168,8 +168,11 @@ const WITH_ALL = [`ALERT_RECEIVERS_FILE=${RECEIVERS}`, 'PGADMIN_EMAIL=dba@exampl
 test('each round of a new authority ends when every service of every stack has begun it', async () => {
   const swarm = await deployed(...WITH_ALL)
   expect(await swarm.cluster('up', 'tools')).toBe(0)
-  expect(await swarm.cluster('rotate-certs', '--new-ca')).toBe(0)
-  const rounds = swarm.said.filter((text) => text.startsWith('changing'))
+  const rounds: string[] = []
+  for (let call = 0; call < 2; call += 1) {
+    expect(await swarm.cluster('rotate-certs', '--new-ca')).toBe(0)
+    rounds.push(...swarm.said.filter((text) => text.startsWith('changing')))
+  }
   expect(rounds.filter((text) => text === 'changing pgbackrest, pgsteer')).toHaveLength(3)
   expect(rounds.filter((text) => /changing .*prometheus/.test(text))).toHaveLength(3)
   expect(rounds.filter((text) => text === 'changing pgadmin')).toHaveLength(3)

@@ -83,17 +83,21 @@ function running(name: string) {
     }
     folder.fuse.burn()
   }
+  const call = (hasNewAuthority: boolean): Promise<void> =>
+    rotateCertificates(context, { hasNewAuthority, seconds: 0 })
+  const isUnderWay = (): boolean => folder.list('ca').length > ['ca.crt', 'ca.key'].length
   const rotate = async (fuse: Fuse): Promise<void> => {
     folder.fuse = fuse
-    await rotateCertificates(context, { hasNewAuthority: true, seconds: 0 })
+    do await call(true)
+    while (isUnderWay())
   }
-  return { folder, epochs, rotate }
+  return { folder, epochs, call, rotate }
 }
 
 test('a new authority that was killed at any moment goes on: nobody shows what others do not trust yet', async () => {
   const all = new Fuse(0)
   await running('whole').rotate(all)
-  expect(all.count).toBe(23)
+  expect(all.count).toBe(25)
   for (let at = 1; at <= all.count; at += 1) {
     const { folder, epochs, rotate } = running(String(at))
     await expect(rotate(new Fuse(at))).rejects.toThrow('killed')
@@ -119,4 +123,19 @@ test('what is left of another authority is not installed half: a missing key is 
   folder.write(first.certificate, 'ca', 'next.crt')
   await expect(rotate(new Fuse(0))).rejects.toThrow('next.key or next.crt is missing')
   expect(folder.read('ca', 'ca.key')).toBe(old.key)
+})
+
+test('a new authority waits for clients: all trust both, who calls again goes on, nobody goes on by mistake', async () => {
+  const { folder, epochs, call } = running('clients')
+  await call(true)
+  expect(epochs.length).toBe(3)
+  const both = folder.read('ca', 'both.crt')
+  expect(both).toBe(old.certificate + folder.read('ca', 'next.crt'))
+  expect([epochs[2]?.signer, epochs[2]?.trusted]).toEqual([old.certificate, both])
+  await expect(call(false)).rejects.toThrow('a new authority was begun')
+  await call(true)
+  expect(epochs.slice(3).map((epoch) => both?.includes(epoch.signer))).toEqual([true, true])
+  expect(folder.list('ca')).toEqual(['ca.crt', 'ca.key'])
+  await call(false)
+  expect(epochs.at(-1)).toEqual(epochs.at(-2))
 })
