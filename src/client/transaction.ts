@@ -138,7 +138,9 @@ export class Transaction {
       return
     }
     if (this.#state === 'idle') this.startedMs = askedMs
-    this.#move(status === frame.STATUS_OPEN ? 'open' : 'failed')
+    const to = status === frame.STATUS_OPEN ? 'open' : 'failed'
+    // Most statements of a transaction leave it as it is.
+    if (this.#state !== to) this.#move(to)
   }
 
   /**
