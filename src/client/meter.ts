@@ -47,6 +47,9 @@ export class Meter {
   /** A query was answered; `isOwed`: the next one is under way already. */
   answered(role: Role, isOwed: boolean, nowMs: number): void {
     const durationMs = nowMs - this.queryStartedMs
+    // By a server that its session had kept: nobody granted one.
+    this.stats.waitMs += this.#vainMs
+    this.#vainMs = 0
     this.stats.queries += 1
     this.stats.queryMs += durationMs
     observeMs(this.#of(role).query, durationMs)

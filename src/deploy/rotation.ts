@@ -2,8 +2,9 @@
  * `rotate-certs`: new certificates for every service, in a new epoch, brought in without taking two members at
  * once. A new authority takes three epochs: all trust both, then all show certificates of the new one, then
  * all forget the old one. Behind the first one the operator gives clients what they need to trust both, and
- * calls again. Before the first change of a step, ca/step says which it is and what its epoch will
- * be; all that a step does may be done again, so that it can be continued wherever it stopped.
+ * calls again; certificates can be made anew meanwhile. Before the first change of a step, ca/step says which
+ * it is and what its epoch will be; all that a step does may be done again, so that it can be continued
+ * wherever it stopped.
  */
 import { makeAuthority } from './certificates.ts'
 import { type Context, settingsOf } from './context.ts'
@@ -23,17 +24,12 @@ export async function rotateCertificates(
   context: Context,
   { hasNewAuthority, seconds }: { hasNewAuthority: boolean; seconds: number },
 ): Promise<void> {
-  const pending = stepsLeft(context)
-  if (!hasNewAuthority && pending.length > 0)
-    throw new OperatorError(
-      'a new authority was begun',
-      'Give ca/both.crt to everybody who checks certificates, and go on with `rotate-certs --new-ca`.',
-    )
   if (!hasNewAuthority) {
-    beginEpoch(context, settingsOf(context).certEpoch + 1, authority(context))
+    beginEpoch(context, settingsOf(context).certEpoch + 1, trustedBundle(context))
     await up(context, { stacks: [], seconds })
     return
   }
+  const pending = stepsLeft(context)
   if (pending.length > 0) context.output.step('going on with the new authority that was begun')
   const isTrusted = pending.length > 0 && pending[0] !== 'trust'
   for (const step of isTrusted ? pending : (['trust'] as const)) {
@@ -66,6 +62,17 @@ function begunIn(text: string): Begun | undefined {
 
 function authority({ folder }: Context): string {
   return folder.read('ca', 'ca.crt') ?? ''
+}
+
+/** What services trust while no step is under way: both authorities while clients are waited for. */
+function trustedBundle(context: Context): string {
+  const { folder } = context
+  if (folder.read('ca', 'step') !== undefined || folder.read('ca', 'old.crt') !== undefined)
+    throw new OperatorError(
+      'a change of the authority was interrupted',
+      'Go on with `rotate-certs --new-ca`.',
+    )
+  return folder.read('ca', 'both.crt') ?? authority(context)
 }
 
 /** CERT_EPOCH is changed last, so that it tells whether all of this was done before. */

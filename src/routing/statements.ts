@@ -1,9 +1,9 @@
 // hot path
 /**
  * The texts of one database that were classified lately, with what replicas taught about them. A
- * cached text costs one lookup; a Query like others but for its constants not even that (patterns.ts). The cache is two generations: new and used texts live in the young
- * one; when that is half of the bound, it becomes the old one and the old one is dropped, so what is
- * used stays and nothing is moved on a hit.
+ * cached text costs one lookup; a Query like others but for its constants not even that (patterns.ts). The
+ * cache is two generations: new and used texts live in the young one; when that is half of the bound, it
+ * becomes the old one and the old one is dropped, so what is used stays and nothing is moved on a hit.
  *
  *     miss -> young --(full)--> old --(full again)--> gone
  *               ^-----(used)-----'

@@ -119,7 +119,7 @@ export class Boarding {
     if (waiting.ridersOf(member, waiter.settings) < WORTH_RIDERS) return false
     if (this.#owner.mayGrow(member)) return false
     const shared = member.carriers.map(({ settings }) => settings)
-    const loners = this.#loners(member, [...shared, waiter.settings])
+    const loners = waiting.loners(member, [...shared, waiter.settings])
     const ordinary = member.serverCount - member.carriers.length - 1
     return loners === 0 || ordinary >= Math.min(loners, halfOf(member))
   }
@@ -150,31 +150,13 @@ export class Boarding {
     const open = member.carriers.filter(({ isRetiring }) => !isRetiring)
     if (open.length === 0) return
     const settings = open.map((carrier) => carrier.settings)
-    const loners = this.#loners(member, settings)
+    const loners = this.#owner.waiting.loners(member, settings)
     const ordinary = member.serverCount - open.length
     if (ordinary >= loners) return
     const [least] = open.toSorted((one, other) => one.count - other.count)
     if (least === undefined) return
     const isTooMany = ordinary < Math.min(loners, halfOf(member))
     if (isTooMany || least.count < WORTH_RIDERS) least.retire()
-  }
-
-  /** Who could share no server of the member and waits for one, of it or of anybody. */
-  #loners(member: MemberPool, settings: readonly Settings[]): number {
-    const { waiting } = this.#owner
-    const own = waiting.loners(member, settings)
-    const { anyones } = waiting
-    return anyones === 0 ? own : own + Math.max(0, anyones - this.#givenElsewhere(member))
-  }
-
-  /** Servers of other members that are being given back: for who takes any, one is enough. */
-  #givenElsewhere(member: MemberPool): number {
-    const { roster } = this.#owner
-    let count = 0
-    for (const other of roster.members.values())
-      for (const { isRetiring, server } of other === member ? [] : other.carriers)
-        if (isRetiring && roster.mayServe(other) && roster.isUsable(server)) count += 1
-    return count
   }
 
   #roomFor(settings: Settings, placement: Placement): Carrier | null {

@@ -208,12 +208,8 @@ export class Waiting {
         if (!isRider(ticket) || !settings.includes(ticket.waiter.settings)) count += 1
       }
     }
-    return count
-  }
-
-  /** Who waits for a server of any member, looked at as far as the others: nobody boards from there. */
-  get anyones(): number {
-    return Math.min(this.any.length, RIDERS_LOOK_MAX)
+    // Nobody boards from there.
+    return count + Math.min(this.any.length, RIDERS_LOOK_MAX)
   }
 
   /** Whether the samples that came let a held session go on. */

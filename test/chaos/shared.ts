@@ -3,6 +3,7 @@
  * asked of them. They are part of the whole form, with one kind of replication.
  */
 import { expect } from 'vitest'
+import { invariant } from '../../src/base/invariant.ts'
 import { type Scenario, SHORT } from './scenarios.ts'
 
 const PLAYED = new Set([
@@ -25,6 +26,7 @@ const TROUBLES_MAX = 2
 const LOST = /^(?:40001|08007): /
 
 export const SHARED: readonly Scenario[] = SHORT.filter(({ name }) => PLAYED.has(name)).map(shared)
+invariant(SHARED.length === PLAYED.size, 'what is played is in the short form')
 
 function shared(scenario: Scenario): Scenario {
   return {

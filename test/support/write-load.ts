@@ -58,18 +58,23 @@ export class WriteLoad {
   async #live(client: Client, life: number): Promise<void> {
     const { mayBeSentAway, isRead } = this.#application
     const endings: Error[] = []
-    client.on('error', (error) => endings.push(error))
-    for (let turn = 0; turn < life && !this.#isOver && endings.length === 0; turn += 1) {
-      this.#id += 1
-      const id = this.#id
-      await client.query('BEGIN')
-      await client.query('INSERT INTO rolled VALUES ($1)', [id])
-      await client.query('COMMIT')
-      this.acknowledged += 1
-      if (isRead) await read(client, id)
+    client.on('error', (error) => {
+      endings.push(error)
+      if (!mayBeSentAway) this.errors.push(error)
+    })
+    try {
+      for (let turn = 0; turn < life && !this.#isOver && endings.length === 0; turn += 1) {
+        this.#id += 1
+        const id = this.#id
+        await client.query('BEGIN')
+        await client.query('INSERT INTO rolled VALUES ($1)', [id])
+        await client.query('COMMIT')
+        this.acknowledged += 1
+        if (isRead) await read(client, id)
+      }
+    } finally {
+      await client.end()
     }
-    if (!mayBeSentAway) this.errors.push(...endings)
-    await client.end()
   }
 }
 

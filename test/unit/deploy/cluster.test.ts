@@ -191,8 +191,6 @@ test('a new authority goes in three rounds: trusted, signing, alone', async () =
   const old = swarm.file('ca', 'ca.crt')
   expect(await swarm.cluster('rotate-certs', '--new-ca')).toBe(0)
   expect(swarm.text).toContain('give ca/both.crt to everybody who checks certificates')
-  expect(await swarm.cluster('rotate-certs')).toBe(1)
-  expect(swarm.text).toContain('a new authority was begun')
   expect(await swarm.cluster('rotate-certs', '--new-ca')).toBe(0)
   const made = swarm.file('ca', 'ca.crt')
   expect(made).not.toBe(old)

@@ -295,26 +295,3 @@ test('reads of a cluster share the servers of replicas that may serve them', asy
   riders[0]?.carrier?.answer()
   expect(scene.rider({ wantsRole: 'replica' }).carrier).toBeNull()
 })
-
-test('for who takes a server of anybody only one makes way, and one more for the next', async () => {
-  const scene = new Scene(routedIni('default_pool_size = 1'))
-  scene.world.pools.setTopology(
-    topology({ members: [primary('pg1'), member('pg2'), member('pg3')] }),
-  )
-  scene.loner({ wantsRole: 'primary' })
-  const held = [scene.loner({ wantsRole: 'replica' }), scene.loner({ wantsRole: 'replica' })]
-  await scene.world.settle()
-  const riders = Array.from({ length: 4 }, () => scene.rider({ wantsRole: 'replica' }))
-  for (const one of held) scene.release(one)
-  const carriers = [...scene.pool.roster.members.values()].flatMap((one) => one.carriers)
-  expect(new Set(carriers.map(({ home }) => home.name))).toEqual(new Set(['pg2', 'pg3']))
-  const retiring = (): number => carriers.filter(({ isRetiring }) => isRetiring).length
-  const anybody = scene.loner()
-  expect(retiring()).toBe(1)
-  for (const { home } of carriers) scene.pool.boarding.makeWay(home)
-  expect(retiring()).toBe(1)
-  const other = scene.loner()
-  expect(retiring()).toBe(2)
-  for (const rider of riders) rider.carrier?.answer()
-  expect([anybody.server, other.server]).not.toContain(null)
-})
